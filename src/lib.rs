@@ -1,0 +1,22 @@
+//! Sockets that outlive the process.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod drain;
+mod birth;
+mod error;
+mod generation;
+mod handoff;
+mod inventory;
+mod link;
+mod listener;
+mod name;
+mod pid_file;
+mod report;
+mod spawn;
+mod sys;
+mod verdict;
+mod wire;
+
+pub use error::{Error, ErrorKind, Result};
+pub use generation::Generation;
+pub use name::Name;
