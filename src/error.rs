@@ -56,7 +56,11 @@ pub struct Error {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self {
+            kind,
+            message: message.into(),
+            source: None,
+        }
     }
 
     pub(crate) fn with_source(
@@ -106,7 +110,9 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+        self.source
+            .as_deref()
+            .map(|source| source as &(dyn StdError + 'static))
     }
 }
 
@@ -120,7 +126,10 @@ mod tests {
         travels::<Error>();
         let error = Error::new(ErrorKind::Bind, "listener \"http\": bind to [::]:80")
             .with_source(std::io::Error::from_raw_os_error(13));
-        assert_eq!(error.chain(), "listener \"http\": bind to [::]:80: Permission denied (os error 13)");
+        assert_eq!(
+            error.chain(),
+            "listener \"http\": bind to [::]:80: Permission denied (os error 13)"
+        );
         assert_eq!(error.to_string(), "listener \"http\": bind to [::]:80");
     }
 }

@@ -1,8 +1,8 @@
 //! Sockets that outlive the process.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod drain;
 mod birth;
+mod drain;
 mod error;
 mod generation;
 mod handoff;

@@ -31,7 +31,12 @@ impl FromStr for Name {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let wrong = |why: &str| {
-            Error::new(ErrorKind::Config, format!("name {text:?}: {why}; use 1 to {MAX_NAME} printable ASCII characters without ':'"))
+            Error::new(
+                ErrorKind::Config,
+                format!(
+                    "name {text:?}: {why}; use 1 to {MAX_NAME} printable ASCII characters without ':'"
+                ),
+            )
         };
         if text.is_empty() {
             return Err(wrong("it is empty"));
@@ -39,8 +44,13 @@ impl FromStr for Name {
         if text.len() > MAX_NAME {
             return Err(wrong("it is too long"));
         }
-        if !text.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b':') {
-            return Err(wrong("it holds a character that a service manager would refuse"));
+        if !text
+            .bytes()
+            .all(|byte| (b' '..=b'~').contains(&byte) && byte != b':')
+        {
+            return Err(wrong(
+                "it holds a character that a service manager would refuse",
+            ));
         }
         Ok(Self(text.to_owned()))
     }

@@ -1,0 +1,310 @@
+//! Every setting, its default and its reason.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::drain::DrainSettings;
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::Name;
+
+/// How a server built on this crate behaves; every setting has a default that suits a server
+/// behind one address with requests of up to half a minute.
+///
+/// # Deadlines
+///
+/// Each step of a handoff ends at its own deadline at the latest. Whatever runs out before the
+/// verdict, the predecessor serves on.
+///
+/// | step | setting | default |
+/// | --- | --- | --- |
+/// | start of the program until its first word | [`hello_deadline`](Self::hello_deadline) | 10 s |
+/// | the offer's way to the successor | [`adopt_deadline`](Self::adopt_deadline) | 10 s |
+/// | the application's start until it is ready | [`ready_deadline`](Self::ready_deadline) | 60 s |
+/// | from ready to serving, while new connections wait | [`gap_deadline`](Self::gap_deadline) | 500 ms |
+/// | watch over the successor | [`probation`](Self::probation) | 5 s |
+/// | longest silence of the other side | [`silence_deadline`](Self::silence_deadline) | 2 s |
+/// | from permission to commit, and from commit to owner | [`commit_deadline`](Self::commit_deadline) | 2 s |
+/// | drain of what was accepted | [`drain_deadline`](Self::drain_deadline) | 30 s |
+/// | the runtime's end after the application's | [`shutdown_deadline`](Self::shutdown_deadline) | 2 s |
+#[derive(Clone)]
+#[must_use = "a configuration does nothing until it is run or started"]
+pub struct Config {
+    pub(crate) service: String,
+    pub(crate) version: String,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) drain: DrainSettings,
+    pub(crate) shutdown: Duration,
+    pub(crate) max_draining: usize,
+    pub(crate) upgrade_signal: Option<Signal>,
+    pub(crate) stop_signals: Vec<Signal>,
+    pub(crate) pid_file: Option<PathBuf>,
+    pub(crate) program: ProgramOverrides,
+    pub(crate) pass: Vec<(Arc<OwnedFd>, i32)>,
+    pub(crate) accept_unenforceable: bool,
+    pub(crate) worker_threads: Option<usize>,
+}
+
+/// The deadline of each step of a handoff.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadlines {
+    pub hello: Duration,
+    pub adopt: Duration,
+    pub ready: Duration,
+    pub gap: Duration,
+    pub probation: Duration,
+    pub silence: Duration,
+    pub ping: Duration,
+    pub commit: Duration,
+}
+
+/// What the next generation's program gets instead of what this one got.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ProgramOverrides {
+    pub executable: Option<PathBuf>,
+    pub arguments: Option<Vec<OsString>>,
+    pub environment: Vec<(OsString, Option<OsString>)>,
+    pub directory: Option<PathBuf>,
+}
+
+impl Config {
+    /// The defaults for the service of this name.
+    ///
+    /// The name stands in logs and reports. It must be a valid [`Name`]; that is checked when the
+    /// configuration is run or started.
+    pub fn new(service: impl Into<String>) -> Self {
+        Self {
+            service: service.into(),
+            version: String::from("unversioned"),
+            deadlines: Deadlines {
+                hello: Duration::from_secs(10),
+                adopt: Duration::from_secs(10),
+                ready: Duration::from_secs(60),
+                gap: Duration::from_millis(500),
+                probation: Duration::from_secs(5),
+                silence: Duration::from_secs(2),
+                ping: Duration::from_millis(250),
+                commit: Duration::from_secs(2),
+            },
+            drain: DrainSettings::default(),
+            shutdown: Duration::from_secs(2),
+            max_draining: 3,
+            upgrade_signal: Some(Signal::SIGHUP),
+            stop_signals: vec![Signal::SIGTERM, Signal::SIGINT],
+            pid_file: None,
+            program: ProgramOverrides::default(),
+            pass: Vec::new(),
+            accept_unenforceable: false,
+            worker_threads: None,
+        }
+    }
+
+    /// The application's version, as reports and refusals name it. Default: `unversioned`.
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = version.into();
+        self
+    }
+
+    /// How long a successor is watched before it may commit. Default 5 s.
+    ///
+    /// The successor serves from the beginning of it. If it dies, exits or falls silent before its
+    /// end, the predecessor takes the turn back. Zero commits as soon as the successor serves.
+    pub fn probation(mut self, length: Duration) -> Self {
+        self.deadlines.probation = length;
+        self
+    }
+
+    /// From the spawn of the program until its first word over the link. Default 10 s.
+    pub fn hello_deadline(mut self, deadline: Duration) -> Self {
+        self.deadlines.hello = deadline;
+        self
+    }
+
+    /// Until the successor holds every descriptor of the offer. Default 10 s.
+    pub fn adopt_deadline(mut self, deadline: Duration) -> Self {
+        self.deadlines.adopt = deadline;
+        self
+    }
+
+    /// Until the successor's application is ready: it loads, claims, binds. Default 60 s.
+    pub fn ready_deadline(mut self, deadline: Duration) -> Self {
+        self.deadlines.ready = deadline;
+        self
+    }
+
+    /// From the successor's 'ready' to its 'serving', the time in which new connections wait in
+    /// the backlog. Default 500 ms; the usual length is below 1 ms.
+    pub fn gap_deadline(mut self, deadline: Duration) -> Self {
+        self.deadlines.gap = deadline;
+        self
+    }
+
+    /// How long the other side may be silent during probation. Default 2 s; pings go out every
+    /// eighth of it.
+    ///
+    /// A successor that has not heard from its predecessor for probation plus this long takes over
+    /// by itself.
+    pub fn silence_deadline(mut self, deadline: Duration) -> Self {
+        self.deadlines.silence = deadline;
+        self.deadlines.ping = (deadline / 8).max(Duration::from_millis(1));
+        self
+    }
+
+    /// From the permission to commit to the successor's commit, and from there to the
+    /// predecessor's last act as owner. Default 2 s each.
+    pub fn commit_deadline(mut self, deadline: Duration) -> Self {
+        self.deadlines.commit = deadline;
+        self
+    }
+
+    /// How long connections may take to finish once the drain begins. Default 30 s.
+    pub fn drain_deadline(mut self, deadline: Duration) -> Self {
+        self.drain.deadline = deadline;
+        self
+    }
+
+    /// How long a drain begins by only telling clients to go (`Connection: close` on each answer)
+    /// before idle connections are closed. Default 500 ms. Part of the drain's deadline.
+    pub fn lame_duck(mut self, length: Duration) -> Self {
+        self.drain.lame_duck = length;
+        self
+    }
+
+    /// Spreads the graceful closings evenly over this window, so that the clients do not all come
+    /// back at once. Default zero.
+    pub fn drain_spread(mut self, window: Duration) -> Self {
+        self.drain.spread = window;
+        self
+    }
+
+    /// How long a cut connection's task has to notice that it was cut, after the drain's deadline.
+    /// Default 200 ms.
+    pub fn force_grace(mut self, grace: Duration) -> Self {
+        self.drain.force_grace = grace;
+        self
+    }
+
+    /// How long [`run`](crate::run) waits for the runtime to end after the application has; a
+    /// blocking task that never ends is left behind then. Default 2 s.
+    pub fn shutdown_deadline(mut self, deadline: Duration) -> Self {
+        self.shutdown = deadline;
+        self
+    }
+
+    /// How many generations may drain at once, at least 1. Default 3. Beyond it the owner hurries
+    /// the oldest: its connections are cut.
+    pub fn max_draining(mut self, generations: usize) -> Self {
+        self.max_draining = generations.max(1);
+        self
+    }
+
+    /// The signal that asks for an upgrade. Default `SIGHUP`; `None` for no signal.
+    pub fn upgrade_signal(mut self, signal: impl Into<Option<Signal>>) -> Self {
+        self.upgrade_signal = signal.into();
+        self
+    }
+
+    /// The signals that stop the server gracefully; a second one hurries. Default `SIGTERM` and
+    /// `SIGINT`.
+    pub fn stop_signals(mut self, signals: impl IntoIterator<Item = Signal>) -> Self {
+        self.stop_signals = signals.into_iter().collect();
+        self
+    }
+
+    /// A file that holds the owner's pid, renamed into place after the verdict. Default none.
+    pub fn pid_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.pid_file = Some(path.into());
+        self
+    }
+
+    /// The program of the next generation. Default: the one that runs now, looked up again by the
+    /// path it was started by, symbolic links followed at the time of the upgrade.
+    pub fn executable(mut self, path: impl Into<PathBuf>) -> Self {
+        self.program.executable = Some(path.into());
+        self
+    }
+
+    /// The arguments of the next generation, the program's name included. Default: ours.
+    pub fn arguments<S: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
+        self.program.arguments = Some(arguments.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Sets a variable in the environment of the next generation, which otherwise is ours as it
+    /// was at the start.
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        let pair = (name.as_ref().to_owned(), Some(value.as_ref().to_owned()));
+        self.program.environment.push(pair);
+        self
+    }
+
+    /// Removes a variable from the environment of the next generation.
+    pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.program.environment.push((name.as_ref().to_owned(), None));
+        self
+    }
+
+    /// The working directory of the next generation. Default: the path of ours at the start.
+    pub fn current_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.program.directory = Some(path.into());
+        self
+    }
+
+    /// Passes a descriptor to each next generation under the given number (4 or more; 3 is the
+    /// link's). Nothing else but the standard streams is inherited.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] if the number is below 4 or taken; [`ErrorKind::Io`] if the
+    /// descriptor cannot be duplicated.
+    pub fn pass_descriptor(mut self, descriptor: impl AsFd, number: i32) -> Result<Self> {
+        if number < 4 || self.pass.iter().any(|(_, taken)| *taken == number) {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("descriptor number {number} cannot be passed: use a free one from 4 on"),
+            ));
+        }
+        let descriptor = descriptor.as_fd().try_clone_to_owned().map_err(|error| {
+            Error::new(ErrorKind::Io, format!("descriptor to pass as {number}"))
+                .with_source(error)
+        })?;
+        self.pass.push((Arc::new(descriptor), number));
+        Ok(self)
+    }
+
+    /// Accepts a successor that this process may not signal (another user, another namespace).
+    /// Default: it is refused, since a roll back could not be enforced.
+    ///
+    /// With it the successor guards itself: it stops accepting while it cannot hear its
+    /// predecessor, and the report says that the roll back was not enforceable.
+    pub fn accept_unenforceable(mut self) -> Self {
+        self.accept_unenforceable = true;
+        self
+    }
+
+    /// The number of worker threads of the runtime that [`run`](crate::run) builds. Default: the
+    /// number of processors.
+    pub fn worker_threads(mut self, threads: usize) -> Self {
+        self.worker_threads = Some(threads.max(1));
+        self
+    }
+
+    pub(crate) fn service_name(&self) -> Result<Name> {
+        self.service.parse()
+    }
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config")
+            .field("service", &self.service)
+            .field("version", &self.version)
+            .field("deadlines", &self.deadlines)
+            .field("drain", &self.drain)
+            .finish_non_exhaustive()
+    }
+}
