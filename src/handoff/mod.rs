@@ -21,8 +21,13 @@
 //! say. The verdict, a register that the kernel lets be written once, is looked at before every
 //! event, so a side that was stopped, or whose peer died, learns first and acts second.
 
+pub(crate) mod adoption;
+pub(crate) mod clock;
+pub(crate) mod leaving;
+pub(crate) mod offer;
 pub(crate) mod predecessor;
 pub(crate) mod successor;
+pub(crate) mod upgrade;
 
 #[cfg(test)]
 mod model;

@@ -62,6 +62,8 @@ pub(crate) enum Cause {
     Spawn(String),
     /// Credentials or protocol version do not meet; nothing has moved.
     Incompatible(String),
+    /// The offer could not be sent.
+    Offer(String),
     /// The successor refused the offer.
     Refused(String),
     /// The successor's application reported an error.
@@ -82,6 +84,25 @@ pub(crate) enum Cause {
     Stop,
 }
 
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Spawn(why) => write!(f, "the successor could not be started: {why}"),
+            Self::Incompatible(why) => write!(f, "the successor was refused: {why}"),
+            Self::Offer(why) => write!(f, "the offer could not be sent: {why}"),
+            Self::Refused(why) => write!(f, "the successor refused the offer: {why}"),
+            Self::Failed(why) => write!(f, "the successor failed: {why}"),
+            Self::Died(how) => write!(f, "the successor's process ended: {how}"),
+            Self::LinkClosed => f.write_str("the successor closed the link"),
+            Self::Nonsense(why) => write!(f, "the successor broke the protocol: {why}"),
+            Self::TooLate(timer) => write!(f, "the successor was too late with {timer}"),
+            Self::Park(why) => write!(f, "a listener could not be paused: {why}"),
+            Self::Rejected(why) => write!(f, "the successor was rejected: {why}"),
+            Self::Stop => f.write_str("this generation was asked to stop"),
+        }
+    }
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Event {
@@ -93,6 +114,8 @@ pub(crate) enum Event {
     Hello,
     /// Its hello came and is not: wrong process, user or version.
     Stranger(String),
+    /// The offer could not be sent.
+    OfferFailed(String),
     /// It holds every descriptor.
     Adopted,
     /// It asks for the turn.
@@ -149,7 +172,10 @@ pub(crate) enum Say {
     /// You own.
     Owner,
     /// Stop accepting, finish, go.
-    RollBack,
+    RollBack {
+        /// The whole service stops: there is nothing to take up again.
+        last: bool,
+    },
 }
 
 /// What is to be done, in order.
@@ -331,6 +357,7 @@ fn common(state: &State, event: &Event) -> Option<Cause> {
     let cause = match event {
         Event::SpawnFailed(why) => Cause::Spawn(why.clone()),
         Event::Stranger(why) => Cause::Incompatible(why.clone()),
+        Event::OfferFailed(why) => Cause::Offer(why.clone()),
         Event::Refused(why) => Cause::Refused(why.clone()),
         Event::Failed(why) => Cause::Failed(why.clone()),
         Event::Nonsense(why) => Cause::Nonsense(why.clone()),
@@ -400,7 +427,9 @@ fn take_back(retreat: Retreat) -> Step {
     if retreat.reachable {
         let last_word = match retreat.cause {
             Cause::Incompatible(_) => Say::Refuse,
-            _ => Say::RollBack,
+            _ => Say::RollBack {
+                last: retreat.cause == Cause::Stop,
+            },
         };
         actions.push(Action::Send(last_word));
     }

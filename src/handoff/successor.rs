@@ -89,7 +89,7 @@ pub(crate) enum Event {
 }
 
 /// What the successor tells the predecessor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Say {
     /// Every descriptor is here.
     Adopted,
@@ -102,7 +102,7 @@ pub(crate) enum Say {
     /// We have sealed.
     Committed,
     /// We cannot go on, and why.
-    Failed,
+    Failed(String),
 }
 
 /// What is to be done, in order.
@@ -362,7 +362,11 @@ fn leave(spare: bool) -> Step {
 fn fail(why: Why, reachable: bool) -> Step {
     let mut actions = vec![Action::DisarmAll];
     if reachable {
-        actions.push(Action::Send(Say::Failed));
+        let text = match &why {
+            Why::Unusable(text) | Why::Failed(text) => text.clone(),
+            Why::RolledBack => String::new(),
+        };
+        actions.push(Action::Send(Say::Failed(text)));
     }
     actions.push(Action::Leave(why));
     (State::Failed, actions)

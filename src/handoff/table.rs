@@ -74,6 +74,7 @@ fn predecessor_table(probation: bool) -> String {
         Event::SpawnFailed("x".into()),
         Event::Hello,
         Event::Stranger("x".into()),
+        Event::OfferFailed("x".into()),
         Event::Adopted,
         Event::Ready,
         Event::Pong,

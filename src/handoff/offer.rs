@@ -1,0 +1,212 @@
+//! What is handed over, cut into frames on one side and put together again on the other.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::generation::Generation;
+use crate::verdict::Verdict;
+use crate::wire::{Item, MAX_ITEMS, Message, Offer, Ready, Role, SocketRecord};
+
+/// A generation that has committed and still drains: the owner holds its link and its process.
+#[derive(Clone, Debug)]
+pub(crate) struct Elder {
+    pub generation: Generation,
+    pub link: Arc<OwnedFd>,
+    pub process: Arc<OwnedFd>,
+}
+
+/// A message with the descriptors that leave with it.
+pub(crate) type Parcel = (Message, Vec<Arc<OwnedFd>>);
+
+/// The whole offer of a predecessor, in order: the verdict, its own process, elders, sockets.
+pub(crate) fn offer(
+    verdict: &Verdict,
+    own_process: &Arc<OwnedFd>,
+    elders: &[Elder],
+    sockets: Vec<(SocketRecord, Arc<OwnedFd>)>,
+) -> Result<Vec<Parcel>> {
+    let register = verdict.as_fd().try_clone_to_owned().map_err(|error| {
+        Error::new(
+            ErrorKind::Io,
+            "the verdict's register could not be duplicated",
+        )
+        .with_source(error)
+    })?;
+    let mut items = vec![
+        (Role::Verdict, Arc::new(register)),
+        (Role::Predecessor, Arc::clone(own_process)),
+    ];
+    for elder in elders {
+        let generation = elder.generation;
+        items.push((Role::ElderLink { generation }, Arc::clone(&elder.link)));
+        items.push((
+            Role::ElderProcess { generation },
+            Arc::clone(&elder.process),
+        ));
+    }
+    items.extend(
+        sockets
+            .into_iter()
+            .map(|(record, fd)| (Role::Socket(record), fd)),
+    );
+    let chunks = items.chunks(MAX_ITEMS);
+    let count = chunks.len();
+    Ok(chunks
+        .enumerate()
+        .map(|(index, chunk)| {
+            let (items, descriptors) = split(chunk);
+            (
+                Message::Offer(Offer {
+                    items,
+                    last: index + 1 == count,
+                }),
+                descriptors,
+            )
+        })
+        .collect())
+}
+
+/// A successor's 'ready': what it claimed, and what it bound newly.
+pub(crate) fn ready(
+    claimed: Vec<u32>,
+    bound: Vec<(SocketRecord, Arc<OwnedFd>)>,
+    notes: Vec<String>,
+) -> Vec<Parcel> {
+    let bound: Vec<_> = bound
+        .into_iter()
+        .map(|(record, fd)| (Role::Socket(record), fd))
+        .collect();
+    let mut chunks: Vec<&[(Role, Arc<OwnedFd>)]> = bound.chunks(MAX_ITEMS).collect();
+    if chunks.is_empty() {
+        chunks.push(&[]);
+    }
+    let count = chunks.len();
+    let mut claimed = Some(claimed);
+    let mut notes = Some(notes);
+    chunks
+        .into_iter()
+        .enumerate()
+        .map(|(index, chunk)| {
+            let (bound, descriptors) = split(chunk);
+            let ready = Ready {
+                claimed: claimed.take().unwrap_or_default(),
+                bound,
+                last: index + 1 == count,
+                notes: notes.take().unwrap_or_default(),
+            };
+            (Message::Ready(ready), descriptors)
+        })
+        .collect()
+}
+
+fn split(chunk: &[(Role, Arc<OwnedFd>)]) -> (Vec<Item>, Vec<Arc<OwnedFd>>) {
+    chunk
+        .iter()
+        .map(|(role, fd)| (Item { role: role.clone() }, Arc::clone(fd)))
+        .unzip()
+}
+
+/// What a successor's 'ready' said, over all its frames.
+#[derive(Debug, Default)]
+pub(crate) struct Gathered {
+    pub claimed: Vec<u32>,
+    pub bound: Vec<(SocketRecord, OwnedFd)>,
+    pub notes: Vec<String>,
+}
+
+impl Gathered {
+    /// Adds a frame; true if it was the last.
+    pub(crate) fn add(&mut self, ready: Ready, descriptors: Vec<OwnedFd>) -> bool {
+        self.claimed.extend(ready.claimed);
+        self.notes.extend(ready.notes);
+        for (item, fd) in ready.bound.into_iter().zip(descriptors) {
+            if let Role::Socket(record) = item.role {
+                self.bound.push((record, fd));
+            }
+        }
+        ready.last
+    }
+}
+
+/// What an offer held, over all its frames.
+#[derive(Debug, Default)]
+pub(crate) struct Received {
+    pub sockets: Vec<(SocketRecord, OwnedFd)>,
+    verdict: Option<OwnedFd>,
+    process: Option<OwnedFd>,
+    links: Vec<(Generation, OwnedFd)>,
+    processes: Vec<(Generation, OwnedFd)>,
+    count: usize,
+}
+
+/// An offer that is whole.
+#[derive(Debug)]
+pub(crate) struct Whole {
+    pub sockets: Vec<(SocketRecord, OwnedFd)>,
+    pub verdict: Verdict,
+    pub predecessor: OwnedFd,
+    pub elders: Vec<Elder>,
+}
+
+impl Received {
+    /// Adds a frame; true if it was the last. Items of unknown roles are closed.
+    pub(crate) fn add(&mut self, offer: Offer, descriptors: Vec<OwnedFd>) -> bool {
+        self.count += descriptors.len();
+        for (item, fd) in offer.items.into_iter().zip(descriptors) {
+            match item.role {
+                Role::Socket(record) => self.sockets.push((record, fd)),
+                Role::Verdict => self.verdict = Some(fd),
+                Role::Predecessor => self.process = Some(fd),
+                Role::ElderLink { generation } => self.links.push((generation, fd)),
+                Role::ElderProcess { generation } => self.processes.push((generation, fd)),
+                Role::Unknown => {}
+            }
+        }
+        offer.last
+    }
+
+    /// The offer, if nothing is missing.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Protocol`] if the count is not the announced one, or if verdict or predecessor
+    /// are missing; [`ErrorKind::Descriptor`] if the verdict is not a register.
+    pub(crate) fn finish(self, announced: usize) -> Result<Whole> {
+        let missing = |what: &str| {
+            Error::new(
+                ErrorKind::Protocol,
+                format!("the predecessor's offer {what}"),
+            )
+        };
+        if self.count != announced {
+            let text = format!("announced {announced} descriptors and held {}", self.count);
+            return Err(missing(&text));
+        }
+        let verdict = self
+            .verdict
+            .ok_or_else(|| missing("holds no verdict register"))?;
+        let predecessor = self
+            .process
+            .ok_or_else(|| missing("does not name its process"))?;
+        let mut processes = self.processes;
+        let mut elders = Vec::new();
+        for (generation, link) in self.links {
+            let at = processes.iter().position(|(of, _)| *of == generation);
+            let at = at.ok_or_else(|| missing("holds an elder's link without its process"))?;
+            let (_, process) = processes.swap_remove(at);
+            elders.push(Elder {
+                generation,
+                link: Arc::new(link),
+                process: Arc::new(process),
+            });
+        }
+        let verdict = Verdict::adopt(verdict)?;
+        Ok(Whole {
+            sockets: self.sockets,
+            verdict,
+            predecessor,
+            elders,
+        })
+    }
+}

@@ -1,0 +1,538 @@
+//! One upgrade, driven from the predecessor's side.
+//!
+//! **Contract:** whatever this returns, exactly one of two things is true: the verdict is
+//! 'committed' and the successor owns, or this generation accepts as before (or stops, if that was
+//! asked) and the successor is on its way out under somebody's eyes.
+//!
+//! The machine decides; this room sends, waits, parks and seals for it.
+
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::clock::{Clock, Lengths};
+use super::leaving::{self, Leaving};
+use super::offer;
+use super::predecessor::{Action, Cause, Event, Outcome, Plan, Predecessor, Say, State};
+use crate::error::{Error, ErrorKind, Result, chain};
+use crate::generation::Generation;
+use crate::inventory::Sockets;
+use crate::link::{self, Envelope, LinkReceiver, LinkSender};
+use crate::name::Name;
+use crate::report::{Report, ReportBuilder, UpgradeOutcome, UpgradePhase};
+use crate::spawn::{Child, Extra, Program, spawn};
+use crate::verdict::{Decision, Verdict};
+use crate::wire::{Hello, Message, Owner, Refuse, SPOKEN, Welcome, agree};
+
+/// What an upgrade needs to know of the service that asks for it.
+pub(crate) struct Order {
+    pub service: Name,
+    pub version: String,
+    pub generation: Generation,
+    /// The number that the successor gets.
+    pub successor: Generation,
+    pub program: Program,
+    pub extra: Extra,
+    pub lengths: Lengths,
+    /// How long a rejected successor that has served may take to finish.
+    pub leave: Duration,
+    pub accept_unenforceable: bool,
+    pub sockets: Sockets,
+    /// A pidfd of this process.
+    pub own_process: Arc<OwnedFd>,
+    pub elders: Vec<offer::Elder>,
+    /// An upgrade is to be run by whoever owns afterwards.
+    pub queued: Arc<AtomicBool>,
+}
+
+/// What somebody says about the upgrade while it runs.
+#[derive(Debug)]
+pub(crate) enum Word {
+    /// This generation shall stop.
+    Stop,
+}
+
+/// How it ended.
+pub(crate) enum Ended {
+    /// The successor owns.
+    Committed { report: Report, successor: Relation },
+    /// This generation goes on, or stops.
+    RolledBack {
+        report: Report,
+        /// Watches the successor until its end. `None` if there never was a process.
+        leaving: Option<JoinHandle<()>>,
+    },
+}
+
+/// The newer generation at the other end of a link, with its process.
+pub(crate) struct Relation {
+    pub generation: Generation,
+    pub sender: LinkSender,
+    pub receiver: LinkReceiver,
+    pub child: Child,
+}
+
+type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// How long after the verdict the report waits for the exit status of a successor that closed its
+/// link. It is accepting again by then.
+const STATUS_WAIT: Duration = Duration::from_millis(100);
+
+struct Upgrade<H> {
+    order: Order,
+    on_hand_over: Option<H>,
+    machine: Predecessor,
+    clock: Clock,
+    verdict: Verdict,
+    report: ReportBuilder,
+    spawning: Option<Pending<Result<(Child, OwnedFd)>>>,
+    child: Option<Child>,
+    link: Option<(LinkSender, LinkReceiver)>,
+    link_ended: bool,
+    protocol: u32,
+    offer: Result<Vec<offer::Parcel>>,
+    offering: Option<JoinHandle<Result<()>>>,
+    parking: Option<Pending<Result<()>>>,
+    ready: offer::Gathered,
+    sequence: u64,
+    parked_at: Option<Instant>,
+    served: bool,
+    outcome: Option<Outcome>,
+    leaving: Option<Leaving>,
+}
+
+/// Runs one upgrade to its verdict. `on_hand_over` is called when this generation ceases to own,
+/// before the successor is told that it does.
+///
+/// # Errors
+///
+/// Only if the verdict's register cannot be made; nothing has been started then.
+pub(crate) async fn run<H: FnOnce() + Send>(
+    order: Order,
+    mut report: ReportBuilder,
+    words: &mut mpsc::Receiver<Word>,
+    on_hand_over: H,
+) -> Result<Ended> {
+    let verdict = Verdict::create()?;
+    let probation = !order.lengths.probation.is_zero();
+    let (machine, actions) = Predecessor::new(Plan { probation });
+    let (program, extra) = (order.program.clone(), order.extra.clone());
+    report.enter(UpgradePhase::Spawn, Instant::now());
+    let mut upgrade = Upgrade {
+        clock: Clock::new(order.lengths),
+        order,
+        on_hand_over: Some(on_hand_over),
+        machine,
+        verdict,
+        report,
+        spawning: Some(Box::pin(async move { spawn(&program, &extra).await })),
+        child: None,
+        link: None,
+        link_ended: false,
+        protocol: SPOKEN.max,
+        offer: Ok(Vec::new()),
+        offering: None,
+        parking: None,
+        ready: offer::Gathered::default(),
+        sequence: 0,
+        parked_at: None,
+        served: false,
+        outcome: None,
+        leaving: None,
+    };
+    upgrade.perform(actions);
+    while upgrade.outcome.is_none() {
+        if let Some(event) = upgrade.next(words).await {
+            upgrade.feed(event);
+        }
+    }
+    Ok(upgrade.finish().await)
+}
+
+impl<H: FnOnce() + Send> Upgrade<H> {
+    /// The next thing that happens. The link is read to its end before a death is believed, and
+    /// both come before any timer: who was stopped for a while learns first and acts second.
+    async fn next(&mut self, words: &mut mpsc::Receiver<Word>) -> Option<Event> {
+        let link_ended = self.link_ended;
+        tokio::select! {
+            biased;
+            envelope = receive(&mut self.link), if !link_ended => self.heard(envelope),
+            exit = ended(&mut self.child) => Some(Event::Died(exit)),
+            spawned = pending(&mut self.spawning) => Some(self.spawned(spawned)),
+            parked = pending(&mut self.parking) => Some(match parked {
+                Ok(()) => Event::Parked,
+                Err(error) => Event::ParkFailed(chain(&error)),
+            }),
+            failed = offer_failed(&mut self.offering) => Some(Event::OfferFailed(failed)),
+            word = words.recv() => word.map(|Word::Stop| Event::Stop),
+            timer = self.clock.next() => Some(Event::Expired(timer)),
+        }
+    }
+
+    fn spawned(&mut self, spawned: Result<(Child, OwnedFd)>) -> Event {
+        let opened = spawned.and_then(|(child, socket)| {
+            self.report.successor(child.pid());
+            self.child = Some(child);
+            link::open(socket)
+        });
+        match opened {
+            Ok(link) => {
+                self.link = Some(link);
+                Event::Spawned
+            }
+            Err(error) => Event::SpawnFailed(chain(&error)),
+        }
+    }
+
+    /// What the successor said, as an event; `None` if it changes nothing.
+    fn heard(&mut self, envelope: Result<Option<Envelope>>) -> Option<Event> {
+        let envelope = match envelope {
+            Ok(Some(envelope)) => envelope,
+            Ok(None) => {
+                self.link_ended = true;
+                return Some(Event::LinkClosed);
+            }
+            Err(error) => {
+                self.link_ended = true;
+                return Some(Event::Nonsense(chain(&error)));
+            }
+        };
+        match envelope.message {
+            Message::Hello(hello) => {
+                let pid = envelope.credentials.map(|credentials| credentials.pid);
+                Some(match self.judge(&hello, pid) {
+                    Ok(()) => Event::Hello,
+                    Err(error) => Event::Stranger(chain(&error)),
+                })
+            }
+            Message::Refuse(Refuse { reason }) => Some(Event::Refused(reason)),
+            Message::Adopted => Some(Event::Adopted),
+            Message::Ready(ready) => self
+                .ready
+                .add(ready, envelope.descriptors)
+                .then_some(Event::Ready),
+            Message::Failed(failed) => Some(Event::Failed(failed.error)),
+            Message::Pong { .. } => Some(Event::Pong),
+            Message::Serving => Some(Event::Serving),
+            Message::Committed => Some(Event::Committed),
+            Message::Asked => {
+                self.order.queued.store(true, Ordering::Relaxed);
+                None
+            }
+            // A later version may say more than we know.
+            Message::Unknown(_) | Message::Left { .. } | Message::Progress(_) => None,
+            other => Some(Event::Nonsense(format!(
+                "its message '{}' is not one that a successor sends",
+                other.name()
+            ))),
+        }
+    }
+
+    /// Whether the hello comes from the process that was started, in a version that both speak.
+    fn judge(&mut self, hello: &Hello, pid: Option<i32>) -> Result<()> {
+        self.report.successor_version(&hello.app_version);
+        let child = self.child.as_ref().map(Child::pid);
+        if pid != child {
+            return Err(Error::new(
+                ErrorKind::Credentials,
+                format!(
+                    "hello came from pid {pid:?}, not from pid {child:?} that was started: \
+                     a wrapper has to 'exec' the server, and nobody else may use its link"
+                ),
+            ));
+        }
+        self.protocol = agree(&self.order.version, hello.protocol, &hello.app_version)?;
+        if !self.enforceable() {
+            if !self.order.accept_unenforceable {
+                return Err(Error::new(
+                    ErrorKind::Credentials,
+                    "this process may not signal it, so a roll back could not be enforced: run \
+                     both as the same user, or allow it by Config::accept_unenforceable",
+                ));
+            }
+            self.report
+                .note("roll back not enforceable: this process may not signal its successor");
+        }
+        Ok(())
+    }
+
+    fn enforceable(&self) -> bool {
+        self.child.as_ref().is_some_and(Child::may_signal)
+    }
+
+    /// One event through the machine, with the verdict as it is now, and all that follows.
+    fn feed(&mut self, event: Event) {
+        let seen = self.verdict.read().unwrap_or_else(|error| {
+            tracing::error!(target: "heirloom::handoff", error = %chain(&error), "the verdict cannot be read");
+            None
+        });
+        if event == Event::Ready {
+            let bound = std::mem::take(&mut self.ready.bound);
+            self.order.sockets.adopt_bound(bound);
+            for note in std::mem::take(&mut self.ready.notes) {
+                self.report.note(note);
+            }
+        }
+        if event == Event::Serving {
+            self.served = true;
+            self.end_gap();
+        }
+        let (machine, actions) = self.machine.clone().on(event, seen);
+        let moved = machine.state() != self.machine.state();
+        self.machine = machine;
+        if moved && let Some(phase) = phase_of(self.machine.state()) {
+            self.report.enter(phase, Instant::now());
+        }
+        self.perform(actions);
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Send(say) => self.say(say),
+                Action::Arm(timer) => self.clock.arm(timer),
+                Action::Disarm(timer) => self.clock.disarm(timer),
+                Action::DisarmAll => self.clock.disarm_all(),
+                Action::Park => self.park(),
+                Action::ParkLate => {
+                    self.parking = None;
+                    self.order.sockets.pause();
+                }
+                Action::Resume | Action::OwnAgain => {
+                    self.parking = None;
+                    self.order.sockets.resume();
+                    self.end_gap();
+                }
+                Action::Seal(decision) => self.seal(decision),
+                Action::EndSuccessor => self.end_successor(),
+                Action::HandOver => {
+                    if let Some(hand_over) = self.on_hand_over.take() {
+                        hand_over();
+                    }
+                    self.order.sockets.committed_as_predecessor();
+                }
+                Action::Finish(outcome) => self.outcome = Some(outcome),
+            }
+        }
+    }
+
+    fn park(&mut self) {
+        self.parked_at = Some(Instant::now());
+        let sockets = self.order.sockets.clone();
+        let claimed = std::mem::take(&mut self.ready.claimed);
+        self.parking = Some(Box::pin(async move { sockets.park(&claimed).await }));
+    }
+
+    fn end_gap(&mut self) {
+        if let Some(since) = self.parked_at.take() {
+            self.report.gap(since.elapsed());
+        }
+    }
+
+    fn seal(&mut self, decision: Decision) {
+        let now = self.verdict.decide(decision).unwrap_or_else(|error| {
+            tracing::error!(target: "heirloom::handoff", error = %chain(&error), "the verdict cannot be sealed");
+            decision
+        });
+        self.feed(Event::Sealed(now));
+    }
+
+    fn say(&mut self, say: Say) {
+        let cause = || match self.machine.state() {
+            State::Deciding(retreat) => retreat.cause.to_string(),
+            _ => self
+                .outcome
+                .as_ref()
+                .map_or_else(String::new, |outcome| match outcome {
+                    Outcome::RolledBack(cause) => cause.to_string(),
+                    Outcome::Committed => String::new(),
+                }),
+        };
+        let message = match say {
+            Say::Offer => return self.offer(),
+            Say::Welcome => self.welcome(),
+            Say::Refuse => Message::Refuse(Refuse { reason: cause() }),
+            Say::Ping => {
+                self.sequence += 1;
+                Message::Ping {
+                    sequence: self.sequence,
+                }
+            }
+            Say::Yield => Message::Yield,
+            Say::MayCommit => Message::MayCommit,
+            Say::Owner => Message::Owner(Owner {
+                queued_upgrade: self.order.queued.swap(false, Ordering::Relaxed),
+            }),
+            Say::RollBack { last } => Message::RollBack {
+                reason: cause(),
+                last,
+            },
+        };
+        let Some((sender, _)) = &self.link else {
+            return;
+        };
+        // A link that takes nothing more is seen on the reading side, or by its deadline.
+        if let Err(error) = sender.post(message) {
+            tracing::debug!(target: "heirloom::handoff", error = %chain(&error), "not sent");
+        }
+    }
+
+    /// The welcome announces how many descriptors follow, so the offer is put together now.
+    fn welcome(&mut self) -> Message {
+        self.offer = offer::offer(
+            &self.verdict,
+            &self.order.own_process,
+            &self.order.elders,
+            self.order.sockets.offer(),
+        );
+        let parcels = self.offer.as_deref().unwrap_or_default();
+        let descriptors = parcels
+            .iter()
+            .map(|(_, descriptors)| descriptors.len())
+            .sum();
+        let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+        let lengths = self.clock.lengths();
+        Message::Welcome(Welcome {
+            protocol: self.protocol,
+            app_version: self.order.version.clone(),
+            service: self.order.service.clone(),
+            generation: self.order.successor,
+            predecessor: self.order.generation,
+            descriptors,
+            probation_ms: millis(lengths.probation),
+            silence_ms: millis(lengths.silence),
+            ping_ms: millis(lengths.ping),
+            gap_ms: millis(lengths.gap),
+            enforceable: self.enforceable(),
+        })
+    }
+
+    /// The offer leaves in a task of its own: a successor that does not read it must not keep this
+    /// side from its deadlines.
+    fn offer(&mut self) {
+        let Some((sender, _)) = &self.link else {
+            return;
+        };
+        let sender = sender.clone();
+        let parcels = std::mem::replace(&mut self.offer, Ok(Vec::new()));
+        self.offering = Some(tokio::spawn(async move {
+            for (message, descriptors) in parcels? {
+                sender.send(message, descriptors).await?;
+            }
+            Ok(())
+        }));
+    }
+
+    /// The rejected successor gets its time and its end in a task that outlives this upgrade.
+    fn end_successor(&mut self) {
+        let grace = if self.served {
+            self.order.leave
+        } else {
+            self.order.lengths.commit
+        };
+        self.leaving = Some(match (self.child.take(), self.spawning.take()) {
+            (Some(child), _) => leaving::watch(child, self.link.take(), grace),
+            (None, Some(spawning)) => leaving::unborn(spawning),
+            (None, None) => return,
+        });
+    }
+
+    async fn finish(mut self) -> Ended {
+        if let Some(offering) = self.offering.take() {
+            offering.abort();
+        }
+        let cause = match self.outcome.take() {
+            Some(Outcome::RolledBack(cause)) => Some(cause),
+            _ => None,
+        };
+        let now = Instant::now();
+        if cause.is_none()
+            && let (Some((sender, receiver)), Some(child)) = (self.link.take(), self.child.take())
+        {
+            let report = self.report.finish(UpgradeOutcome::Committed, None, now);
+            let generation = self.order.successor;
+            let successor = Relation {
+                generation,
+                sender,
+                receiver,
+                child,
+            };
+            return Ended::Committed { report, successor };
+        }
+        let mut text = cause.as_ref().map_or_else(String::new, Cause::to_string);
+        if let (Some(Cause::LinkClosed), Some(leaving)) = (&cause, &mut self.leaving)
+            && let Some(exit) = leaving.status(STATUS_WAIT).await
+        {
+            text = format!("{text}: {exit}");
+        }
+        let outcome = if self.served {
+            UpgradeOutcome::RolledBack
+        } else {
+            UpgradeOutcome::Failed
+        };
+        let report = self.report.finish(outcome, Some(text), Instant::now());
+        Ended::RolledBack {
+            report,
+            leaving: self.leaving.map(Leaving::into_task),
+        }
+    }
+}
+
+/// The phase that a state of the machine is reported as.
+fn phase_of(state: &State) -> Option<UpgradePhase> {
+    Some(match state {
+        State::Spawning => UpgradePhase::Spawn,
+        State::Greeting => UpgradePhase::Hello,
+        State::Offering => UpgradePhase::Offer,
+        State::Starting => UpgradePhase::Start,
+        State::Checking => UpgradePhase::Ready,
+        State::Parking => UpgradePhase::Park,
+        State::Yielding => UpgradePhase::Yield,
+        State::Probation => UpgradePhase::Probation,
+        State::Permitting => UpgradePhase::Permit,
+        State::Elder => UpgradePhase::Commit,
+        _ => return None,
+    })
+}
+
+async fn receive(link: &mut Option<(LinkSender, LinkReceiver)>) -> Result<Option<Envelope>> {
+    match link {
+        Some((_, receiver)) => receiver.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn ended(child: &mut Option<Child>) -> String {
+    match child {
+        Some(child) => child.ended().await.to_string(),
+        None => std::future::pending().await,
+    }
+}
+
+/// What a future that may not be there yields, once.
+async fn pending<T>(slot: &mut Option<Pending<T>>) -> T {
+    let Some(future) = slot else {
+        return std::future::pending().await;
+    };
+    let value = future.await;
+    *slot = None;
+    value
+}
+
+async fn offer_failed(offering: &mut Option<JoinHandle<Result<()>>>) -> String {
+    let Some(task) = offering else {
+        return std::future::pending().await;
+    };
+    let result = task.await;
+    *offering = None;
+    match result {
+        Ok(Err(error)) => chain(&error),
+        _ => std::future::pending().await,
+    }
+}
