@@ -21,3 +21,4 @@ pub use drain::{DrainOutcome, DrainPhase, DrainReport, DrainSettings, Guard, Hel
 pub use error::{Error, ErrorKind, Result};
 pub use generation::Generation;
 pub use name::Name;
+pub use report::{Report, UpgradeOutcome, UpgradePhase};
