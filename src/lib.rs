@@ -17,6 +17,8 @@ mod sys;
 mod verdict;
 mod wire;
 
+pub use drain::{DrainOutcome, DrainPhase, DrainReport, DrainSettings, Guard, Held, Progress};
 pub use error::{Error, ErrorKind, Result};
 pub use generation::Generation;
 pub use name::Name;
+pub use report::{Report, UpgradeOutcome, UpgradePhase};

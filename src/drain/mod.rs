@@ -1,0 +1,139 @@
+//! Guards, phases and the end of a drain.
+//!
+//! Every connection holds a [`Guard`]. A drain is over when no guard is left, or when its deadline
+//! says so. [`guard`] is one connection's entry and what its owner may do with it, [`shard`] keeps
+//! some of the entries, [`registry`] is all of them and knows when there are none, and [`run`] walks
+//! through the phases and writes the report.
+
+mod guard;
+mod registry;
+mod run;
+mod shard;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use guard::Guard;
+pub use run::{DrainOutcome, DrainReport, DrainSettings};
+
+use crate::name::Name;
+
+/// The registry of all connections of one generation; clones are the same registry.
+#[derive(Clone)]
+pub(crate) struct Drain {
+    shards: Arc<[Arc<shard::Shard>]>,
+    hub: Arc<shard::Hub>,
+}
+
+/// How urgently a connection is asked to end.
+///
+/// The phases are ordered, and one connection only ever moves forward through them.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum DrainPhase {
+    /// Nothing is asked.
+    #[default]
+    Serving,
+    /// Answer what comes, and tell the peer to come back elsewhere (`Connection: close`, a
+    /// GOAWAY), but close nothing that is idle: its next request may be on the way
+    /// (RFC 9112, section 9.5).
+    LameDuck,
+    /// Finish what is in flight, then close.
+    Graceful,
+    /// The deadline has passed: close now, whatever is in flight.
+    Force,
+}
+
+impl DrainPhase {
+    /// The phase as the number that an entry stores.
+    const fn rank(self) -> u8 {
+        match self {
+            Self::Serving => 0,
+            Self::LameDuck => 1,
+            Self::Graceful => 2,
+            Self::Force => 3,
+        }
+    }
+
+    /// The phase that [`rank`](Self::rank) gave this number.
+    const fn from_rank(rank: u8) -> Self {
+        match rank {
+            0 => Self::Serving,
+            1 => Self::LameDuck,
+            2 => Self::Graceful,
+            _ => Self::Force,
+        }
+    }
+}
+
+impl fmt::Display for DrainPhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Serving => "serving",
+            Self::LameDuck => "lame duck",
+            Self::Graceful => "graceful",
+            Self::Force => "force",
+        })
+    }
+}
+
+/// What is still held, at one moment.
+///
+/// The counts are taken shard by shard, so under load they are those of slightly different
+/// moments; the zero that ends a drain is exact.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Progress {
+    /// The phase that a connection accepted now starts in.
+    pub phase: DrainPhase,
+    /// Connections that hold a guard.
+    pub active: usize,
+    /// All guards ever taken, ended ones included. Clones count once.
+    pub accepted: u64,
+    /// The same as `active`, for each listener that has at least one, by name.
+    pub by_listener: Vec<(Name, usize)>,
+    /// The connection that has been there longest.
+    pub oldest: Option<Held>,
+}
+
+/// One connection that is still there, as its guard knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Held {
+    /// The listener that accepted it.
+    pub listener: Name,
+    /// What the application calls it ([`Guard::name`]).
+    pub name: Option<String>,
+    /// Why it is still there, in the application's words ([`Guard::reason`]).
+    pub reason: Option<String>,
+    /// The peer's address.
+    pub peer: Option<String>,
+    /// The time since it was accepted.
+    pub age: Duration,
+}
+
+impl fmt::Display for Held {
+    /// `http "upload" from 192.0.2.1:5000, 12 s: waits for the disk`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.listener)?;
+        if let Some(name) = &self.name {
+            write!(f, " {name:?}")?;
+        }
+        if let Some(peer) = &self.peer {
+            write!(f, " from {peer}")?;
+        }
+        write!(f, ", {} s", self.age.as_secs())?;
+        match &self.reason {
+            Some(reason) => write!(f, ": {reason}"),
+            None => Ok(()),
+        }
+    }
+}

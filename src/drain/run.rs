@@ -1,0 +1,191 @@
+//! A drain from the first word to the report.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::registry::Totals;
+use super::{Drain, DrainPhase, Held};
+
+/// Counts that change while a drain runs are published at most this often.
+const PUBLISH_EVERY: Duration = Duration::from_millis(100);
+
+/// A report names at most this many connections, the oldest; the others it counts.
+const MAX_NAMED: usize = 1_000;
+
+/// How long each phase of a drain may take. Any of them may be zero; a value too great for the
+/// clock means no limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DrainSettings {
+    /// How long peers are only told to come back elsewhere, before idle connections are closed
+    /// (500 ms by default). A client that has just sent its next request on an idle connection
+    /// gets its answer within this time.
+    pub lame_duck: Duration,
+    /// The time from the start of the drain until what is left is forced to end (30 s by default).
+    /// Lame duck and spread count towards it and are cut short by it.
+    pub deadline: Duration,
+    /// The window over which connections are asked to close one after another (2 s by default), so
+    /// that not all clients come back at once.
+    pub spread: Duration,
+    /// How long connections that are forced to end have for it (1 s by default). After that the
+    /// drain ends with whatever is left.
+    pub force_grace: Duration,
+}
+
+impl Default for DrainSettings {
+    fn default() -> Self {
+        Self {
+            lame_duck: Duration::from_millis(500),
+            deadline: Duration::from_secs(30),
+            spread: Duration::from_secs(2),
+            force_grace: Duration::from_secs(1),
+        }
+    }
+}
+
+/// How a drain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum DrainOutcome {
+    /// Every connection ended by itself.
+    Drained,
+    /// Some were still there at the deadline, or when the drain was hurried; told to end at once,
+    /// they did.
+    Cut,
+    /// Some did not even end when they were told to end at once: the end of the process ends them.
+    Forced,
+}
+
+impl fmt::Display for DrainOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Drained => "drained",
+            Self::Cut => "cut",
+            Self::Forced => "forced",
+        })
+    }
+}
+
+/// What became of the connections of a generation that drained.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct DrainReport {
+    /// How it ended.
+    pub outcome: DrainOutcome,
+    /// Connections that were there at the start, or came later, and ended by themselves.
+    pub drained: u64,
+    /// Connections that were forced to end: those that were there at the deadline, and those that
+    /// came after it.
+    pub cut_count: u64,
+    /// Those of them that were there at the deadline, by name: the oldest first, at most 1 000.
+    pub cut: Vec<Held>,
+    /// Connections that were still there at the end, the grace of the forced ones included.
+    pub left: u64,
+    /// Whether someone asked for the force before the deadline.
+    pub hurried: bool,
+    /// The time from the start of the drain to its end.
+    pub elapsed: Duration,
+}
+
+/// Why the gentle part of a drain ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gentle {
+    Empty,
+    Hurried,
+    Deadline,
+}
+
+impl Drain {
+    /// Drains: lame duck, then graceful (spread over a window), then, at the deadline, force, and
+    /// a grace for those who are forced. Ends at once when no guard is left, in whichever phase.
+    ///
+    /// The first [`notify_one`](Notify::notify_one) on `hurry`, even one before this is called,
+    /// goes to force at once; further ones change nothing.
+    ///
+    /// # Cancel safety
+    ///
+    /// When cancelled, connections stay in the phase they are in and nothing more happens to them;
+    /// [`reopen`](Self::reopen) lets newcomers be served again, another `run` goes on draining.
+    pub(crate) async fn run(&self, settings: &DrainSettings, hurry: &Notify) -> DrainReport {
+        let began = Instant::now();
+        let noting = self.noting_changes();
+        let before = self.totals();
+        self.advance(DrainPhase::LameDuck);
+        let gentle = tokio::select! {
+            biased;
+            () = self.empty() => Gentle::Empty,
+            () = hurry.notified() => Gentle::Hurried,
+            () = self.gently(settings, began) => Gentle::Deadline,
+            () = self.publish_changes() => Gentle::Deadline,
+        };
+        let mut report = DrainReport {
+            outcome: DrainOutcome::Drained,
+            drained: self.totals().ended().saturating_sub(before.ended()),
+            cut_count: 0,
+            cut: Vec::new(),
+            left: 0,
+            hurried: gentle == Gentle::Hurried,
+            elapsed: Duration::ZERO,
+        };
+        if gentle != Gentle::Empty {
+            self.force(settings.force_grace, before, &mut report).await;
+        }
+        drop(noting);
+        self.publish();
+        report.elapsed = began.elapsed();
+        report
+    }
+
+    /// Lame duck and graceful; resolves at the deadline.
+    async fn gently(&self, settings: &DrainSettings, began: Instant) {
+        let deadline = after(began, settings.deadline);
+        sleep_until(deadline.min(after(began, settings.lame_duck))).await;
+        // When the deadline comes first, force moves those that the spread has not reached.
+        let graceful = self.advance_spread(DrainPhase::Graceful, settings.spread);
+        let _late = timeout_at(deadline, graceful).await;
+        sleep_until(deadline).await;
+    }
+
+    /// Force and its grace; adds to the report what came of it.
+    async fn force(&self, grace: Duration, before: Totals, report: &mut DrainReport) {
+        let (then, held) = self.held(MAX_NAMED);
+        report.cut = held;
+        report.drained = then.ended().saturating_sub(before.ended());
+        self.advance(DrainPhase::Force);
+        tokio::select! {
+            biased;
+            () = self.empty() => (),
+            () = sleep_until(after(Instant::now(), grace)) => (),
+            () = self.publish_changes() => (),
+        }
+        let now = self.totals();
+        report.cut_count = now.accepted.saturating_sub(then.ended());
+        report.left = now.active;
+        report.outcome = match (report.cut_count, now.active) {
+            (0, _) => DrainOutcome::Drained,
+            (_, 0) => DrainOutcome::Cut,
+            _ => DrainOutcome::Forced,
+        };
+    }
+
+    /// Publishes counts when they have changed, with the least pause between two; never resolves.
+    async fn publish_changes(&self) {
+        loop {
+            let published = Instant::now();
+            self.changed().await;
+            sleep_until(published + PUBLISH_EVERY).await;
+            self.publish();
+        }
+    }
+}
+
+/// A time after a start, or what counts as never (30 years) if the clock does not reach so far.
+pub(super) fn after(start: Instant, wait: Duration) -> Instant {
+    const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+    start + wait.min(NEVER)
+}

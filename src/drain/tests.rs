@@ -1,0 +1,415 @@
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+
+use super::registry::shard_of_this_thread;
+use super::*;
+
+/// Far beyond what any of these takes; reaching it is a failure.
+const LONG: Duration = Duration::from_secs(60);
+
+fn http() -> Name {
+    "http".parse().unwrap()
+}
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn settings() -> DrainSettings {
+    DrainSettings {
+        lame_duck: ms(500),
+        deadline: ms(10_000),
+        spread: ms(1_000),
+        force_grace: ms(1_000),
+    }
+}
+
+/// Drops the guard when it is told to reach `phase`; gives the time of that.
+fn obey(guard: Guard, phase: DrainPhase) -> tokio::task::JoinHandle<Instant> {
+    tokio::spawn(async move {
+        guard.reached(phase).await;
+        Instant::now()
+    })
+}
+
+#[test]
+fn a_connection_counts_until_its_last_clone_is_gone() {
+    let drain = Drain::new();
+    let guard = drain.guard(&http(), None);
+    let clone = guard.clone();
+    assert_eq!((drain.active(), drain.accepted()), (1, 1));
+    drop(guard);
+    assert_eq!(drain.active(), 1);
+    thread::spawn(move || drop(clone)).join().unwrap();
+    assert_eq!((drain.active(), drain.accepted()), (0, 1));
+    assert!(drain.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_counts_by_listener_and_names_the_oldest() {
+    let drain = Drain::new();
+    let first = drain.guard(&"admin".parse().unwrap(), Some("192.0.2.1:9".into()));
+    first.name("console");
+    first.reason("waits for a command");
+    tokio::time::advance(ms(12_000)).await;
+    let others = [drain.guard(&http(), None), drain.guard(&http(), None)];
+    let progress = drain.progress();
+    assert_eq!(progress.active, 3);
+    assert_eq!(
+        progress.by_listener,
+        [(first.listener().clone(), 1), (http(), 2)]
+    );
+    assert_eq!(
+        progress.oldest.unwrap().to_string(),
+        "admin \"console\" from 192.0.2.1:9, 12 s: waits for a command"
+    );
+    drop((first, others));
+    assert_eq!(
+        drain.progress(),
+        Progress {
+            accepted: 3,
+            ..Progress::default()
+        }
+    );
+}
+
+#[tokio::test]
+async fn each_guard_is_told_its_phase_and_may_stop_waiting() {
+    let drain = Drain::new();
+    let guard = drain.guard(&http(), None);
+    let mut context = Context::from_waker(Waker::noop());
+    for _ in 0..3 {
+        let mut wait = Box::pin(guard.reached(DrainPhase::Graceful));
+        assert!(wait.as_mut().poll(&mut context).is_pending());
+    }
+    let mut early = Box::pin(guard.reached(DrainPhase::LameDuck));
+    let mut late = Box::pin(guard.reached(DrainPhase::Graceful));
+    assert!(early.as_mut().poll(&mut context).is_pending());
+    assert!(late.as_mut().poll(&mut context).is_pending());
+    drain.advance(DrainPhase::LameDuck);
+    assert_eq!(early.as_mut().poll(&mut context), Poll::Ready(()));
+    assert!(late.as_mut().poll(&mut context).is_pending());
+    drain.advance(DrainPhase::Force);
+    timeout(LONG, late).await.unwrap();
+    timeout(LONG, guard.reached(DrainPhase::Serving))
+        .await
+        .unwrap();
+    assert_eq!(guard.phase(), DrainPhase::Force);
+}
+
+#[test]
+fn a_predecessor_that_owns_again_serves_newcomers_and_calls_nobody_back() {
+    let drain = Drain::new();
+    let old = drain.guard(&http(), None);
+    drain.advance(DrainPhase::Graceful);
+    assert_eq!(drain.guard(&http(), None).phase(), DrainPhase::Graceful);
+    drain.reopen();
+    let new = drain.guard(&http(), None);
+    assert_eq!(
+        (old.phase(), new.phase()),
+        (DrainPhase::Graceful, DrainPhase::Serving)
+    );
+    drain.advance(DrainPhase::LameDuck);
+    assert_eq!(
+        (old.phase(), new.phase()),
+        (DrainPhase::Graceful, DrainPhase::LameDuck)
+    );
+    assert_eq!(drain.progress().phase, DrainPhase::LameDuck);
+}
+
+#[tokio::test(start_paused = true)]
+async fn closings_are_spread_evenly_over_the_window() {
+    let drain = Drain::new();
+    let tasks: Vec<_> = (0..1_000)
+        .map(|_| obey(drain.guard(&http(), None), DrainPhase::Graceful))
+        .collect();
+    tokio::task::yield_now().await;
+    let began = Instant::now();
+    drain.advance_spread(DrainPhase::Graceful, ms(2_000)).await;
+    let mut tenths = [0; 10];
+    for task in tasks {
+        let at = task.await.unwrap() - began;
+        tenths[usize::try_from(at.as_millis() / 200).unwrap()] += 1;
+    }
+    // A tenth may differ by the one that falls on the clock's next tick.
+    assert!(
+        tenths.iter().all(|count| (99..=101).contains(count)),
+        "{tenths:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spread_that_is_cancelled_goes_on_where_it_was() {
+    let drain = Drain::new();
+    let guards: Vec<_> = (0..100).map(|_| drain.guard(&http(), None)).collect();
+    let moved = || {
+        guards
+            .iter()
+            .filter(|guard| guard.phase() == DrainPhase::Graceful)
+            .count()
+    };
+    let spread = drain.advance_spread(DrainPhase::Graceful, ms(1_000));
+    assert!(timeout(ms(500), spread).await.is_err());
+    assert!((49..=52).contains(&moved()), "{}", moved());
+    drain
+        .advance_spread(DrainPhase::Graceful, Duration::ZERO)
+        .await;
+    assert_eq!(moved(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_ends_at_once_at_zero_in_every_phase() {
+    for (phase, at) in [
+        (DrainPhase::Serving, 0),
+        (DrainPhase::LameDuck, 0),
+        (DrainPhase::Graceful, 500),
+        (DrainPhase::Force, 10_000),
+    ] {
+        let drain = Drain::new();
+        let task = (phase > DrainPhase::Serving).then(|| obey(drain.guard(&http(), None), phase));
+        let report = drain.run(&settings(), &Notify::new()).await;
+        // The clock of tokio's timers ticks once a millisecond.
+        assert!(
+            report.elapsed.as_millis().abs_diff(at) <= 1,
+            "{phase}: {:?}",
+            report.elapsed
+        );
+        let forced = phase == DrainPhase::Force;
+        let outcome = if forced {
+            DrainOutcome::Cut
+        } else {
+            DrainOutcome::Drained
+        };
+        assert_eq!(report.outcome, outcome, "{phase}");
+        assert_eq!(
+            report.drained,
+            u64::from(task.is_some() && !forced),
+            "{phase}"
+        );
+        assert_eq!(
+            (report.cut_count, report.left),
+            (u64::from(forced), 0),
+            "{phase}"
+        );
+        assert_eq!(drain.watch().borrow().active, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_ends_at_the_deadline_and_names_who_was_cut_and_why() {
+    let drain = Drain::new();
+    let gentle = obey(drain.guard(&http(), None), DrainPhase::Graceful);
+    let deaf = drain.guard(&http(), Some("192.0.2.7:80".into()));
+    deaf.name("GET /events");
+    deaf.reason("endless stream");
+    let late = obey(drain.guard(&http(), None), DrainPhase::Force);
+    let report = drain.run(&settings(), &Notify::new()).await;
+    assert_eq!(report.outcome, DrainOutcome::Forced);
+    assert_eq!((report.drained, report.cut_count, report.left), (1, 2, 1));
+    assert_eq!(report.cut.len(), 2);
+    let named = report.cut.iter().find(|held| held.name.is_some()).unwrap();
+    assert_eq!(
+        named.to_string(),
+        "http \"GET /events\" from 192.0.2.7:80, 10 s: endless stream"
+    );
+    assert!(
+        report.elapsed.as_millis().abs_diff(11_000) <= 2,
+        "{:?}",
+        report.elapsed
+    );
+    assert!(!report.hurried);
+    gentle.await.unwrap();
+    late.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_that_is_hurried_forces_at_once() {
+    let drain = Drain::new();
+    let task = obey(drain.guard(&http(), None), DrainPhase::Force);
+    let hurry = Notify::new();
+    hurry.notify_one();
+    let report = drain.run(&settings(), &hurry).await;
+    assert_eq!((report.outcome, report.cut_count), (DrainOutcome::Cut, 1));
+    assert!(report.hurried);
+    assert!(report.elapsed <= ms(1), "{:?}", report.elapsed);
+    task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_without_end_does_not_overflow_the_clock() {
+    let drain = Drain::new();
+    let task = obey(drain.guard(&http(), None), DrainPhase::Graceful);
+    let endless = DrainSettings {
+        lame_duck: Duration::ZERO,
+        deadline: Duration::MAX,
+        spread: Duration::MAX,
+        force_grace: Duration::MAX,
+    };
+    let report = drain.run(&endless, &Notify::new()).await;
+    assert_eq!(report.outcome, DrainOutcome::Drained);
+    task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_is_told_ten_times_a_second_in_a_drain_and_never_in_steady_state() {
+    let drain = Drain::new();
+    let mut watch = drain.watch();
+    let mut guards: Vec<_> = (0..1_000).map(|_| drain.guard(&http(), None)).collect();
+    guards.truncate(500);
+    assert!(!watch.has_changed().unwrap(), "told in steady state");
+    let run = tokio::spawn({
+        let drain = drain.clone();
+        async move { drain.run(&settings(), &Notify::new()).await }
+    });
+    let ends = tokio::spawn(async move {
+        while guards.pop().is_some() {
+            tokio::time::advance(ms(2)).await;
+        }
+    });
+    let mut last = watch.borrow_and_update().active;
+    let mut told = 0;
+    while !run.is_finished() {
+        if timeout(LONG, watch.changed()).await.is_ok() {
+            let active = watch.borrow_and_update().active;
+            assert!(active <= last || told == 0, "{active} after {last}");
+            (last, told) = (active, told + 1);
+        }
+        tokio::task::yield_now().await;
+    }
+    ends.await.unwrap();
+    let report = run.await.unwrap();
+    assert_eq!(
+        (report.outcome, report.drained, last),
+        (DrainOutcome::Drained, 500, 0)
+    );
+    // 1 s of closings: one every 100 ms, two phases and the end.
+    assert!(
+        (8..=14).contains(&told),
+        "{told} times in {:?}",
+        report.elapsed
+    );
+}
+
+/// One connection moves between the last shard and the first, a new guard before the old one
+/// goes: there is no moment without a guard, though a look at one shard after another often finds
+/// none.
+#[test]
+fn zero_is_not_seen_while_guards_only_change_hands() {
+    let drain = Drain::new();
+    let stop = AtomicBool::new(false);
+    let (first, last) = (0, usize::MAX);
+    let mut held = drain.guard_in(last, &http(), None);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                for shard in [first, last] {
+                    held = drain.guard_in(shard, &http(), None);
+                }
+            }
+        });
+        let seen = (0..500_000).filter(|_| drain.is_empty()).count();
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(seen, 0);
+    });
+}
+
+/// The only guard goes at a moment that differs from round to round, before, while and after
+/// `empty` looks and takes its place: no round's wake-up may be lost.
+#[test]
+fn a_guard_that_goes_while_the_wait_for_zero_begins_is_noticed() {
+    let drain = Drain::new();
+    let slot = std::sync::Mutex::new(None::<Guard>);
+    let stop = AtomicBool::new(false);
+    let rounds = async {
+        for _ in 0..30_000 {
+            *slot.lock().unwrap() = Some(drain.guard(&http(), None));
+            drain.empty().await;
+        }
+    };
+    let mut in_time = Ok(());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut round = 0_usize;
+            while !stop.load(Ordering::Relaxed) {
+                let taken = slot.lock().unwrap().take();
+                if taken.is_some() {
+                    round += 1;
+                    (0..round * 7 % 101).for_each(|_| std::hint::spin_loop());
+                }
+            }
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        in_time = runtime.block_on(async { timeout(LONG, rounds).await });
+        stop.store(true, Ordering::Relaxed);
+    });
+    in_time.unwrap();
+}
+
+/// Many rounds of guards that come and go on several threads while someone waits for zero: no
+/// round's last wake-up may be lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_last_guard_always_wakes_who_waits_for_zero() {
+    let drain = Drain::new();
+    let ended = Arc::new(AtomicUsize::new(0));
+    let workers: Vec<_> = (0..4)
+        .map(|_| {
+            let (send, receive) = mpsc::channel::<Guard>();
+            let (drain, ended) = (drain.clone(), Arc::clone(&ended));
+            let thread = thread::spawn(move || {
+                for guard in receive {
+                    let child = drain.guard(guard.listener(), None);
+                    drop(guard);
+                    ended.fetch_add(1, Ordering::SeqCst);
+                    drop(child);
+                }
+            });
+            (send, thread)
+        })
+        .collect();
+    let rounds = 5_000;
+    for round in 1..=rounds {
+        let guards: Vec<_> = workers.iter().map(|_| drain.guard(&http(), None)).collect();
+        for (guard, (send, _)) in guards.into_iter().zip(&workers) {
+            send.send(guard).unwrap();
+        }
+        timeout(LONG, drain.empty()).await.unwrap();
+        assert_eq!(ended.load(Ordering::SeqCst), round * workers.len());
+    }
+    for (send, thread) in workers {
+        drop(send);
+        thread.join().unwrap();
+    }
+    assert_eq!(drain.accepted(), rounds as u64 * 8);
+}
+
+#[test]
+fn threads_meet_in_different_shards_and_each_stays_in_its_own() {
+    let barrier = std::sync::Barrier::new(16);
+    let shards: std::collections::BTreeSet<_> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..16)
+            .map(|_| {
+                scope.spawn(|| {
+                    barrier.wait();
+                    let shard = shard_of_this_thread() % 64;
+                    assert_eq!(shard, shard_of_this_thread() % 64);
+                    // All 16 live at once, so no two have the same stack.
+                    barrier.wait();
+                    shard
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    assert!(shards.len() >= 8, "{shards:?}");
+}
