@@ -243,7 +243,7 @@ impl World {
                 succ::Say::Pong => pred::Event::Pong,
                 succ::Say::Serving => pred::Event::Serving,
                 succ::Say::Committed => pred::Event::Committed,
-                succ::Say::Failed => pred::Event::Failed("failed".into()),
+                succ::Say::Failed(why) => pred::Event::Failed(why.clone()),
             };
             let told = self.with(|w| {
                 w.up.pop_front();
@@ -318,9 +318,7 @@ impl World {
                 pred::Say::Yield => succ::Event::Yield,
                 pred::Say::MayCommit => succ::Event::MayCommit,
                 pred::Say::Owner => succ::Event::Owner,
-                pred::Say::RollBack => succ::Event::RollBack {
-                    last: self.p_told_stop,
-                },
+                pred::Say::RollBack { last } => succ::Event::RollBack { last: *last },
             };
             let told = self.with(|w| {
                 w.down.pop_front();
