@@ -26,6 +26,8 @@ pub(crate) enum Exit {
     /// It is gone, and somebody else was told how: `SIGCHLD` is ignored, or the application waits
     /// for all children.
     Unknown,
+    /// It has not: it may not be killed, or hangs in the kernel.
+    NotYet,
 }
 
 impl fmt::Display for Exit {
@@ -37,6 +39,7 @@ impl fmt::Display for Exit {
                 Err(_) => write!(f, "killed by signal {number}"),
             },
             Self::Unknown => f.write_str("ended, status unknown"),
+            Self::NotYet => f.write_str("could not be ended"),
         }
     }
 }
@@ -189,6 +192,7 @@ mod tests {
         assert_eq!(Exit::Signal(9).to_string(), "killed by SIGKILL");
         assert_eq!(Exit::Signal(40).to_string(), "killed by signal 40");
         assert_eq!(Exit::Unknown.to_string(), "ended, status unknown");
+        assert_eq!(Exit::NotYet.to_string(), "could not be ended");
     }
 
     #[test]
