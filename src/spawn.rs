@@ -91,7 +91,12 @@ impl Prepared {
             .args
             .iter()
             .map(|argument| words("argument", argument));
-        let env = program.env.iter().map(|(name, value)| {
+        // The first of two variables would win, and it would not be ours.
+        let others = program
+            .env
+            .iter()
+            .filter(|(name, _)| name != origin::VARIABLE);
+        let env = others.map(|(name, value)| {
             let mut text = name.clone();
             text.push("=");
             text.push(value);

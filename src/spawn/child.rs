@@ -201,6 +201,7 @@ impl Process {
                     Err(io::ErrorKind::WouldBlock.into())
                 }
             });
+            // A failed look leaves the event where it is, and the next one sees it again.
             if let Ok(Ok(())) = looked {
                 return;
             }

@@ -125,7 +125,13 @@ async fn a_descriptor_number_that_is_taken_is_refused() {
 async fn the_link_is_what_the_variable_says() {
     let dir = tempfile::tempdir().unwrap();
     let script = "echo $HEIRLOOM_LINK $(readlink /proc/$$/fd/3) > out";
-    let text = output(dir.path(), script, &Extra::default()).await;
+    let mut program = sh(script);
+    program
+        .env
+        .push((origin::VARIABLE.into(), "3:1:1:1".into()));
+    program.cwd = Some(dir.path().into());
+    assert_eq!(run(&program, &Extra::default()).await, Exit::Code(0));
+    let text = fs::read_to_string(dir.path().join("out")).unwrap();
     let (variable, target) = text.trim().split_once(' ').unwrap();
     let origin: Origin = variable.parse().unwrap();
     assert_eq!(
