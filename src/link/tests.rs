@@ -1,5 +1,6 @@
 //! Links over real sockets, with the smallest buffers that the kernel allows.
 
+use std::collections::VecDeque;
 use std::io::{Read, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -7,7 +8,8 @@ use std::time::Duration;
 use tokio::task::yield_now;
 
 use super::*;
-use crate::wire::{Failed, Item, Offer, Refuse, Role};
+use crate::wire::limits::WHOLE_FRAME;
+use crate::wire::{Failed, HEADER, Header, Item, Offer, Refuse, Role};
 
 /// No test waits this long unless something hangs.
 const HANGS: Duration = Duration::from_secs(60);
