@@ -1,1 +1,28 @@
-//! Being written.
+//! What is said over a link, byte by byte: no runtime, no descriptors, no clock.
+//!
+//! A frame is a header with hard limits ([`frame`]) and a message in JSON ([`message`]): it
+//! describes itself, skips what it does not know, and an older version reads a newer one's. Nothing
+//! that a peer sends can panic here, and nothing is allocated beyond [`limits`] on its word.
+
+pub(crate) mod body;
+pub(crate) mod frame;
+pub(crate) mod limits;
+pub(crate) mod message;
+pub(crate) mod record;
+pub(crate) mod text;
+pub(crate) mod version;
+
+#[cfg(test)]
+mod tests;
+
+#[allow(unused_imports, reason = "the floors above take what they speak")]
+pub(crate) use body::{
+    CutItem, Failed, Hello, LastReport, Offer, Owner, Progress, Ready, Refuse, Welcome,
+};
+#[allow(unused_imports, reason = "the floors above take what they speak")]
+pub(crate) use frame::{FrameKind, HEADER, Header, WireError};
+pub(crate) use message::Message;
+#[allow(unused_imports, reason = "the floors above take what they speak")]
+pub(crate) use record::{Address, Item, Kind, Member, Role, SocketRecord};
+#[allow(unused_imports, reason = "the floors above take what they speak")]
+pub(crate) use version::{Range, SPOKEN, agree};

@@ -1,0 +1,240 @@
+//! What each kind of message says.
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::limits::{
+    MAX_APP_VERSION, MAX_CLAIMED, MAX_CUT, MAX_CUT_TEXT, MAX_ITEMS, MAX_NOTE, MAX_NOTES, MAX_REASON,
+};
+use super::record::Item;
+use super::text::{self, Line, fit};
+use super::version::Range;
+use crate::generation::Generation;
+use crate::name::Name;
+
+/// The successor's first word; the kernel adds its credentials.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    /// The versions of the protocol that it speaks.
+    pub protocol: Range,
+    /// The application's version, for people.
+    #[serde(deserialize_with = "text::bounded::<_, MAX_APP_VERSION>")]
+    pub app_version: String,
+    /// Its process number in its own namespace, for people.
+    pub pid: i32,
+}
+
+/// The predecessor's answer: the terms of this handoff.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Welcome {
+    /// The version of the protocol that is used from here on.
+    pub protocol: u32,
+    /// The application's version, for people.
+    #[serde(deserialize_with = "text::bounded::<_, MAX_APP_VERSION>")]
+    pub app_version: String,
+    /// The service that is handed over.
+    pub service: Name,
+    /// The successor's generation.
+    pub generation: Generation,
+    /// The predecessor's generation.
+    pub predecessor: Generation,
+    /// Descriptors in the whole offer.
+    pub descriptors: usize,
+    /// How long the predecessor watches before it lets the successor commit, in milliseconds.
+    pub probation_ms: u64,
+    /// After this silence the other side counts as gone, in milliseconds.
+    pub silence_ms: u64,
+    /// Time between two pings, in milliseconds.
+    pub ping_ms: u64,
+    /// The deadline of the gap, in milliseconds.
+    pub gap_ms: u64,
+    /// Whether the predecessor may signal the successor, so that it can enforce a roll back.
+    pub enforceable: bool,
+}
+
+/// No handoff, and why. Nothing has moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Refuse {
+    /// Why, for people.
+    #[serde(deserialize_with = "text::bounded::<_, MAX_REASON>")]
+    pub reason: String,
+}
+
+/// A part of the inventory: one descriptor for each item, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Offer {
+    /// What the descriptors of this frame are.
+    #[serde(deserialize_with = "text::list::<_, _, MAX_ITEMS>")]
+    pub items: Vec<Item>,
+    /// Whether this is the offer's last part.
+    pub last: bool,
+}
+
+/// The successor is ready: what it takes and what it adds. Comes in parts, like the offer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ready {
+    /// Places in the offer, over all its parts, of what the successor has claimed.
+    #[serde(deserialize_with = "text::list::<_, _, MAX_CLAIMED>")]
+    pub claimed: Vec<u32>,
+    /// What it bound itself: one descriptor for each item, in order.
+    #[serde(deserialize_with = "text::list::<_, _, MAX_ITEMS>")]
+    pub bound: Vec<Item>,
+    /// Whether this is the last part.
+    pub last: bool,
+    /// Options of inherited sockets that differ from what was asked for.
+    #[serde(deserialize_with = "notes")]
+    pub notes: Vec<String>,
+}
+
+/// The successor's application failed before it was ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Failed {
+    /// Its error and all causes, for people.
+    #[serde(deserialize_with = "text::bounded::<_, MAX_REASON>")]
+    pub error: String,
+}
+
+/// The successor owns from here on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Owner {
+    /// An upgrade was asked for meanwhile and is the new owner's to run.
+    pub queued_upgrade: bool,
+}
+
+/// How far an elder's drain is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    /// Connections that it still serves.
+    pub active: u64,
+    /// Age of the oldest one, in milliseconds.
+    pub oldest_ms: u64,
+    /// Connections that were cut so far.
+    pub cut: u64,
+}
+
+/// How an elder's drain ended. It is the elder's last message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LastReport {
+    /// Connections that ended by themselves.
+    pub drained: u64,
+    /// Connections that were cut, as many as fit a frame that travels whole.
+    #[serde(deserialize_with = "text::list::<_, _, MAX_CUT>")]
+    pub cut: Vec<CutItem>,
+    /// Connections that were cut and are not in the list.
+    pub unlisted: u64,
+    /// Whether the drain ended before all of them were closed.
+    pub forced: bool,
+    /// How long the drain took, in milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// A connection that a drain has cut.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CutItem {
+    /// The listener that accepted it.
+    pub listener: Name,
+    /// What it was, for people.
+    #[serde(deserialize_with = "text::bounded::<_, MAX_CUT_TEXT>")]
+    pub name: String,
+    /// Why it was still there, for people; empty if nobody said.
+    #[serde(deserialize_with = "text::bounded::<_, MAX_CUT_TEXT>")]
+    pub reason: String,
+    /// Its age when it was cut, in milliseconds.
+    pub age_ms: u64,
+}
+
+/// The payload of `Ping` and `Pong`.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Sequence {
+    pub(super) sequence: u64,
+}
+
+/// The payload of `RollBack`.
+#[derive(Serialize, Deserialize)]
+pub(super) struct RollBack {
+    #[serde(deserialize_with = "text::bounded::<_, MAX_REASON>")]
+    pub(super) reason: String,
+}
+
+/// The payload of `Left`.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Left {
+    pub(super) accepted: u64,
+}
+
+/// The payload of `NewOwner`.
+#[derive(Serialize, Deserialize)]
+pub(super) struct NewOwner {
+    pub(super) generation: Generation,
+    pub(super) queued_upgrade: bool,
+}
+
+/// The payload of a kind that says nothing beyond itself.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Nothing {}
+
+fn notes<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let lines: Vec<Line<MAX_NOTE>> = text::list::<D, _, MAX_NOTES>(from)?;
+    Ok(lines.into_iter().map(|line| line.0).collect())
+}
+
+impl Hello {
+    pub(super) fn fitted(&self) -> Self {
+        Self {
+            app_version: fit(&self.app_version, MAX_APP_VERSION),
+            ..self.clone()
+        }
+    }
+}
+
+impl Welcome {
+    pub(super) fn fitted(&self) -> Self {
+        Self {
+            app_version: fit(&self.app_version, MAX_APP_VERSION),
+            ..self.clone()
+        }
+    }
+}
+
+impl Ready {
+    pub(super) fn fitted(&self) -> Self {
+        let notes = self.notes.iter().map(|note| fit(note, MAX_NOTE)).collect();
+        Self {
+            notes,
+            ..self.clone()
+        }
+    }
+}
+
+impl LastReport {
+    /// The same report with a list of at most `room` bytes of JSON; the rest is only counted.
+    pub(super) fn fitted(&self, room: usize) -> Self {
+        let mut left = room;
+        let mut cut = Vec::new();
+        for item in self.cut.iter().take(MAX_CUT) {
+            let item = item.fitted();
+            // The comma between two items is counted with each.
+            let length = serde_json::to_vec(&item).map_or(usize::MAX, |json| json.len() + 1);
+            let Some(rest) = left.checked_sub(length) else {
+                break;
+            };
+            left = rest;
+            cut.push(item);
+        }
+        let dropped = (self.cut.len() - cut.len()) as u64;
+        Self {
+            cut,
+            unlisted: self.unlisted.saturating_add(dropped),
+            ..self.clone()
+        }
+    }
+}
+
+impl CutItem {
+    fn fitted(&self) -> Self {
+        Self {
+            name: fit(&self.name, MAX_CUT_TEXT),
+            reason: fit(&self.reason, MAX_CUT_TEXT),
+            ..self.clone()
+        }
+    }
+}
