@@ -19,6 +19,9 @@ pub(super) const FIRST_DELAY: Duration = Duration::from_millis(10);
 /// The longest wait after such errors.
 const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
+/// So many connections in a row may fail before they are accepted; then we wait as for a shortage.
+const LOST_IN_A_ROW: u32 = 64;
+
 /// A connection as the kernel gives it, with its guard.
 pub(super) struct Accepted {
     pub(super) fd: OwnedFd,
@@ -64,7 +67,7 @@ impl Core {
 
     /// An error that is not ours to wait out, or a warning that we wait.
     pub(super) fn passing(&self, error: io::Error, delay: Duration, what: &str) -> Result<()> {
-        if is_shortage(&error) {
+        if is_shortage(&error) || is_lost_connection(&error) {
             tracing::warn!(listener = %self.name(), %error, ?delay, "{what} waits for resources");
             return Ok(());
         }
@@ -74,17 +77,16 @@ impl Core {
 
     /// Accepts and takes the guard in one go, under the lock that parking takes.
     pub(super) fn accept_one(&self, fd: BorrowedFd<'_>) -> io::Result<Accepted> {
-        loop {
+        let mut tries = LOST_IN_A_ROW;
+        let (fd, peer) = loop {
             match accept4(fd) {
-                Ok((fd, peer)) => {
-                    let text = peer.as_socket().map(|peer| peer.to_string());
-                    let guard = self.drain().guard(self.name(), text);
-                    return Ok(Accepted { fd, peer, guard });
-                }
-                Err(error) if is_lost_connection(&error) => {}
-                Err(error) => return Err(error),
+                Err(error) if is_lost_connection(&error) && tries > 0 => tries -= 1,
+                result => break result?,
             }
-        }
+        };
+        let text = peer.as_socket().map(|peer| peer.to_string());
+        let guard = self.drain().guard(self.name(), text);
+        Ok(Accepted { fd, peer, guard })
     }
 }
 
@@ -107,7 +109,6 @@ fn is_lost_connection(error: &io::Error) -> bool {
                 | libc::EHOSTDOWN
                 | libc::ENONET
                 | libc::EHOSTUNREACH
-                | libc::EOPNOTSUPP
                 | libc::ENETUNREACH
         )
     )

@@ -78,6 +78,8 @@ pub(crate) struct Core {
     pub(super) changed: Condvar,
     /// Tells tasks that wait for the end.
     ended: Notify,
+    /// Tells tasks that wait for a socket to send on.
+    pub(super) bound: Notify,
     /// Tasks accept one after the other, so that one waker per socket is enough.
     pub(super) gate: tokio::sync::Mutex<()>,
     /// Threads likewise.
@@ -109,6 +111,7 @@ impl Core {
             }),
             changed: Condvar::new(),
             ended: Notify::new(),
+            bound: Notify::new(),
             gate: tokio::sync::Mutex::new(()),
             thread_gate: Mutex::new(()),
         })
@@ -159,6 +162,7 @@ impl Core {
                 inner.members.push(Member::new(fd, false));
             }
         });
+        self.bound.notify_waiters();
     }
 
     /// Adds a socket that a failed successor bound: its queue is served, then it is closed.
@@ -216,23 +220,17 @@ impl Core {
     /// Serves what is queued, then ends. A Unix path that is ours goes first, so that the queue
     /// does not grow. While it may not accept, it remembers to close when it may.
     pub(crate) fn close(&self) {
-        let place = {
-            let mut inner = self.lock();
+        self.change(|inner| {
             match inner.state {
                 State::Ended | State::Closing => return,
                 State::Waiting | State::Parked => {
                     inner.leaving = true;
                     return;
                 }
-                State::Open => inner.place.clone(),
+                State::Open => {}
             }
-        };
-        if let Some(place) = place {
-            place.unlink();
-        }
-        self.change(|inner| {
-            if inner.state != State::Open {
-                return;
+            if let Some(place) = &inner.place {
+                place.unlink();
             }
             let queued = inner.members.iter().any(Member::has_queued);
             if inner.abandoned || inner.raw.is_taken() || !queued {
@@ -291,7 +289,18 @@ impl Core {
     fn tell_ended(&self) {
         if self.state() == State::Ended {
             self.ended.notify_waiters();
+            self.bound.notify_waiters();
         }
+    }
+
+    /// Tells threads and tasks that the queue has been served.
+    pub(super) fn tell_everyone(&self) {
+        let waker = self.lock().waker.take();
+        self.changed.notify_all();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        self.tell_ended();
     }
 
     /// Tries `op` on the sockets in turn. `None`: the listener has ended.
@@ -307,7 +316,7 @@ impl Core {
         let _old;
         let mut inner = self.lock();
         _old = inner.remember(cx.waker());
-        let done = match inner.state {
+        let served = match inner.state {
             State::Waiting | State::Parked => return Poll::Pending,
             State::Open if inner.raw.is_taken() => return Poll::Pending,
             State::Open => match inner.poll_members(cx, op) {
@@ -317,9 +326,8 @@ impl Core {
             State::Closing | State::Ended => inner.serve_rest(op),
         };
         drop(inner);
-        self.changed.notify_all();
-        self.tell_ended();
-        Poll::Ready(done)
+        self.tell_everyone();
+        Poll::Ready(served)
     }
 
     /// Resolves when the state has changed since `epoch`; the waker is the one of `poll_io`.
@@ -339,13 +347,7 @@ impl Core {
         let (result, waker) = {
             let mut inner = self.lock();
             let result = change(&mut inner);
-            inner.epoch = inner.epoch.wrapping_add(1);
-            if inner.polling
-                && let Some(kick) = &inner.kick
-            {
-                // The counter cannot overflow, it is read by the thread that is woken.
-                let _ = kick.write(1);
-            }
+            inner.tell();
             (result, inner.waker.take())
         };
         self.changed.notify_all();
@@ -357,8 +359,20 @@ impl Core {
 }
 
 impl Inner {
+    /// Ends the waits of threads and of back-offs; the waker is for who holds the lock to take.
+    fn tell(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
+        if self.polling
+            && let Some(kick) = &self.kick
+        {
+            // The counter cannot overflow, it is read by the thread that is woken.
+            let _ = kick.write(1);
+        }
+    }
+
     fn end(&mut self) {
         self.state = State::Ended;
+        self.tell();
         self.leaving = false;
         self.members.clear();
         self.queue = None;

@@ -10,6 +10,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Handle, Id};
 
+use crate::sys::readiness::register;
+
 /// One socket. The listener of a whole group has several.
 pub(super) struct Member {
     /// Declared before `fd`, so that the socket leaves epoll before it can be closed: epoll goes
@@ -58,7 +60,7 @@ impl Member {
                     *stale = None;
                     new = true;
                     let fd = Arc::clone(&self.fd);
-                    let registered = AsyncFd::try_with_interest(fd, Interest::READABLE)?;
+                    let registered = register(fd, Interest::READABLE)?;
                     &mut stale.insert((here, registered)).1
                 }
             };
