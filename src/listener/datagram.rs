@@ -17,7 +17,7 @@ use super::{Handle, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Name;
 use crate::sys::datagram::recv_from;
-use crate::sys::readiness::register;
+use crate::sys::watch::Watched;
 
 /// A UDP socket that outlives the process (`udp(7)`).
 ///
@@ -55,7 +55,7 @@ impl Datagram {
         }
         // Rare, so the socket is watched for it only now: by a duplicate, because a parked
         // socket is in no epoll.
-        let watched = register(Arc::new(socket.try_clone()?), Interest::WRITABLE)?;
+        let watched = Watched::new(Arc::new(socket.try_clone()?), Interest::WRITABLE)?;
         watched.async_io(Interest::WRITABLE, |_| send()).await
     }
 

@@ -7,16 +7,15 @@ use std::task::{Context, Poll};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Handle, Id};
 
-use crate::sys::readiness::register;
+use crate::sys::watch::Watched;
 
 /// One socket. The listener of a whole group has several.
 pub(super) struct Member {
     /// Declared before `fd`, so that the socket leaves epoll before it can be closed: epoll goes
     /// on reporting a description that another process has open (`epoll(7)`).
-    registered: Option<(Id, AsyncFd<Arc<OwnedFd>>)>,
+    registered: Option<(Id, Watched)>,
     pub(super) fd: Arc<OwnedFd>,
     /// Only its queue is served, then it is closed.
     pub(super) leftover: bool,
@@ -60,7 +59,7 @@ impl Member {
                     *stale = None;
                     new = true;
                     let fd = Arc::clone(&self.fd);
-                    let registered = register(fd, Interest::READABLE)?;
+                    let registered = Watched::new(fd, Interest::READABLE)?;
                     &mut stale.insert((here, registered)).1
                 }
             };

@@ -7,22 +7,21 @@ use std::sync::Arc;
 
 use socket2::SockRef;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use crate::sys::datagram::recv_from;
-use crate::sys::readiness::register;
+use crate::sys::watch::Watched;
 
 /// A Unix sequential-packet connection (`SOCK_SEQPACKET`, `unix(7)`): each send is one record.
 #[derive(Debug)]
 pub struct SeqpacketStream {
-    io: AsyncFd<Arc<OwnedFd>>,
+    io: Watched,
 }
 
 impl SeqpacketStream {
     /// Takes over a connected socket. Must be called in a tokio runtime with I/O enabled.
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
         SockRef::from(&fd).set_nonblocking(true)?;
-        Ok(Self { io: register(Arc::new(fd), Interest::READABLE | Interest::WRITABLE)? })
+        Ok(Self { io: Watched::new(Arc::new(fd), Interest::READABLE | Interest::WRITABLE)? })
     }
 
     /// Sends `record` whole, and waits while the peer's queue is full.

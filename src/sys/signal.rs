@@ -1,0 +1,175 @@
+//! Signals: the mask of this thread, and handlers that leave a note.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::{SigSet, Signal};
+use signal_hook_registry::SigId;
+
+/// Blocks one signal in this thread, and so in the threads and children that it starts.
+pub(crate) fn block(signal: Signal) -> io::Result<()> {
+    Ok(set_of(signal).thread_block()?)
+}
+
+/// Unblocks one signal in this thread; one that is pending is delivered at once.
+pub(crate) fn unblock(signal: Signal) -> io::Result<()> {
+    Ok(set_of(signal).thread_unblock()?)
+}
+
+fn set_of(signal: Signal) -> SigSet {
+    let mut set = SigSet::empty();
+    set.add(signal);
+    set
+}
+
+/// What the handlers share with the reader.
+#[derive(Debug)]
+struct Notes {
+    /// One counter per watched signal, in the order given.
+    counts: Box<[AtomicU32]>,
+    /// Becomes readable with every signal.
+    event: EventFd,
+}
+
+/// Handlers for a set of signals, next to those that the application has; removed on drop.
+///
+/// The handler adds one to an atomic and writes to an `eventfd(2)`: both are async-signal-safe
+/// (`signal-safety(7)`), work before a runtime exists, and turn a storm of signals into one event.
+/// Once watched, a signal does not get its default action back: after the drop it does nothing.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    notes: Arc<Notes>,
+    handlers: Vec<SigId>,
+}
+
+impl Watch {
+    /// Installs a handler for each of the signals.
+    pub(crate) fn new(signals: &[Signal]) -> io::Result<Self> {
+        let event =
+            EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        let counts = signals.iter().map(|_| AtomicU32::new(0)).collect();
+        let mut watch = Self {
+            notes: Arc::new(Notes { counts, event }),
+            handlers: Vec::with_capacity(signals.len()),
+        };
+        for (index, signal) in signals.iter().enumerate() {
+            // SIGKILL, SIGSTOP and the signals of faults make the registry panic.
+            if signal_hook_registry::FORBIDDEN.contains(&(*signal as i32)) {
+                let text = format!("{signal} cannot be handled");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+            }
+            let notes = Arc::clone(&watch.notes);
+            let handler = move || notes.leave(index);
+            // SAFETY: `leave` only adds to an atomic and calls write(2); it allocates nothing,
+            // takes no lock and cannot panic. The registry saves and restores errno.
+            let id = unsafe { signal_hook_registry::register(*signal as i32, handler) }?;
+            watch.handlers.push(id);
+        }
+        Ok(watch)
+    }
+
+    /// How often the signal with this index has come since it was last asked.
+    pub(crate) fn take(&self, index: usize) -> u32 {
+        self.notes
+            .counts
+            .get(index)
+            .map_or(0, |count| count.swap(0, Ordering::AcqRel))
+    }
+
+    /// A second handle on the event descriptor, which is readable when a signal has come.
+    pub(crate) fn event(&self) -> Event {
+        Event(Arc::clone(&self.notes))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        for id in self.handlers.drain(..) {
+            signal_hook_registry::unregister(id);
+        }
+    }
+}
+
+impl Notes {
+    fn leave(&self, index: usize) {
+        if let Some(count) = self.counts.get(index) {
+            // Counted before the event, so that whoever takes the event finds the count.
+            count.fetch_add(1, Ordering::AcqRel);
+        }
+        // The only error is EAGAIN at 2^64 - 1 unread events, and then it is readable anyway.
+        let _ = self.event.write(1);
+    }
+}
+
+/// The event descriptor of a [`Watch`].
+#[derive(Debug)]
+pub(crate) struct Event(Arc<Notes>);
+
+impl Event {
+    /// Makes the descriptor unreadable again; `WouldBlock` if it was.
+    pub(crate) fn clear(&self) -> io::Result<()> {
+        match self.0.event.read() {
+            Ok(_) => Ok(()),
+            Err(Errno::EAGAIN) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+impl AsFd for Event {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.event.as_fd()
+    }
+}
+
+impl std::os::fd::AsRawFd for Event {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        std::os::fd::AsRawFd::as_raw_fd(&self.as_fd())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::signal::raise;
+
+    use super::*;
+
+    #[test]
+    fn a_signal_is_counted_and_the_event_is_cleared_once() {
+        let watch = Watch::new(&[Signal::SIGWINCH, Signal::SIGURG]).unwrap();
+        let event = watch.event();
+        assert_eq!(event.clear().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        for _ in 0..1000 {
+            raise(Signal::SIGURG).unwrap();
+        }
+        assert_eq!((watch.take(0), watch.take(1), watch.take(1)), (0, 1000, 0));
+        event.clear().unwrap();
+        assert_eq!(event.clear().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(watch);
+        raise(Signal::SIGURG).unwrap();
+        assert_eq!(event.clear().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_blocked_signal_waits_until_it_is_unblocked() {
+        let watch = Watch::new(&[Signal::SIGIO]).unwrap();
+        block(Signal::SIGIO).unwrap();
+        raise(Signal::SIGIO).unwrap();
+        assert_eq!(watch.take(0), 0);
+        unblock(Signal::SIGIO).unwrap();
+        assert_eq!(watch.take(0), 1);
+    }
+
+    #[test]
+    fn a_signal_that_nobody_can_handle_is_an_error() {
+        for signal in [Signal::SIGKILL, Signal::SIGSTOP, Signal::SIGSEGV] {
+            let error = Watch::new(&[signal]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{signal}");
+        }
+    }
+}
