@@ -25,3 +25,4 @@ pub use listener::{
     BlockingConn, Conn, Incoming, ListenOptions, Listener, Pause, Seqpacket, SeqpacketListener,
     SeqpacketStream, Tcp, TcpListener, Transport, UdpSocket, Unix, UnixDatagram, UnixListener,
 };
+pub use report::{Report, UpgradeOutcome, UpgradePhase};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::registry::Shard;
+use super::shard::Shard;
 use super::{DrainPhase, Held};
 use crate::name::Name;
 

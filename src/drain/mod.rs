@@ -1,13 +1,14 @@
 //! Guards, phases and the end of a drain.
 //!
 //! Every connection holds a [`Guard`]. A drain is over when no guard is left, or when its deadline
-//! says so. Three rooms: [`guard`] is one connection's entry and what its owner may do with it,
-//! [`registry`] keeps the entries in shards and knows when there are none, [`run`] walks through
-//! the phases and writes the report.
+//! says so. [`guard`] is one connection's entry and what its owner may do with it, [`shard`] keeps
+//! some of the entries, [`registry`] is all of them and knows when there are none, and [`run`] walks
+//! through the phases and writes the report.
 
 mod guard;
 mod registry;
 mod run;
+mod shard;
 #[cfg(test)]
 mod tests;
 
@@ -25,8 +26,8 @@ use crate::name::Name;
 /// The registry of all connections of one generation; clones are the same registry.
 #[derive(Clone)]
 pub(crate) struct Drain {
-    shards: Arc<[Arc<registry::Shard>]>,
-    hub: Arc<registry::Hub>,
+    shards: Arc<[Arc<shard::Shard>]>,
+    hub: Arc<shard::Hub>,
 }
 
 /// How urgently a connection is asked to end.

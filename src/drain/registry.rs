@@ -34,121 +34,12 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::guard::{Entry, Guard};
+use super::shard::{Entries, Hub, Shard};
 use super::{Drain, DrainPhase, Held, Progress};
 use crate::name::Name;
 
 /// The bounds of the number of shards; between them it is four for each core.
 const SHARDS: std::ops::RangeInclusive<usize> = 8..=64;
-
-/// What the shards have in common. A guard's life only reads it, unless a drain runs.
-pub(super) struct Hub {
-    /// Calls of [`Drain::empty`] under way.
-    watchers: AtomicUsize,
-    /// Drains under way: changes of the counts are to be told.
-    drains: AtomicUsize,
-    /// Whether `changed` has been told since counts were last published.
-    stale: AtomicBool,
-    pub(super) changed: Notify,
-    emptied: Notify,
-    /// The phase of newcomers. Held while shards are told; never by a guard.
-    phase: Mutex<DrainPhase>,
-    progress: watch::Sender<Progress>,
-}
-
-/// One part of the registry, on cache lines of its own (two: processors fetch them in pairs).
-#[repr(align(128))]
-pub(super) struct Shard {
-    hub: Arc<Hub>,
-    inner: Mutex<Entries>,
-}
-
-/// What a shard's lock protects.
-#[derive(Default)]
-struct Entries {
-    /// By sequence, so the oldest is the first.
-    live: BTreeMap<u64, Arc<Entry>>,
-    /// Entries ever made, and the next one's key.
-    accepted: u64,
-    /// The phase in which a new entry starts.
-    phase: DrainPhase,
-    /// Where each listener's count is. Listeners are few and their names stay.
-    names: BTreeMap<Arc<Name>, usize>,
-    tallies: Vec<usize>,
-}
-
-impl Entries {
-    /// The index and the shared name of a listener, made at its first connection.
-    fn tally(&mut self, listener: &Name) -> (usize, Arc<Name>) {
-        if let Some((name, &index)) = self.names.get_key_value(listener) {
-            return (index, Arc::clone(name));
-        }
-        let name = Arc::new(listener.clone());
-        let index = self.tallies.len();
-        self.tallies.push(0);
-        self.names.insert(Arc::clone(&name), index);
-        (index, name)
-    }
-
-    fn add(
-        &mut self,
-        shard: &Arc<Shard>,
-        listener: &Name,
-        life: (Instant, Option<String>),
-    ) -> Guard {
-        let (tally, name) = self.tally(listener);
-        let sequence = self.accepted;
-        self.accepted += 1;
-        let entry = Arc::new(Entry::new(
-            Arc::clone(shard),
-            (sequence, tally, name),
-            life,
-            self.phase,
-        ));
-        self.live.insert(sequence, Arc::clone(&entry));
-        if let Some(count) = self.tallies.get_mut(tally) {
-            *count += 1;
-        }
-        Guard::first(entry)
-    }
-}
-
-impl Shard {
-    fn lock(&self) -> MutexGuard<'_, Entries> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The last guard of `entry` has gone.
-    pub(super) fn remove(&self, entry: &Entry) {
-        let mut entries = self.lock();
-        let removed = entries.live.remove(&entry.sequence);
-        if let Some(count) = entries.tallies.get_mut(entry.tally) {
-            *count -= 1;
-        }
-        let watched = entries.live.is_empty() && self.hub.watchers.load(Ordering::Relaxed) > 0;
-        let draining = self.hub.drains.load(Ordering::Relaxed) > 0;
-        drop(entries);
-        drop(removed);
-        // Relaxed loads are enough: the shard's lock orders them (see the module's text). Wakers
-        // run other people's code, so they are called without a lock.
-        if watched {
-            self.hub.emptied.notify_waiters();
-        }
-        if draining {
-            self.hub.note_change();
-        }
-    }
-}
-
-impl Hub {
-    /// Counts have changed while a drain runs. The first change after a publication wakes the
-    /// publisher, the others only read. The change was made under a shard's lock, which the
-    /// publisher takes after it has cleared the mark: it sees the change, or is woken again.
-    fn note_change(&self) {
-        if !self.stale.load(Ordering::Relaxed) && !self.stale.swap(true, Ordering::AcqRel) {
-            self.changed.notify_one();
-        }
-    }
-}
 
 /// Counts something for as long as it lives, a cancelled future included.
 pub(super) struct Counted<'a>(&'a AtomicUsize);
@@ -215,8 +106,13 @@ impl Drain {
 
     /// Takes a guard for a connection that `listener` has accepted. Needs no runtime.
     pub(crate) fn guard(&self, listener: &Name, peer: Option<String>) -> Guard {
+        self.guard_in(shard_of_this_thread(), listener, peer)
+    }
+
+    /// Takes a guard from a shard of the caller's choice: any number will do.
+    pub(super) fn guard_in(&self, shard: usize, listener: &Name, peer: Option<String>) -> Guard {
         let life = (Instant::now(), peer);
-        let shard = &self.shards[shard_of_this_thread(self.shards.len())];
+        let shard = &self.shards[shard % self.shards.len()];
         let mut entries = shard.lock();
         let guard = entries.add(shard, listener, life);
         let draining = self.hub.drains.load(Ordering::Relaxed) > 0;
@@ -442,13 +338,13 @@ impl Drain {
     }
 }
 
-/// The shard of the calling thread: always the same one, and rarely that of another thread.
+/// A number of the calling thread: always the same one, and rarely that of another thread in the
+/// low bits that choose a shard.
 ///
 /// The address of a thread-local byte tells threads apart without a counter or a registry of
 /// them; Fibonacci hashing spreads addresses that differ by whole stacks.
-pub(super) fn shard_of_this_thread(shards: usize) -> usize {
+pub(super) fn shard_of_this_thread() -> usize {
     thread_local!(static HERE: u8 = const { 0 });
     let address = HERE.with(|here| std::ptr::from_ref(here).addr()) as u64;
-    let hash = address.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (hash >> 32) as usize % shards
+    (address.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize
 }

@@ -295,28 +295,62 @@ async fn progress_is_told_ten_times_a_second_in_a_drain_and_never_in_steady_stat
     );
 }
 
-/// Threads pass one connection on to each other, each taking a new guard before the old one goes:
-/// there is no moment without a guard, though every shard is empty most of the time.
+/// One connection moves between the last shard and the first, a new guard before the old one
+/// goes: there is no moment without a guard, though a look at one shard after another often finds
+/// none.
 #[test]
 fn zero_is_not_seen_while_guards_only_change_hands() {
     let drain = Drain::new();
     let stop = AtomicBool::new(false);
-    let slot = std::sync::Mutex::new(drain.guard(&http(), None));
+    let (first, last) = (0, usize::MAX);
+    let mut held = drain.guard_in(last, &http(), None);
     thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    let next = drain.guard(&http(), None);
-                    let last = std::mem::replace(&mut *slot.lock().unwrap(), next);
-                    drop(last);
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                for shard in [first, last] {
+                    held = drain.guard_in(shard, &http(), None);
                 }
-            });
+            }
+        });
+        let seen = (0..500_000).filter(|_| drain.is_empty()).count();
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(seen, 0);
+    });
+}
+
+/// The only guard goes at a moment that differs from round to round, before, while and after
+/// `empty` looks and takes its place: no round's wake-up may be lost.
+#[test]
+fn a_guard_that_goes_while_the_wait_for_zero_begins_is_noticed() {
+    let drain = Drain::new();
+    let slot = std::sync::Mutex::new(None::<Guard>);
+    let stop = AtomicBool::new(false);
+    let rounds = async {
+        for _ in 0..30_000 {
+            *slot.lock().unwrap() = Some(drain.guard(&http(), None));
+            drain.empty().await;
         }
-        for _ in 0..20_000 {
-            assert!(!drain.is_empty());
-        }
+    };
+    let mut in_time = Ok(());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut round = 0_usize;
+            while !stop.load(Ordering::Relaxed) {
+                let taken = slot.lock().unwrap().take();
+                if taken.is_some() {
+                    round += 1;
+                    (0..round * 7 % 101).for_each(|_| std::hint::spin_loop());
+                }
+            }
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        in_time = runtime.block_on(async { timeout(LONG, rounds).await });
         stop.store(true, Ordering::Relaxed);
     });
+    in_time.unwrap();
 }
 
 /// Many rounds of guards that come and go on several threads while someone waits for zero: no
@@ -364,8 +398,8 @@ fn threads_meet_in_different_shards_and_each_stays_in_its_own() {
             .map(|_| {
                 scope.spawn(|| {
                     barrier.wait();
-                    let shard = shard_of_this_thread(64);
-                    assert_eq!(shard, shard_of_this_thread(64));
+                    let shard = shard_of_this_thread() % 64;
+                    assert_eq!(shard, shard_of_this_thread() % 64);
                     // All 16 live at once, so no two have the same stack.
                     barrier.wait();
                     shard

@@ -115,8 +115,15 @@ impl Sockets {
             entry.listen()?;
         }
         let successor = book.successor;
-        for entry in &book.entries {
-            if successor { entry.settle_place()? } else { entry.take_place()? }
+        for entry in &mut book.entries {
+            if successor {
+                entry.settle_place()?;
+            } else {
+                entry.take_place()?;
+                if let Some(note) = entry.bind_deferred().pop() {
+                    return Err(Error::new(ErrorKind::Bind, note));
+                }
+            }
         }
         book.standing = if successor { Standing::Probation } else { Standing::Owner };
         if !successor {
@@ -160,13 +167,9 @@ impl Sockets {
         for place in book.given.iter().filter_map(|core| core.place()) {
             place.disown();
         }
-        for core in book.cores() {
-            if !book.given.iter().any(|given| Arc::ptr_eq(given, &core)) {
-                core.close();
-            }
+        for core in book.cores().iter().filter(|core| core.state() != State::Parked) {
+            core.close();
         }
-        book.entries.retain(|entry| !entry.cores.is_empty());
-        book.index();
     }
 
     /// The service stops: an owner serves every queue and then gives `None`, and unlinks its
@@ -237,11 +240,6 @@ impl Book {
                 core.add_leftover(Arc::new(fd));
             }
         }
-    }
-
-    fn index(&mut self) {
-        let names = self.entries.iter().enumerate().map(|(at, entry)| (entry.name.clone(), at));
-        self.by_name = names.collect();
     }
 }
 

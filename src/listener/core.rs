@@ -240,8 +240,8 @@ impl Core {
             inner.state = State::Closing;
             inner.members.iter_mut().for_each(Member::deregister);
             let guard = self.drain.guard(&self.name, None);
-            guard.name("the queue of a closing listener");
-            guard.reason("its connections wait to be accepted");
+            guard.name("the queue of a closing socket");
+            guard.reason("nobody has taken what it holds");
             inner.queue = Some(guard);
         });
         self.tell_ended();
@@ -268,7 +268,7 @@ impl Core {
         self.change(|inner| {
             inner.abandoned = true;
             inner.members.iter_mut().for_each(Member::deregister);
-            if inner.state == State::Closing || inner.state == State::Open && inner.leaving {
+            if inner.state == State::Closing {
                 inner.end();
             }
         });

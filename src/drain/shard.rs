@@ -1,0 +1,122 @@
+//! One part of the registry, and what all parts have in common.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::guard::{Entry, Guard};
+use super::{DrainPhase, Progress};
+use crate::name::Name;
+
+/// What the shards have in common. A guard's life only reads it, unless a drain runs.
+pub(super) struct Hub {
+    /// Calls of [`Drain::empty`](super::Drain::empty) under way.
+    pub(super) watchers: AtomicUsize,
+    /// Drains under way: changes of the counts are to be told.
+    pub(super) drains: AtomicUsize,
+    /// Whether `changed` has been told since counts were last published.
+    pub(super) stale: AtomicBool,
+    pub(super) changed: Notify,
+    pub(super) emptied: Notify,
+    /// The phase of newcomers. Held while shards are told; never by a guard.
+    pub(super) phase: Mutex<DrainPhase>,
+    pub(super) progress: watch::Sender<Progress>,
+}
+
+/// One part of the registry, on cache lines of its own (two: processors fetch them in pairs).
+#[repr(align(128))]
+pub(super) struct Shard {
+    pub(super) hub: Arc<Hub>,
+    pub(super) inner: Mutex<Entries>,
+}
+
+/// What a shard's lock protects.
+#[derive(Default)]
+pub(super) struct Entries {
+    /// By sequence, so the oldest is the first.
+    pub(super) live: BTreeMap<u64, Arc<Entry>>,
+    /// Entries ever made, and the next one's key.
+    pub(super) accepted: u64,
+    /// The phase in which a new entry starts.
+    pub(super) phase: DrainPhase,
+    /// Where each listener's count is. Listeners are few and their names stay.
+    pub(super) names: BTreeMap<Arc<Name>, usize>,
+    pub(super) tallies: Vec<usize>,
+}
+
+impl Entries {
+    /// The index and the shared name of a listener, made at its first connection.
+    fn tally(&mut self, listener: &Name) -> (usize, Arc<Name>) {
+        if let Some((name, &index)) = self.names.get_key_value(listener) {
+            return (index, Arc::clone(name));
+        }
+        let name = Arc::new(listener.clone());
+        let index = self.tallies.len();
+        self.tallies.push(0);
+        self.names.insert(Arc::clone(&name), index);
+        (index, name)
+    }
+
+    pub(super) fn add(
+        &mut self,
+        shard: &Arc<Shard>,
+        listener: &Name,
+        life: (Instant, Option<String>),
+    ) -> Guard {
+        let (tally, name) = self.tally(listener);
+        let sequence = self.accepted;
+        self.accepted += 1;
+        let entry = Arc::new(Entry::new(
+            Arc::clone(shard),
+            (sequence, tally, name),
+            life,
+            self.phase,
+        ));
+        self.live.insert(sequence, Arc::clone(&entry));
+        if let Some(count) = self.tallies.get_mut(tally) {
+            *count += 1;
+        }
+        Guard::first(entry)
+    }
+}
+
+impl Shard {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last guard of `entry` has gone.
+    pub(super) fn remove(&self, entry: &Entry) {
+        let mut entries = self.lock();
+        let removed = entries.live.remove(&entry.sequence);
+        if let Some(count) = entries.tallies.get_mut(entry.tally) {
+            *count -= 1;
+        }
+        let watched = entries.live.is_empty() && self.hub.watchers.load(Ordering::Relaxed) > 0;
+        let draining = self.hub.drains.load(Ordering::Relaxed) > 0;
+        drop(entries);
+        drop(removed);
+        // Relaxed loads are enough: the shard's lock orders them (see the module's text). Wakers
+        // run other people's code, so they are called without a lock.
+        if watched {
+            self.hub.emptied.notify_waiters();
+        }
+        if draining {
+            self.hub.note_change();
+        }
+    }
+}
+
+impl Hub {
+    /// Counts have changed while a drain runs. The first change after a publication wakes the
+    /// publisher, the others only read. The change was made under a shard's lock, which the
+    /// publisher takes after it has cleared the mark: it sees the change, or is woken again.
+    pub(super) fn note_change(&self) {
+        if !self.stale.load(Ordering::Relaxed) && !self.stale.swap(true, Ordering::AcqRel) {
+            self.changed.notify_one();
+        }
+    }
+}

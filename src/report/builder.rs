@@ -1,0 +1,169 @@
+//! The report while the upgrade runs.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use tracing::Span;
+use tracing::field::{Empty, display};
+
+use super::{Plain, Report, Time, UpgradeOutcome, UpgradePhase};
+use crate::generation::Generation;
+
+/// A report keeps at most this many notes; some of them are a successor's own words.
+pub(super) const MAX_NOTES: usize = 256;
+
+/// Writes the report while the upgrade runs, and the log with it: one span `upgrade`, and in it
+/// one line for each phase, as it is entered, and one for the outcome.
+#[must_use = "every upgrade ends in a report: call `finish`"]
+pub(crate) struct ReportBuilder {
+    report: Report,
+    started: Instant,
+    entered: Instant,
+    span: Span,
+}
+
+impl ReportBuilder {
+    /// An upgrade has been asked for: its first phase is [`UpgradePhase::Requested`].
+    pub(crate) fn new(
+        id: impl Into<String>,
+        (from, to): (Generation, Generation),
+        version: impl Into<String>,
+        now: Instant,
+    ) -> Self {
+        let (id, version) = (id.into(), version.into());
+        let span = tracing::info_span!(
+            target: "heirloom::handoff",
+            "upgrade",
+            %id,
+            from = from.get(),
+            to = to.get(),
+            pid = std::process::id(),
+            %version,
+            successor_pid = Empty,
+            successor_version = Empty,
+        );
+        let report = Report {
+            id,
+            from,
+            to,
+            version,
+            successor_version: None,
+            successor_pid: None,
+            outcome: UpgradeOutcome::Failed,
+            phase: UpgradePhase::Requested,
+            cause: None,
+            phases: Vec::new(),
+            started: SystemTime::now(),
+            elapsed: Duration::ZERO,
+            longest_gap: Duration::ZERO,
+            notes: Vec::new(),
+            claimed: 0,
+            unclaimed: 0,
+            bound: 0,
+            accepted_by_rejected: None,
+        };
+        let builder = Self {
+            report,
+            started: now,
+            entered: now,
+            span,
+        };
+        builder.log_step(now);
+        builder
+    }
+
+    /// The upgrade's span, for what else is logged about it.
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// The last phase that was entered.
+    pub(crate) fn phase(&self) -> UpgradePhase {
+        self.report.phase
+    }
+
+    /// The phase at hand ends and `phase` begins.
+    pub(crate) fn enter(&mut self, phase: UpgradePhase, now: Instant) {
+        self.close_phase(now);
+        self.report.phase = phase;
+        self.log_step(now);
+    }
+
+    /// The successor has a process.
+    pub(crate) fn successor_pid(&mut self, pid: i32) {
+        self.report.successor_pid = Some(pid);
+        self.span.record("successor_pid", pid);
+    }
+
+    /// The successor has said which version of the application it is.
+    pub(crate) fn successor_version(&mut self, version: impl Into<String>) {
+        let version = version.into();
+        self.span.record("successor_version", display(&version));
+        self.report.successor_version = Some(version);
+    }
+
+    /// What the successor did with the predecessor's sockets.
+    pub(crate) fn sockets(&mut self, claimed: usize, unclaimed: usize, bound: usize) {
+        self.report.claimed = claimed;
+        self.report.unclaimed = unclaimed;
+        self.report.bound = bound;
+    }
+
+    /// A listener had nobody who accepted for that long; the longest one counts.
+    pub(crate) fn gap(&mut self, gap: Duration) {
+        self.report.longest_gap = self.report.longest_gap.max(gap);
+    }
+
+    /// Something that an operator should know although it stops nothing. Beyond 256, notes are
+    /// dropped.
+    pub(crate) fn note(&mut self, note: impl Into<String>) {
+        if self.report.notes.len() < MAX_NOTES {
+            self.report.notes.push(note.into());
+        }
+    }
+
+    /// A successor that was rolled back has said how many connections it had accepted.
+    pub(crate) fn accepted_by_rejected(&mut self, connections: u64) {
+        self.report.accepted_by_rejected = Some(connections);
+    }
+
+    /// The upgrade has ended.
+    pub(crate) fn finish(
+        mut self,
+        outcome: UpgradeOutcome,
+        cause: Option<String>,
+        now: Instant,
+    ) -> Report {
+        self.close_phase(now);
+        self.report.outcome = outcome;
+        self.report.cause = cause;
+        self.report.elapsed = now.saturating_duration_since(self.started);
+        let _entered = self.span.enter();
+        let report = &self.report;
+        let elapsed = Time(report.elapsed);
+        match &report.cause {
+            None => tracing::info!(
+                target: "heirloom::handoff", %outcome, phase = report.phase.as_str(), %elapsed,
+                gap = %Time(report.longest_gap), "upgrade {outcome}"
+            ),
+            Some(cause) => tracing::warn!(
+                target: "heirloom::handoff", %outcome, phase = report.phase.as_str(), %elapsed,
+                gap = %Time(report.longest_gap), cause = %Plain(cause), "upgrade {outcome}"
+            ),
+        }
+        drop(_entered);
+        self.report
+    }
+
+    fn close_phase(&mut self, now: Instant) {
+        let time = now.saturating_duration_since(self.entered);
+        self.report.phases.push((self.report.phase, time));
+        self.entered = now;
+    }
+
+    fn log_step(&self, now: Instant) {
+        let elapsed = Time(now.saturating_duration_since(self.started));
+        let step = self.report.phase.as_str();
+        self.span
+            .in_scope(|| tracing::info!(target: "heirloom::handoff", step, %elapsed));
+    }
+}
