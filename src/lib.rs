@@ -26,6 +26,10 @@ pub use drain::{DrainOutcome, DrainPhase, DrainReport, DrainSettings, Guard, Hel
 pub use error::{Error, ErrorKind, Result};
 pub use generation::Generation;
 pub use name::Name;
+pub use listener::{
+    BlockingConn, Conn, Incoming, ListenOptions, Listener, Pause, Seqpacket, SeqpacketListener,
+    SeqpacketStream, Tcp, TcpListener, Transport, UdpSocket, Unix, UnixDatagram, UnixListener,
+};
 pub use report::{Report, UpgradeOutcome, UpgradePhase};
 pub use run::run;
 pub use running::Running;

@@ -4,6 +4,7 @@
 //! returned it; results are plain [`std::io::Result`]s, and the rooms above say what was tried.
 
 pub(crate) mod cmsg;
+pub(crate) mod datagram;
 pub(crate) mod memfd;
 pub(crate) mod origin;
 pub(crate) mod pidfd;
