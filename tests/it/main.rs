@@ -33,12 +33,12 @@ mod failures;
 mod listeners;
 mod main_job;
 mod matrix;
+mod probation;
 mod scale;
 mod signals;
 mod soak;
 mod spawn;
 mod stop;
-mod successors;
 mod tidy;
 
 use std::process::ExitCode;
@@ -49,13 +49,14 @@ fn main() -> ExitCode {
     if let Some(directory) = std::env::var_os(fixture::VARIABLE) {
         return fixture::main(directory.into());
     }
+    support::close_strays();
     support::adopt_orphans();
     let arguments = libtest_mimic::Arguments::from_args();
     let trials = [
         main_job::trials(),
         listeners::trials(),
         failures::trials(),
-        successors::trials(),
+        probation::trials(),
         spawn::trials(),
         signals::trials(),
         matrix::trials(),

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use heirloom::{ListenOptions, Listener, Outcome, Running, Starting, Transport, UdpSocket};
-use heirloom::{TcpListener, UnixListener};
+use heirloom::{
+    Event, ListenOptions, Listener, Outcome, Role, Running, Starting, TcpListener, Transport,
+    UdpSocket, UnixListener,
+};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use serde_json::{Map, Value, json};
 
@@ -53,13 +55,16 @@ pub(crate) async fn main(fixture: Arc<Fixture>, starting: Starting) -> Result<Ou
         running: running.clone(),
         accepted: AtomicU64::new(0),
     });
-    watch(&app);
+    let watchers = watch(&app);
     start_habits(&fixture);
     for (service, socket) in services {
         serve(&app, service, &socket);
     }
     let outcome = running.finished().await;
-    fixture.write("outcome", json!(format!("{outcome:?}")));
+    for watcher in watchers {
+        let _ = tokio::time::timeout(wait::PATIENCE, watcher).await;
+    }
+    fixture.write("outcome", json!(outcome.as_ref().map_err(heirloom::Error::chain)));
     Ok(outcome?)
 }
 
@@ -96,7 +101,7 @@ async fn claim(
         }
         Kind::Group(members) => {
             let members = NonZeroUsize::new(members).ok_or("a group of none")?;
-            let listeners = starting.tcp_group(name, address, members).await?;
+            let listeners = starting.tcp_group(name, address, members, options).await?;
             listeners.into_iter().map(Service::Tcp).collect()
         }
         Kind::Unix => {
@@ -133,30 +138,33 @@ fn address(service: &Service) -> Option<Address> {
     }
 }
 
-/// Every status and every event, as they come.
-fn watch(app: &Arc<App>) {
+/// Writes down every status and every event, to the last.
+fn watch(app: &Arc<App>) -> [tokio::task::JoinHandle<()>; 2] {
     let mut statuses = app.running.watch_status();
     let fixture = Arc::clone(&app.fixture);
-    tokio::spawn(async move {
+    let watch_statuses = tokio::spawn(async move {
         loop {
-            let status = commands::status(&statuses.borrow_and_update());
-            fixture.write("status", status);
-            if statuses.changed().await.is_err() {
+            let status = statuses.borrow_and_update().clone();
+            fixture.write("status", json!(status));
+            if status.role == Role::Ended || statuses.changed().await.is_err() {
                 return;
             }
         }
     });
     let mut events = app.running.events();
     let fixture = Arc::clone(&app.fixture);
-    tokio::spawn(async move {
+    let watch_events = tokio::spawn(async move {
         while let Ok(event) = events.recv().await {
-            if let heirloom::Event::Upgrade(report) = &event {
-                fixture.write("report", json!(report));
-            } else {
-                fixture.write("event", json!(format!("{event:?}")));
+            match &event {
+                Event::UpgradeEnded(report) => fixture.write("report", json!(report)),
+                other => fixture.write("event", json!(other)),
+            }
+            if matches!(event, Event::Ended(_)) {
+                return;
             }
         }
     });
+    [watch_statuses, watch_events]
 }
 
 fn serve(app: &Arc<App>, service: Service, socket: &Socket) {

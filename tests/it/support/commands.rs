@@ -3,17 +3,16 @@
 //! In a lame duck's time the client is told 'bye' once and goes when it suits it; the server closes
 //! only when it is forced to.
 
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use heirloom::{Conn, DrainPhase, Guard, Status};
+use heirloom::{Conn, DrainPhase, Guard};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 
 use super::app::App;
-use super::{process, wait};
+use super::{own, process, wait};
 
 /// What a session does after its answer.
 enum Then {
@@ -78,13 +77,13 @@ async fn answer(app: &Arc<App>, guard: &Guard, line: &str) -> (String, Then) {
         }
         "release" => return (format!("released {generation}"), Then::End),
         "accepted" => app.accepted.load(Ordering::Relaxed).to_string(),
-        "status" => status(&app.running.status()).to_string(),
+        "status" => json!(app.running.status()).to_string(),
         "upgrade" => match app.running.upgrade().await {
             Ok(report) => json!({ "report": report }).to_string(),
-            Err(error) => json!({ "error": error.chain(), "kind": words(&error.kind()) }).to_string(),
+            Err(error) => json!({ "error": error.chain(), "kind": format!("{:?}", error.kind()) }).to_string(),
         },
         "stop" => {
-            app.running.stop();
+            app.running.stop().await;
             String::from("stopping")
         }
         _ => return (look_or_break(app, command, rest), Then::GoOn),
@@ -99,13 +98,13 @@ fn look_or_break(app: &App, command: &str, rest: &str) -> String {
         "masks" => json!(process::blocked_signals()),
         "descriptors" => json!(process::descriptors(std::process::id().cast_signed())),
         "helper" => json!(process::descriptors_of_a_helper()),
-        "flags" => json!(process::listener_flags()),
+        "non-blocking" => json!(own::non_blocking_listeners()),
         "block-listeners" => {
-            process::make_listeners_blocking();
+            own::make_listeners_blocking();
             Value::Null
         }
         "directory" => json!(std::env::current_dir().ok()),
-        "grandchild" => json!(process::start_again(rest)),
+        "grandchild" => json!(own::start_again(rest.as_ref())),
         "stuck" => {
             // A blocking task that never ends.
             tokio::task::spawn_blocking(|| loop {
@@ -119,20 +118,4 @@ fn look_or_break(app: &App, command: &str, rest: &str) -> String {
         _ => json!(format!("unknown command {command:?} to {}", app.fixture.release.version)),
     };
     value.to_string()
-}
-
-/// A status as the journal has it.
-pub(crate) fn status(status: &Status) -> Value {
-    json!({
-        "generation": status.generation,
-        "role": words(&status.role),
-        "upgrade": status.upgrade,
-        "queued": status.queued,
-        "elders": status.elders,
-        "pid": status.pid,
-    })
-}
-
-fn words(value: &impl Debug) -> String {
-    format!("{value:?}")
 }

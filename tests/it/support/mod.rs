@@ -7,6 +7,7 @@ pub(crate) mod faults;
 pub(crate) mod fixture;
 pub(crate) mod journal;
 pub(crate) mod load;
+pub(crate) mod own;
 pub(crate) mod process;
 pub(crate) mod release;
 pub(crate) mod server;
@@ -16,6 +17,15 @@ pub(crate) use client::Client;
 pub(crate) use load::Load;
 pub(crate) use release::{Fault, Release, Socket, Start};
 pub(crate) use server::Server;
+
+/// The tests and all that they start have standard streams and nothing else, whatever a shell or a
+/// harness left open for them.
+pub(crate) fn close_strays() {
+    let own = std::process::id().cast_signed();
+    for number in process::descriptors(own).into_keys().filter(|number| *number > 2) {
+        nix::unistd::close(number).unwrap();
+    }
+}
 
 /// Generations whose parent has gone become this process's children, so that it can reap them.
 pub(crate) fn adopt_orphans() {

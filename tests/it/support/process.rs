@@ -121,6 +121,12 @@ pub(crate) fn is_zombie(pid: i32) -> bool {
     field(&status(&pid.to_string()), "State").starts_with('Z')
 }
 
+/// Whether it ignores this signal.
+pub(crate) fn ignores(pid: i32, signal: Signal) -> bool {
+    let ignored = u64::from_str_radix(field(&status(&pid.to_string()), "SigIgn"), 16).unwrap();
+    ignored & (1 << (signal as u64 - 1)) != 0
+}
+
 pub(crate) fn is_stopped(pid: i32) -> bool {
     field(&status(&pid.to_string()), "State").starts_with('T')
 }
@@ -196,9 +202,4 @@ pub(crate) fn ends(pid: i32) -> bool {
 pub(crate) fn reap(pid: i32) {
     // ECHILD: another process is its parent, or it has been reaped.
     let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
-}
-
-/// The file status flags of this process's listening sockets.
-pub(crate) fn listener_flags() -> Vec<OFlag> {
-    listeners().iter().map(flags).collect()
 }

@@ -86,6 +86,10 @@ impl Server {
         pid
     }
 
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
@@ -136,7 +140,7 @@ impl Server {
 
     /// The process of the generation that says it owns, as soon as it does.
     pub(crate) fn until_owner(&self, generation: u64) -> i32 {
-        self.until_role(generation, "Owner")
+        self.until_role(generation, "owner")
     }
 
     pub(crate) fn until_role(&self, generation: u64, role: &str) -> i32 {
@@ -171,7 +175,7 @@ impl Server {
                 entry.pid == pid && entry.event == "status" && !entry.data["role"].is_null()
             });
             if let Some(last) = roles.next_back()
-                && last.data["role"] == Value::from("Owner")
+                && last.data["role"] == Value::from("owner")
             {
                 owners.push((last.generation.unwrap_or(0), pid));
             }
