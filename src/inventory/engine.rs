@@ -28,10 +28,17 @@ impl Sockets {
     /// Every socket that the next generation can claim. What is closing is not among them.
     pub(crate) fn offer(&self) -> Vec<(SocketRecord, Arc<OwnedFd>)> {
         let mut book = self.book();
-        let records: Vec<_> = book.entries.iter().flat_map(super::Entry::records).collect();
+        let records: Vec<_> = book
+            .entries
+            .iter()
+            .flat_map(super::Entry::records)
+            .collect();
         book.given.clear();
         book.offered = records.iter().map(|(_, _, core)| core.clone()).collect();
-        records.into_iter().map(|(record, fd, _)| (record, fd)).collect()
+        records
+            .into_iter()
+            .map(|(record, fd, _)| (record, fd))
+            .collect()
     }
 
     /// What a successor claims and has bound. From here on nothing more can be claimed.
@@ -43,11 +50,23 @@ impl Sockets {
         claimed.append(&mut book.taken);
         claimed.sort_unstable();
         let mut notes = std::mem::take(&mut book.notes);
-        notes.extend(book.cores().iter().filter(|core| core.is_overlap()).map(|core| {
-            format!("listener \"{}\": overlap, both generations accept in probation", core.name())
-        }));
+        notes.extend(
+            book.cores()
+                .iter()
+                .filter(|core| core.is_overlap())
+                .map(|core| {
+                    format!(
+                        "listener \"{}\": overlap, both generations accept in probation",
+                        core.name()
+                    )
+                }),
+        );
         let bound = book.entries.iter().flat_map(super::Entry::bound).collect();
-        ReadyPart { claimed, bound, notes }
+        ReadyPart {
+            claimed,
+            bound,
+            notes,
+        }
     }
 
     /// The predecessor keeps what its successor bound, until the verdict.
@@ -125,7 +144,11 @@ impl Sockets {
                 }
             }
         }
-        book.standing = if successor { Standing::Probation } else { Standing::Owner };
+        book.standing = if successor {
+            Standing::Probation
+        } else {
+            Standing::Owner
+        };
         if !successor {
             book.inherited.clear();
         }
@@ -167,7 +190,11 @@ impl Sockets {
         for place in book.given.iter().filter_map(|core| core.place()) {
             place.disown();
         }
-        for core in book.cores().iter().filter(|core| core.state() != State::Parked) {
+        for core in book
+            .cores()
+            .iter()
+            .filter(|core| core.state() != State::Parked)
+        {
             core.close();
         }
     }
@@ -212,7 +239,9 @@ impl Book {
     /// The listeners at these indices of the offer; nothing is done to any unless all are there.
     fn pick(&self, claimed: &[u32]) -> Result<Vec<Arc<Core>>> {
         let at = |&index: &u32| {
-            let offered = usize::try_from(index).ok().and_then(|index| self.offered.get(index));
+            let offered = usize::try_from(index)
+                .ok()
+                .and_then(|index| self.offered.get(index));
             offered.ok_or_else(|| {
                 let text = format!("the successor claims socket {index}, which was not offered");
                 Error::new(ErrorKind::Protocol, text)
@@ -226,13 +255,18 @@ impl Book {
     /// paths go.
     fn serve_adopted(&mut self) {
         for (record, fd) in std::mem::take(&mut self.adopted) {
-            let here = SockRef::from(&fd).local_addr().map(|here| address_of(&here));
+            let here = SockRef::from(&fd)
+                .local_addr()
+                .map(|here| address_of(&here));
             for address in [Ok(record.address.clone()), here].into_iter().flatten() {
                 if let Address::Path(path) = address {
                     unlink_if(&path, record.path_inode);
                 }
             }
-            let entry = self.by_name.get(&record.name).and_then(|&at| self.entries.get(at));
+            let entry = self
+                .by_name
+                .get(&record.name)
+                .and_then(|&at| self.entries.get(at));
             let core = entry
                 .filter(|entry| entry.kind == record.kind)
                 .and_then(|entry| entry.cores.iter().find(|core| core.state() == State::Open));
@@ -245,8 +279,10 @@ impl Book {
 
 /// Those that were parked, which accept again.
 fn accept_again(cores: Vec<Arc<Core>>) -> Vec<Arc<Core>> {
-    let parked: Vec<Arc<Core>> =
-        cores.into_iter().filter(|core| core.state() == State::Parked).collect();
+    let parked: Vec<Arc<Core>> = cores
+        .into_iter()
+        .filter(|core| core.state() == State::Parked)
+        .collect();
     for core in &parked {
         core.resume();
     }
@@ -256,11 +292,16 @@ fn accept_again(cores: Vec<Arc<Core>>) -> Vec<Arc<Core>> {
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 async fn resume_raw(cores: Vec<Arc<Core>>) -> Vec<String> {
-    let raw = cores.into_iter().filter_map(|core| core.raw().map(|pause| (core, pause)));
+    let raw = cores
+        .into_iter()
+        .filter_map(|core| core.raw().map(|pause| (core, pause)));
     let all = raw.map(|(core, pause)| -> Pending<Option<String>> {
         Box::pin(async move {
             let error = pause.resume().await.err()?;
-            Some(format!("listener \"{}\": the application's resume: {error}", core.name()))
+            Some(format!(
+                "listener \"{}\": the application's resume: {error}",
+                core.name()
+            ))
         })
     });
     join(all.collect()).await.into_iter().flatten().collect()
