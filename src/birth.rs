@@ -10,7 +10,7 @@ mod signals;
 use std::ffi::OsString;
 use std::os::fd::{OwnedFd, RawFd};
 
-pub(crate) use self::signals::{Asked, Signals};
+pub(crate) use self::signals::{Asked, STOP, Signals, UPGRADE};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Name;
 use crate::sys::origin::{self, Origin, decimal};

@@ -18,7 +18,6 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::AbortHandle;
 
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::sys::scm::{self, Credentials};
@@ -72,12 +71,11 @@ pub(crate) fn open(socket: OwnedFd) -> Result<(LinkSender, LinkReceiver)> {
         frames,
         broken: Arc::clone(&broken),
     };
-    let writer = runtime.spawn(writer.run()).abort_handle();
+    runtime.spawn(writer.run());
     let sender = LinkSender {
         queue,
         socket,
         broken,
-        writer,
     };
     let incoming = Incoming::default();
     Ok((
@@ -101,7 +99,6 @@ pub(crate) struct LinkSender {
     queue: mpsc::Sender<Outgoing>,
     socket: Arc<OwnedFd>,
     broken: Broken,
-    writer: AbortHandle,
 }
 
 impl LinkSender {
@@ -155,18 +152,6 @@ impl LinkSender {
     /// The socket, to hand the link itself on.
     pub(crate) fn socket(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.socket)
-    }
-
-    /// Gives up on what is queued, even in the middle of a frame, so that nothing of the writer
-    /// outlives a handoff whose other side neither reads nor ends.
-    pub(crate) fn sever(&self) {
-        let reason = io::Error::new(
-            io::ErrorKind::ConnectionAborted,
-            "the link was severed here",
-        );
-        // Whatever broke it first stays the reason.
-        let _ = self.broken.set(Arc::new(reason));
-        self.writer.abort();
     }
 
     fn refusal(&self, message: &Message) -> Error {

@@ -1,7 +1,7 @@
 //! What an application holds while it serves.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::{broadcast, oneshot, watch};
 
@@ -78,6 +78,23 @@ impl Running {
     #[must_use]
     pub fn sockets(&self) -> Sockets {
         Sockets::new(self.shared.sockets.clone())
+    }
+
+    /// The reports of the last 64 upgrades that this generation was asked for, the oldest first.
+    #[must_use]
+    pub fn history(&self) -> Vec<Report> {
+        let history = self
+            .shared
+            .history
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        history.iter().cloned().collect()
+    }
+
+    /// How many connections hold a guard now.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.shared.drain.active()
     }
 
     /// A guard for work that is not a connection of one of our listeners: the drain waits for it.

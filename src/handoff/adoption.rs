@@ -20,14 +20,12 @@ use crate::error::{Error, ErrorKind, Result, chain};
 use crate::generation::Generation;
 use crate::inventory::{Inventory, in_background};
 use crate::link::{self, Envelope, LinkReceiver, LinkSender};
-use crate::name::Name;
 use crate::spawn::Process;
 use crate::verdict::{Decision, Verdict};
 use crate::wire::{Failed, Hello, Message, SPOKEN, SocketRecord, Welcome};
 
 /// What a successor knows once it holds the whole offer.
 pub(crate) struct Inheritance {
-    pub service: Name,
     pub generation: Generation,
     pub sockets: Vec<(SocketRecord, OwnedFd)>,
 }
@@ -57,14 +55,13 @@ pub(crate) enum Turn {
 /// What became of the handoff.
 pub(crate) enum Fate {
     /// This generation owns.
-    Owner(Ownership),
+    Owner(Box<Ownership>),
     /// It has finished what it accepted and goes.
     Left { why: Error },
 }
 
 /// What comes with the ownership.
 pub(crate) struct Ownership {
-    pub generation: Generation,
     pub predecessor: Generation,
     pub sender: LinkSender,
     pub receiver: LinkReceiver,
@@ -85,7 +82,6 @@ pub(crate) struct Adoption {
     process: Process,
     process_ended: bool,
     elders: Vec<Elder>,
-    generation: Generation,
     predecessor: Generation,
     queued_upgrade: bool,
     /// Of the ping that is answered next.
@@ -103,15 +99,12 @@ pub(crate) async fn adopt(
     lengths: Lengths,
 ) -> Result<(Adoption, Inheritance)> {
     let (sender, mut receiver) = link::open(socket)?;
-    let result = receive(&sender, &mut receiver, version, lengths).await;
-    let (welcome, whole) = match result {
+    let (machine, _) = Successor::new(Plan { enforceable: true });
+    let (welcome, whole) = match receive(&sender, &mut receiver, version, lengths).await {
         Ok(received) => received,
         Err(error) => {
-            let failed = Message::Failed(Failed {
-                error: chain(&error),
-            });
-            // The link may be what failed; the predecessor then learns it from our end.
-            let _ = tokio::time::timeout(lengths.commit, sender.send(failed, Vec::new())).await;
+            let (_, actions) = machine.on(Event::Unusable(chain(&error)), None);
+            tell(&sender, actions, lengths.commit).await;
             return Err(error);
         }
     };
@@ -124,12 +117,12 @@ pub(crate) async fn adopt(
         gap: Duration::from_millis(welcome.gap_ms),
         ..lengths
     });
-    let (machine, _) = Successor::new(Plan {
+    let plan = Plan {
         enforceable: welcome.enforceable,
-    });
-    let (machine, _) = machine.on(Event::Welcome, None);
-    let (machine, _) = machine.on(Event::Offered, None);
-    sender.send(Message::Adopted, Vec::new()).await?;
+    };
+    let (machine, _) = machine.with_plan(plan).on(Event::Welcome, None);
+    let (machine, actions) = machine.on(Event::Offered, None);
+    tell(&sender, actions, lengths.commit).await;
     let adoption = Adoption {
         machine,
         clock,
@@ -140,17 +133,28 @@ pub(crate) async fn adopt(
         process: Process::from_pidfd(whole.predecessor)?,
         process_ended: false,
         elders: whole.elders,
-        generation: welcome.generation,
         predecessor: welcome.predecessor,
         queued_upgrade: false,
         sequence: 0,
     };
     let inheritance = Inheritance {
-        service: welcome.service,
         generation: welcome.generation,
         sockets: whole.sockets,
     };
     Ok((adoption, inheritance))
+}
+
+/// Says what the machine wants said before there is a task that listens. The link may be what
+/// failed, or the predecessor may not read: it then learns it from our end, or by its deadline.
+async fn tell(sender: &LinkSender, actions: Vec<Action>, deadline: Duration) {
+    for action in actions {
+        let message = match action {
+            Action::Send(Say::Adopted) => Message::Adopted,
+            Action::Send(Say::Failed(error)) => Message::Failed(Failed { error }),
+            _ => continue,
+        };
+        let _ = tokio::time::timeout(deadline, sender.send(message, Vec::new())).await;
+    }
 }
 
 async fn receive(
@@ -290,7 +294,7 @@ impl Adoption {
                 };
             }
         }
-        Fate::Owner(self.ownership())
+        Fate::Owner(Box::new(self.ownership()))
     }
 
     /// The next thing that happens. The link is read to its end before the predecessor's death is
@@ -473,7 +477,7 @@ impl Adoption {
     /// The last word of a successor that goes; the predecessor may not be there to hear it.
     async fn say_goodbye(&self, stage: &Stage<'_>) {
         let left = Message::Left {
-            accepted: stage.drain.progress().accepted,
+            accepted: stage.drain.accepted(),
         };
         let sent = self.sender.send(left, Vec::new());
         let _ = tokio::time::timeout(self.clock.lengths().commit, sent).await;
@@ -481,7 +485,6 @@ impl Adoption {
 
     fn ownership(self) -> Ownership {
         Ownership {
-            generation: self.generation,
             predecessor: self.predecessor,
             sender: self.sender,
             receiver: self.receiver,

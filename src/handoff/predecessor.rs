@@ -143,8 +143,16 @@ pub(crate) enum Event {
     /// A timer that was armed ran out.
     Expired(Timer),
     /// It has proven itself early, by an operator's word.
+    #[cfg_attr(
+        not(test),
+        allow(dead_code, reason = "health checks and operators will say it")
+    )]
     Approved,
     /// Health check, error budget or operator say no.
+    #[cfg_attr(
+        not(test),
+        allow(dead_code, reason = "health checks and operators will say it")
+    )]
     Rejected(String),
     /// This generation shall stop.
     Stop,

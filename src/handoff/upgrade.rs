@@ -62,7 +62,10 @@ pub(crate) enum Word {
 /// How it ended.
 pub(crate) enum Ended {
     /// The successor owns.
-    Committed { report: Report, successor: Relation },
+    Committed {
+        report: Report,
+        successor: Box<Relation>,
+    },
     /// This generation goes on, or stops.
     RolledBack {
         report: Report,
@@ -130,6 +133,8 @@ struct Upgrade<H> {
     protocol: u32,
     offer: Result<Vec<offer::Parcel>>,
     offering: Option<JoinHandle<Result<()>>>,
+    /// Sockets in the offer.
+    offered: usize,
     parking: Option<Pending<Result<()>>>,
     ready: offer::Gathered,
     sequence: u64,
@@ -174,6 +179,7 @@ pub(crate) async fn run<H: FnOnce() + Send>(
         protocol: SPOKEN.max,
         offer: Ok(Vec::new()),
         offering: None,
+        offered: 0,
         parking: None,
         ready: offer::Gathered::default(),
         sequence: 0,
@@ -311,6 +317,9 @@ impl<H: FnOnce() + Send> Upgrade<H> {
         });
         if event == Event::Ready {
             let bound = std::mem::take(&mut self.ready.bound);
+            let claimed = self.ready.claimed.len();
+            let unclaimed = self.offered.saturating_sub(claimed);
+            self.report.sockets(claimed, unclaimed, bound.len());
             self.order.sockets.adopt_bound(bound);
             for note in std::mem::take(&mut self.ready.notes) {
                 self.report.note(note);
@@ -420,11 +429,13 @@ impl<H: FnOnce() + Send> Upgrade<H> {
 
     /// The welcome announces how many descriptors follow, so the offer is put together now.
     fn welcome(&mut self) -> Message {
+        let sockets = self.order.sockets.offer();
+        self.offered = sockets.len();
         self.offer = offer::offer(
             &self.verdict,
             &self.order.own_process,
             &self.order.elders,
-            self.order.sockets.offer(),
+            sockets,
         );
         let parcels = self.offer.as_deref().unwrap_or_default();
         let descriptors = parcels
@@ -495,13 +506,13 @@ impl<H: FnOnce() + Send> Upgrade<H> {
             let report = self.report.finish(UpgradeOutcome::Committed, None, now);
             let generation = self.order.successor;
             let machine = self.machine;
-            let successor = Relation {
+            let successor = Box::new(Relation {
                 machine,
                 generation,
                 sender,
                 receiver,
                 child,
-            };
+            });
             return Ended::Committed { report, successor };
         }
         let mut text = cause.as_ref().map_or_else(String::new, Cause::to_string);

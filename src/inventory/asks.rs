@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::entry::{Ask, Entry};
-use super::{Inventory, Standing};
+use super::Inventory;
 use crate::error::{Error, ErrorKind, Result};
 use crate::listener::{
     Core, ListenOptions, Listener, SeqpacketListener, TcpListener, UdpSocket, UnixDatagram,
@@ -182,11 +182,6 @@ impl Inventory {
             group: true,
             options,
         })
-    }
-
-    /// Whether this generation has begun to stop or has handed over.
-    pub(crate) fn is_leaving(&self) -> bool {
-        matches!(self.book().standing, Standing::Elder | Standing::Stopped)
     }
 }
 

@@ -612,29 +612,6 @@ async fn the_last_message_is_sent_though_nobody_waits_for_it() {
 }
 
 #[tokio::test]
-async fn a_severed_link_lets_go_of_a_side_that_does_not_read() {
-    let (ours, theirs) = shrunk_pair();
-    let (sender, receiver) = open(ours).unwrap();
-    let stuck = tokio::spawn({
-        let sender = sender.clone();
-        async move { sender.send(failed(10_000), vec![]).await }
-    });
-    settle().await;
-    assert!(!stuck.is_finished());
-    sender.sever();
-    let error = soon(stuck).await.unwrap().unwrap_err();
-    assert_eq!(
-        error.chain(),
-        "link: send \"failed\": the link was severed here"
-    );
-    assert!(sender.post(Message::Asked).is_err());
-    drop((sender, receiver));
-    let (_sender, mut receiver) = open(theirs).unwrap();
-    let torn = soon(receiver.recv()).await.unwrap_err();
-    assert!(torn.to_string().contains("in the middle"), "{torn}");
-}
-
-#[tokio::test]
 async fn a_message_beyond_the_limits_leaves_the_link_as_it_was() {
     let (ours, theirs) = pair();
     let (sender, _) = open(ours).unwrap();

@@ -76,13 +76,6 @@ impl Place {
         self.inode
     }
 
-    /// Where the socket can be found now: its final path, or the temporary one.
-    pub(crate) fn current(&self) -> PathBuf {
-        self.temporary()
-            .clone()
-            .unwrap_or_else(|| self.path.clone())
-    }
-
     /// Renames the socket into place if the final path is free; nothing there is disturbed.
     /// Says whether the socket is in its place now.
     pub(crate) fn settle(&self) -> io::Result<bool> {

@@ -59,7 +59,6 @@ impl ReportBuilder {
             claimed: 0,
             unclaimed: 0,
             bound: 0,
-            accepted_by_rejected: None,
         };
         let builder = Self {
             report,
@@ -69,16 +68,6 @@ impl ReportBuilder {
         };
         builder.log_step(now);
         builder
-    }
-
-    /// The upgrade's span, for what else is logged about it.
-    pub(crate) fn span(&self) -> &Span {
-        &self.span
-    }
-
-    /// The last phase that was entered.
-    pub(crate) fn phase(&self) -> UpgradePhase {
-        self.report.phase
     }
 
     /// The phase at hand ends and `phase` begins.
@@ -119,11 +108,6 @@ impl ReportBuilder {
         if self.report.notes.len() < MAX_NOTES {
             self.report.notes.push(note.into());
         }
-    }
-
-    /// A successor that was rolled back has said how many connections it had accepted.
-    pub(crate) fn accepted_by_rejected(&mut self, connections: u64) {
-        self.report.accepted_by_rejected = Some(connections);
     }
 
     /// The upgrade has ended.

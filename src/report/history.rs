@@ -32,16 +32,6 @@ impl History {
         self.reports.push_back(report);
     }
 
-    /// The newest report.
-    pub(crate) fn last(&self) -> Option<&Report> {
-        self.reports.back()
-    }
-
-    /// The report of one upgrade.
-    pub(crate) fn find(&self, id: &str) -> Option<&Report> {
-        self.reports.iter().rev().find(|report| report.id == id)
-    }
-
     /// All that are kept, the oldest first.
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Report> {
         self.reports.iter()

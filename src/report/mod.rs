@@ -145,9 +145,6 @@ pub struct Report {
     pub unclaimed: usize,
     /// Sockets that the successor bound itself.
     pub bound: usize,
-    /// Connections that a successor had accepted when it was rolled back; it finishes them. None
-    /// when there was no roll back, or when the successor did not live to say.
-    pub accepted_by_rejected: Option<u64>,
 }
 
 impl fmt::Display for Report {
@@ -187,12 +184,6 @@ impl fmt::Display for Report {
             "\n  sockets: {} claimed, {} unclaimed, {} bound",
             self.claimed, self.unclaimed, self.bound
         )?;
-        if let Some(accepted) = self.accepted_by_rejected {
-            write!(
-                f,
-                "\n  connections the rejected successor accepted: {accepted}"
-            )?;
-        }
         self.notes
             .iter()
             .try_for_each(|note| write!(f, "\n  note: {}", Plain(note)))

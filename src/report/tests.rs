@@ -27,7 +27,6 @@ fn rolled_back() -> Report {
     builder.gap(Duration::from_millis(1));
     builder.sockets(2, 1, 3);
     builder.note("listener \"http\": backlog 128 asked for, 4096 inherited");
-    builder.accepted_by_rejected(41);
     let cause = "health check \"db\": \u{1b}[31mno\nanswer".to_owned();
     builder.finish(UpgradeOutcome::RolledBack, Some(cause), at(12_358_433))
 }
@@ -42,7 +41,6 @@ fn the_operator_reads_what_happened() {
          times: requested 20 µs, spawn 413 µs, hello 58 ms, probation 12.3 s\n  \
          longest accept gap: 2 ms\n  \
          sockets: 2 claimed, 1 unclaimed, 3 bound\n  \
-         connections the rejected successor accepted: 41\n  \
          note: listener \"http\": backlog 128 asked for, 4096 inherited"
     );
 }
@@ -100,7 +98,7 @@ fn notes_are_bounded() {
 #[test]
 fn history_forgets_the_oldest() {
     let mut history = History::default();
-    assert!(history.last().is_none());
+    assert!(history.iter().next().is_none());
     for id in 0..70 {
         let now = Instant::now();
         let builder = ReportBuilder::new(id.to_string(), (FIRST, FIRST.next()), "1", now);
@@ -108,8 +106,7 @@ fn history_forgets_the_oldest() {
     }
     assert_eq!(history.iter().count(), 64);
     assert_eq!(history.iter().next().unwrap().id, "6");
-    assert_eq!(history.last().unwrap().id, "69");
-    assert!(history.find("5").is_none() && history.find("6").is_some());
+    assert_eq!(history.iter().next_back().unwrap().id, "69");
 }
 
 #[derive(Clone, Default)]

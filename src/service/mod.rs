@@ -12,8 +12,8 @@ mod stop;
 mod successor;
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -32,6 +32,7 @@ use crate::inventory::Inventory;
 use crate::name::Name;
 use crate::pid_file::{PidFile, Prepared, Published};
 use crate::report::Report;
+use crate::report::history::History;
 use crate::spawn::{Extra, Program};
 
 /// How many events a slow subscriber may fall behind.
@@ -51,6 +52,7 @@ pub(crate) struct Shared {
     pub events: broadcast::Sender<Event>,
     pub turn: watch::Sender<Turn>,
     pub outcome: watch::Sender<Option<Outcome>>,
+    pub history: Mutex<History>,
     /// An upgrade is to be run by whoever owns afterwards.
     pub queued: Arc<AtomicBool>,
 }
@@ -107,6 +109,15 @@ impl Shared {
     pub(crate) fn event(&self, event: Event) {
         // Nobody may be listening.
         let _ = self.events.send(event);
+    }
+
+    /// An upgrade has ended: it is remembered and told.
+    pub(crate) fn upgrade_ended(&self, report: &Report) {
+        self.history
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(report.clone());
+        self.event(Event::UpgradeEnded(report.clone()));
     }
 
     pub(crate) fn set_role(&self, role: Role) {
@@ -168,6 +179,7 @@ pub(crate) fn begin(
         events: broadcast::Sender::new(EVENTS),
         turn: watch::Sender::new(Turn::Waiting),
         outcome: watch::Sender::new(None),
+        history: Mutex::new(History::default()),
         queued: Arc::new(AtomicBool::new(false)),
         config,
     });

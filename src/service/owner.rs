@@ -31,7 +31,7 @@ enum Next {
     Asked(Asked),
     Told(Command),
     News(Generation, News),
-    Ended(Result<Ended>),
+    Ended(Box<Result<Ended>>),
     /// A rejected successor is gone.
     Gone,
 }
@@ -69,7 +69,7 @@ impl Service {
                         .take()
                         .map(|active| active.replies)
                         .unwrap_or_default();
-                    if let Some(reign) = self.conclude(ended, replies) {
+                    if let Some(reign) = self.conclude(*ended, replies) {
                         return reign;
                     }
                 }
@@ -85,7 +85,7 @@ impl Service {
                     Some(active) => active.future.as_mut().await,
                     None => std::future::pending().await,
                 }
-            } => Next::Ended(ended),
+            } => Next::Ended(Box::new(ended)),
             asked = self.signals.next() => Next::Asked(asked),
             Some(command) = self.commands.recv() => Next::Told(command),
             (generation, news) = self.elders.news() => Next::News(generation, news),
@@ -175,7 +175,7 @@ impl Service {
             .send_modify(|status| status.upgrading = false);
         match ended {
             Ok(Ended::Committed { report, successor }) => {
-                self.shared.event(Event::UpgradeEnded(report.clone()));
+                self.shared.upgrade_ended(&report);
                 answer(replies, || Ok(report.clone()));
                 let generation = successor.generation;
                 answer(std::mem::take(&mut self.waiting), || {
@@ -185,10 +185,10 @@ impl Service {
                 self.shared
                     .status
                     .send_modify(|status| status.queued = false);
-                Some(Reign::HandedOver(Box::new(successor)))
+                Some(Reign::HandedOver(successor))
             }
             Ok(Ended::RolledBack { report, leaving }) => {
-                self.shared.event(Event::UpgradeEnded(report.clone()));
+                self.shared.upgrade_ended(&report);
                 answer(replies, || Err(rejected(&report)));
                 if let Some(task) = leaving {
                     self.leaving.spawn(finished(task));

@@ -39,7 +39,7 @@ impl Service {
         };
         match fate {
             Fate::Owner(ownership) => {
-                self.take_over(ownership).await;
+                self.take_over(*ownership).await;
                 Ok(())
             }
             Fate::Left { why } => {

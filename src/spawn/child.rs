@@ -89,6 +89,7 @@ impl Child {
     }
 
     /// Its pidfd, to hand on.
+    #[cfg(test)]
     pub(crate) fn pidfd(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.fd)
     }
@@ -218,11 +219,13 @@ impl Process {
     }
 
     /// Sends it a signal; none is sent to a process that has ended, and that is no error.
+    #[cfg(test)]
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
         gone_is_fine(pidfd::signal(self.watched.get_ref().as_fd(), Some(signal)))
     }
 
     /// Whether we may signal it: not if it is another user's or out of reach of our pid namespace.
+    #[cfg(test)]
     pub(crate) fn may_signal(&self) -> bool {
         gone_is_fine(pidfd::signal(self.watched.get_ref().as_fd(), None)).is_ok()
     }

@@ -11,6 +11,7 @@ use nix::sys::signal::{SigSet, Signal};
 use signal_hook_registry::SigId;
 
 /// Blocks one signal in this thread, and so in the threads and children that it starts.
+#[cfg(test)]
 pub(crate) fn block(signal: Signal) -> io::Result<()> {
     Ok(set_of(signal).thread_block()?)
 }

@@ -1,5 +1,6 @@
 //! Messages that nobody thought of.
 
+use crate::wire::version::Range;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
