@@ -425,6 +425,23 @@ async fn descriptors_that_no_header_announced_are_closed_and_end_the_link() {
 }
 
 #[tokio::test]
+async fn unannounced_descriptors_end_a_long_frame_before_its_end() {
+    let (ours, theirs) = pair();
+    let (_sender, mut receiver) = open(theirs).unwrap();
+    let (mut watch, end) = pipe();
+    let frame = failed(16_000).frame(0).unwrap();
+    scm::send(ours.as_fd(), &frame[..3_000], &[]).unwrap();
+    scm::send(ours.as_fd(), &frame[3_000..3_001], &[end.as_fd()]).unwrap();
+    drop(end);
+    let error = error(&mut receiver).await;
+    assert_eq!(
+        error.to_string(),
+        "frame \"failed\" (kind 7): it speaks of 0 descriptors and carries 1"
+    );
+    assert_eq!(watch.read(&mut [0]).unwrap(), 0, "no copy is open");
+}
+
+#[tokio::test]
 async fn both_directions_run_at_once_with_full_buffers() {
     let (ours, theirs) = shrunk_pair();
     let busy = |socket| {
