@@ -41,6 +41,7 @@ async fn a_path_survives_ten_upgrades_and_goes_with_the_last_stop() {
         let claimed = next.unix("admin", &path, &options()).unwrap();
         turn(&before, &next).await;
         assert!(commit(&before, &next).await.is_empty());
+        before.stop();
         before.finish();
         assert!(listener.accept().await.unwrap().is_none());
         (before, listener) = (next, claimed);
