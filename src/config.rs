@@ -245,9 +245,7 @@ impl Config {
 
     /// Removes a variable from the environment of the next generation.
     pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
-        self.program
-            .environment
-            .push((name.as_ref().to_owned(), None));
+        self.program.environment.push((name.as_ref().to_owned(), None));
         self
     }
 

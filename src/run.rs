@@ -123,14 +123,7 @@ impl Prepared {
         let program = Program::of_this_process()?;
         let own_process = own_process()?;
         let signals = Signals::install(config.upgrade_signal, &config.stop_signals)?;
-        Ok(Self {
-            birth,
-            captured: Captured {
-                signals,
-                program,
-                own_process,
-            },
-        })
+        Ok(Self { birth, captured: Captured { signals, program, own_process } })
     }
 
     pub(crate) async fn start(self, config: Config) -> Result<Starting> {
@@ -152,11 +145,9 @@ impl Prepared {
                 let sockets = Inventory::new(drain.clone(), Inherited::Activated(descriptors))?;
                 (sockets, Generation::FIRST, None)
             }
-            Birth::Fresh => (
-                Inventory::new(drain.clone(), Inherited::Fresh)?,
-                Generation::FIRST,
-                None,
-            ),
+            Birth::Fresh => {
+                (Inventory::new(drain.clone(), Inherited::Fresh)?, Generation::FIRST, None)
+            }
         };
         let shared = service::begin(config, generation, sockets, drain, self.captured, adoption)?;
         Ok(Starting::new(shared))
@@ -166,11 +157,8 @@ impl Prepared {
 fn own_process() -> Result<Arc<OwnedFd>> {
     let pid = nix::unistd::getpid().as_raw();
     let pidfd = pidfd::open(pid).map_err(|error| {
-        Error::new(
-            ErrorKind::Io,
-            "a pidfd of this process (Linux 5.3 or later is needed)",
-        )
-        .with_source(error)
+        Error::new(ErrorKind::Io, "a pidfd of this process (Linux 5.3 or later is needed)")
+            .with_source(error)
     })?;
     Ok(Arc::new(pidfd))
 }

@@ -24,9 +24,7 @@ pub struct Running {
 
 impl std::fmt::Debug for Running {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Running")
-            .field("status", &*self.shared.status.borrow())
-            .finish()
+        f.debug_struct("Running").field("status", &*self.shared.status.borrow()).finish()
     }
 }
 
@@ -83,11 +81,7 @@ impl Running {
     /// The reports of the last 64 upgrades that this generation was asked for, the oldest first.
     #[must_use]
     pub fn history(&self) -> Vec<Report> {
-        let history = self
-            .shared
-            .history
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let history = self.shared.history.lock().unwrap_or_else(PoisonError::into_inner);
         history.iter().cloned().collect()
     }
 
@@ -194,10 +188,7 @@ impl Running {
         let mut outcome = self.shared.outcome.subscribe();
         let ended = outcome.wait_for(Option::is_some).await;
         let ended = ended.map_err(|_| {
-            Error::new(
-                ErrorKind::Stopping,
-                "the service's task ended without an outcome",
-            )
+            Error::new(ErrorKind::Stopping, "the service's task ended without an outcome")
         })?;
         ended.clone().ok_or_else(ended_without)
     }

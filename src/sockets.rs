@@ -75,8 +75,7 @@ impl Sockets {
         options: ListenOptions,
     ) -> Result<Vec<TcpListener>> {
         let addresses = resolve(name, address).await?;
-        self.inventory
-            .tcp_group(name, &addresses[..], count, &options)
+        self.inventory.tcp_group(name, &addresses[..], count, &options)
     }
 
     /// A listener on a Unix stream socket with the default options: a path, or `@` and an abstract
@@ -141,8 +140,7 @@ impl Sockets {
         options: ListenOptions,
     ) -> Result<Vec<UdpSocket>> {
         let addresses = resolve(name, address).await?;
-        self.inventory
-            .udp_group(name, &addresses[..], count, &options)
+        self.inventory.udp_group(name, &addresses[..], count, &options)
     }
 
     /// Any other descriptor that was inherited under this name, once.

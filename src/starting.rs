@@ -24,9 +24,7 @@ pub struct Starting {
 
 impl std::fmt::Debug for Starting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Starting")
-            .field("generation", &self.shared.generation)
-            .finish()
+        f.debug_struct("Starting").field("generation", &self.shared.generation).finish()
     }
 }
 

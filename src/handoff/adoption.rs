@@ -117,9 +117,7 @@ pub(crate) async fn adopt(
         gap: Duration::from_millis(welcome.gap_ms),
         ..lengths
     });
-    let plan = Plan {
-        enforceable: welcome.enforceable,
-    };
+    let plan = Plan { enforceable: welcome.enforceable };
     let (machine, _) = machine.with_plan(plan).on(Event::Welcome, None);
     let (machine, actions) = machine.on(Event::Offered, None);
     tell(&sender, actions, lengths.commit).await;
@@ -137,10 +135,7 @@ pub(crate) async fn adopt(
         queued_upgrade: false,
         sequence: 0,
     };
-    let inheritance = Inheritance {
-        generation: welcome.generation,
-        sockets: whole.sockets,
-    };
+    let inheritance = Inheritance { generation: welcome.generation, sockets: whole.sockets };
     Ok((adoption, inheritance))
 }
 
@@ -164,22 +159,12 @@ async fn receive(
     lengths: Lengths,
 ) -> Result<(Welcome, Whole)> {
     let pid = i32::try_from(std::process::id()).unwrap_or(0);
-    let hello = Hello {
-        protocol: SPOKEN,
-        app_version: version.to_owned(),
-        pid,
-    };
+    let hello = Hello { protocol: SPOKEN, app_version: version.to_owned(), pid };
     sender.send(Message::Hello(hello), Vec::new()).await?;
     step("hello");
-    let late = |_| {
-        Error::new(
-            ErrorKind::Timeout,
-            "the predecessor did not send its whole offer in time",
-        )
-    };
-    let welcome = tokio::time::timeout(lengths.hello, welcome(receiver))
-        .await
-        .map_err(late)??;
+    let late =
+        |_| Error::new(ErrorKind::Timeout, "the predecessor did not send its whole offer in time");
+    let welcome = tokio::time::timeout(lengths.hello, welcome(receiver)).await.map_err(late)??;
     step("welcome");
     let whole = tokio::time::timeout(lengths.adopt, whole_offer(receiver, welcome.descriptors))
         .await
@@ -236,10 +221,7 @@ async fn next(receiver: &mut LinkReceiver) -> Result<Envelope> {
 fn out_of_order(message: &Message, awaited: &str) -> Error {
     Error::new(
         ErrorKind::Protocol,
-        format!(
-            "the predecessor sent '{}' where {awaited} was due",
-            message.name()
-        ),
+        format!("the predecessor sent '{}' where {awaited} was due", message.name()),
     )
 }
 
@@ -257,9 +239,7 @@ type Going<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 impl Adoption {
     /// Ends the handoff before the application has been started: what was inherited is unusable.
     pub(crate) async fn give_up(self, error: String) {
-        let sent = self
-            .sender
-            .send(Message::Failed(Failed { error }), Vec::new());
+        let sent = self.sender.send(Message::Failed(Failed { error }), Vec::new());
         let _ = tokio::time::timeout(self.clock.lengths().commit, sent).await;
     }
 
@@ -345,9 +325,9 @@ impl Adoption {
             }
             Message::RollBack { last, .. } => Some(Event::RollBack { last }),
             Message::Unknown(_) => None,
-            other => Some(Event::Nonsense(
-                out_of_order(&other, "a step of the handoff").to_string(),
-            )),
+            other => {
+                Some(Event::Nonsense(out_of_order(&other, "a step of the handoff").to_string()))
+            }
         }
     }
 
@@ -439,9 +419,7 @@ impl Adoption {
         let message = match say {
             Say::Adopted => Message::Adopted,
             Say::Ready => return self.ready(stage),
-            Say::Pong => Message::Pong {
-                sequence: self.sequence,
-            },
+            Say::Pong => Message::Pong { sequence: self.sequence },
             Say::Serving => Message::Serving,
             Say::Committed => {
                 step("committed");
@@ -476,9 +454,7 @@ impl Adoption {
 
     /// The last word of a successor that goes; the predecessor may not be there to hear it.
     async fn say_goodbye(&self, stage: &Stage<'_>) {
-        let left = Message::Left {
-            accepted: stage.drain.accepted(),
-        };
+        let left = Message::Left { accepted: stage.drain.accepted() };
         let sent = self.sender.send(left, Vec::new());
         let _ = tokio::time::timeout(self.clock.lengths().commit, sent).await;
     }

@@ -62,10 +62,7 @@ pub(crate) enum Word {
 /// How it ended.
 pub(crate) enum Ended {
     /// The successor owns.
-    Committed {
-        report: Report,
-        successor: Box<Relation>,
-    },
+    Committed { report: Report, successor: Box<Relation> },
     /// This generation goes on, or stops.
     RolledBack {
         report: Report,
@@ -103,10 +100,7 @@ struct Charge {
 impl Drop for Charge {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child
-            && matches!(
-                self.verdict.decide(Decision::RolledBack),
-                Ok(Decision::Committed)
-            )
+            && matches!(self.verdict.decide(Decision::RolledBack), Ok(Decision::Committed))
         {
             child.set_free();
         }
@@ -166,10 +160,7 @@ pub(crate) async fn run<H: FnOnce() + Send>(
         clock: Clock::new(order.lengths),
         order,
         on_hand_over: Some(on_hand_over),
-        charge: Charge {
-            child: None,
-            verdict: Arc::clone(&verdict),
-        },
+        charge: Charge { child: None, verdict: Arc::clone(&verdict) },
         machine,
         verdict,
         report,
@@ -256,10 +247,9 @@ impl<H: FnOnce() + Send> Upgrade<H> {
             }
             Message::Refuse(Refuse { reason }) => Some(Event::Refused(reason)),
             Message::Adopted => Some(Event::Adopted),
-            Message::Ready(ready) => self
-                .ready
-                .add(ready, envelope.descriptors)
-                .then_some(Event::Ready),
+            Message::Ready(ready) => {
+                self.ready.add(ready, envelope.descriptors).then_some(Event::Ready)
+            }
             Message::Failed(failed) => Some(Event::Failed(failed.error)),
             Message::Pong { .. } => Some(Event::Pong),
             Message::Serving => Some(Event::Serving),
@@ -399,24 +389,17 @@ impl<H: FnOnce() + Send> Upgrade<H> {
         let message = match say {
             Say::Offer => return self.offer(),
             Say::Welcome => self.welcome(),
-            Say::Refuse => Message::Refuse(Refuse {
-                reason: self.cause.clone(),
-            }),
+            Say::Refuse => Message::Refuse(Refuse { reason: self.cause.clone() }),
             Say::Ping => {
                 self.sequence += 1;
-                Message::Ping {
-                    sequence: self.sequence,
-                }
+                Message::Ping { sequence: self.sequence }
             }
             Say::Yield => Message::Yield,
             Say::MayCommit => Message::MayCommit,
             Say::Owner => Message::Owner(Owner {
                 queued_upgrade: self.order.queued.swap(false, Ordering::Relaxed),
             }),
-            Say::RollBack { last } => Message::RollBack {
-                reason: self.cause.clone(),
-                last,
-            },
+            Say::RollBack { last } => Message::RollBack { reason: self.cause.clone(), last },
         };
         let Some((sender, _)) = &self.link else {
             return;
@@ -431,17 +414,10 @@ impl<H: FnOnce() + Send> Upgrade<H> {
     fn welcome(&mut self) -> Message {
         let sockets = self.order.sockets.offer();
         self.offered = sockets.len();
-        self.offer = offer::offer(
-            &self.verdict,
-            &self.order.own_process,
-            &self.order.elders,
-            sockets,
-        );
+        self.offer =
+            offer::offer(&self.verdict, &self.order.own_process, &self.order.elders, sockets);
         let parcels = self.offer.as_deref().unwrap_or_default();
-        let descriptors = parcels
-            .iter()
-            .map(|(_, descriptors)| descriptors.len())
-            .sum();
+        let descriptors = parcels.iter().map(|(_, descriptors)| descriptors.len()).sum();
         let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
         let lengths = self.clock.lengths();
         Message::Welcome(Welcome {
@@ -477,11 +453,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
 
     /// The rejected successor gets its time and its end in a task that outlives this upgrade.
     fn end_successor(&mut self) {
-        let grace = if self.served {
-            self.order.leave
-        } else {
-            self.order.lengths.commit
-        };
+        let grace = if self.served { self.order.leave } else { self.order.lengths.commit };
         self.leaving = Some(match (self.charge.child.take(), self.spawning.take()) {
             (Some(child), _) => leaving::watch(child, self.link.take(), grace),
             (None, Some(spawning)) => leaving::unborn(spawning),
@@ -506,13 +478,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
             let report = self.report.finish(UpgradeOutcome::Committed, None, now);
             let generation = self.order.successor;
             let machine = self.machine;
-            let successor = Box::new(Relation {
-                machine,
-                generation,
-                sender,
-                receiver,
-                child,
-            });
+            let successor = Box::new(Relation { machine, generation, sender, receiver, child });
             return Ended::Committed { report, successor };
         }
         let mut text = cause.as_ref().map_or_else(String::new, Cause::to_string);
@@ -521,16 +487,9 @@ impl<H: FnOnce() + Send> Upgrade<H> {
         {
             text = format!("{text}: {exit}");
         }
-        let outcome = if self.served {
-            UpgradeOutcome::RolledBack
-        } else {
-            UpgradeOutcome::Failed
-        };
+        let outcome = if self.served { UpgradeOutcome::RolledBack } else { UpgradeOutcome::Failed };
         let report = self.report.finish(outcome, Some(text), Instant::now());
-        Ended::RolledBack {
-            report,
-            leaving: self.leaving.map(Leaving::into_task),
-        }
+        Ended::RolledBack { report, leaving: self.leaving.map(Leaving::into_task) }
     }
 }
 

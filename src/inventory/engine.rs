@@ -28,17 +28,10 @@ impl Inventory {
     /// Every socket that the next generation can claim. What is closing is not among them.
     pub(crate) fn offer(&self) -> Vec<(SocketRecord, Arc<OwnedFd>)> {
         let mut book = self.book();
-        let records: Vec<_> = book
-            .entries
-            .iter()
-            .flat_map(super::Entry::records)
-            .collect();
+        let records: Vec<_> = book.entries.iter().flat_map(super::Entry::records).collect();
         book.given.clear();
         book.offered = records.iter().map(|(_, _, core)| core.clone()).collect();
-        records
-            .into_iter()
-            .map(|(record, fd, _)| (record, fd))
-            .collect()
+        records.into_iter().map(|(record, fd, _)| (record, fd)).collect()
     }
 
     /// What a successor claims and has bound. From here on nothing more can be claimed.
@@ -50,23 +43,11 @@ impl Inventory {
         claimed.append(&mut book.taken);
         claimed.sort_unstable();
         let mut notes = std::mem::take(&mut book.notes);
-        notes.extend(
-            book.cores()
-                .iter()
-                .filter(|core| core.is_overlap())
-                .map(|core| {
-                    format!(
-                        "listener \"{}\": overlap, both generations accept in probation",
-                        core.name()
-                    )
-                }),
-        );
+        notes.extend(book.cores().iter().filter(|core| core.is_overlap()).map(|core| {
+            format!("listener \"{}\": overlap, both generations accept in probation", core.name())
+        }));
         let bound = book.entries.iter().flat_map(super::Entry::bound).collect();
-        ReadyPart {
-            claimed,
-            bound,
-            notes,
-        }
+        ReadyPart { claimed, bound, notes }
     }
 
     /// The predecessor keeps what its successor bound, until the verdict.
@@ -98,17 +79,9 @@ impl Inventory {
 
     /// Stops accepting everywhere, at once. The future tells frameworks to pause.
     pub(crate) fn pause(&self) -> impl Future<Output = Vec<String>> + Send + 'static {
-        let open = self
-            .book()
-            .cores()
-            .into_iter()
-            .filter(|core| core.state() == State::Open);
-        let raw: Vec<_> = open
-            .filter_map(|core| core.park().map(|pause| (core, pause)))
-            .collect();
-        tell_raw(raw, "pause", |pause| {
-            Box::pin(async move { pause.pause().await })
-        })
+        let open = self.book().cores().into_iter().filter(|core| core.state() == State::Open);
+        let raw: Vec<_> = open.filter_map(|core| core.park().map(|pause| (core, pause))).collect();
+        tell_raw(raw, "pause", |pause| Box::pin(async move { pause.pause().await }))
     }
 
     /// Roll back: accepts again on the very same sockets, at once, and serves the queues of what
@@ -161,11 +134,7 @@ impl Inventory {
                 }
             }
         }
-        book.standing = if successor {
-            Standing::Probation
-        } else {
-            Standing::Owner
-        };
+        book.standing = if successor { Standing::Probation } else { Standing::Owner };
         if !successor {
             book.inherited.clear();
         }
@@ -207,11 +176,7 @@ impl Inventory {
         for place in book.given.iter().filter_map(|core| core.place()) {
             place.disown();
         }
-        for core in book
-            .cores()
-            .iter()
-            .filter(|core| core.state() != State::Parked)
-        {
+        for core in book.cores().iter().filter(|core| core.state() != State::Parked) {
             core.close();
         }
     }
@@ -256,9 +221,7 @@ impl Book {
     /// The listeners at these indices of the offer; nothing is done to any unless all are there.
     fn pick(&self, claimed: &[u32]) -> Result<Vec<Arc<Core>>> {
         let at = |&index: &u32| {
-            let offered = usize::try_from(index)
-                .ok()
-                .and_then(|index| self.offered.get(index));
+            let offered = usize::try_from(index).ok().and_then(|index| self.offered.get(index));
             offered.ok_or_else(|| {
                 let text = format!("the successor claims socket {index}, which was not offered");
                 Error::new(ErrorKind::Protocol, text)
@@ -272,18 +235,13 @@ impl Book {
     /// paths go.
     fn serve_adopted(&mut self) {
         for (record, fd) in std::mem::take(&mut self.adopted) {
-            let here = SockRef::from(&fd)
-                .local_addr()
-                .map(|here| address_of(&here));
+            let here = SockRef::from(&fd).local_addr().map(|here| address_of(&here));
             for address in [Ok(record.address.clone()), here].into_iter().flatten() {
                 if let Address::Path(path) = address {
                     unlink_if(&path, record.path_inode);
                 }
             }
-            let entry = self
-                .by_name
-                .get(&record.name)
-                .and_then(|&at| self.entries.get(at));
+            let entry = self.by_name.get(&record.name).and_then(|&at| self.entries.get(at));
             let core = entry
                 .filter(|entry| entry.kind == record.kind)
                 .and_then(|entry| entry.cores.iter().find(|core| core.state() == State::Open));
@@ -296,10 +254,8 @@ impl Book {
 
 /// Those that were parked, which accept again.
 fn accept_again(cores: Vec<Arc<Core>>) -> Vec<Arc<Core>> {
-    let parked: Vec<Arc<Core>> = cores
-        .into_iter()
-        .filter(|core| core.state() == State::Parked)
-        .collect();
+    let parked: Vec<Arc<Core>> =
+        cores.into_iter().filter(|core| core.state() == State::Parked).collect();
     for core in &parked {
         core.resume();
     }
@@ -311,12 +267,8 @@ type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Told = fn(Arc<RawPause>) -> Pending<std::io::Result<()>>;
 
 fn resume_raw(cores: Vec<Arc<Core>>) -> impl Future<Output = Vec<String>> + Send + 'static {
-    let raw = cores
-        .into_iter()
-        .filter_map(|core| core.raw().map(|pause| (core, pause)));
-    tell_raw(raw.collect(), "resume", |pause| {
-        Box::pin(async move { pause.resume().await })
-    })
+    let raw = cores.into_iter().filter_map(|core| core.raw().map(|pause| (core, pause)));
+    tell_raw(raw.collect(), "resume", |pause| Box::pin(async move { pause.resume().await }))
 }
 
 /// Tells frameworks that hold listeners of their own; gives what went wrong.
@@ -325,17 +277,12 @@ async fn tell_raw(
     what: &'static str,
     tell: Told,
 ) -> Vec<String> {
-    let all = raw
-        .into_iter()
-        .map(|(core, pause)| -> Pending<Option<String>> {
-            Box::pin(async move {
-                let error = tell(pause).await.err()?;
-                Some(format!(
-                    "listener \"{}\": the application's {what}: {error}",
-                    core.name()
-                ))
-            })
-        });
+    let all = raw.into_iter().map(|(core, pause)| -> Pending<Option<String>> {
+        Box::pin(async move {
+            let error = tell(pause).await.err()?;
+            Some(format!("listener \"{}\": the application's {what}: {error}", core.name()))
+        })
+    });
     join(all.collect()).await.into_iter().flatten().collect()
 }
 

@@ -66,9 +66,7 @@ impl Entry {
         for (at, found) in found.into_iter().enumerate() {
             if at == 0 {
                 notes = drift::notes(ask, &found);
-                reuse_port = socket2::SockRef::from(&found.fd)
-                    .reuse_port()
-                    .unwrap_or(false);
+                reuse_port = socket2::SockRef::from(&found.fd).reuse_port().unwrap_or(false);
             }
             let record = found.record;
             if let Address::Path(path) = &record.address
@@ -82,10 +80,7 @@ impl Entry {
             entry.add(held, found.fd);
         }
         if ask.group && reuse_port {
-            let address = entry
-                .sockets
-                .first()
-                .map_or(Address::None, |held| held.address.clone());
+            let address = entry.sockets.first().map_or(Address::None, |held| held.address.clone());
             for core in entry.sockets.len()..entry.cores.len() {
                 entry.sockets.push(Held::new(address.clone(), core));
             }
@@ -188,9 +183,7 @@ impl Entry {
     pub(super) fn records(&self) -> Vec<(SocketRecord, Arc<OwnedFd>, Option<Arc<Core>>)> {
         let stays = |held: &&Held| self.core_of(held).is_none_or(|core| !core.is_leaving());
         let sockets = self.sockets.iter().filter(stays);
-        let open: Vec<_> = sockets
-            .filter_map(|held| Some((held, held.open()?)))
-            .collect();
+        let open: Vec<_> = sockets.filter_map(|held| Some((held, held.open()?))).collect();
         let count = u32::try_from(open.len()).unwrap_or(u32::MAX);
         let grouped = self.group || count > 1;
         (0u32..)
@@ -216,15 +209,8 @@ impl Entry {
             return Vec::new();
         }
         let inherited = self.sockets.iter().any(|held| held.inherited);
-        let records = if inherited {
-            Vec::new()
-        } else {
-            self.records()
-        };
-        records
-            .into_iter()
-            .map(|(record, fd, _)| (record, fd))
-            .collect()
+        let records = if inherited { Vec::new() } else { self.records() };
+        records.into_iter().map(|(record, fd, _)| (record, fd)).collect()
     }
 
     /// Listens on what is new.
@@ -254,18 +240,14 @@ impl Entry {
     /// Puts a new Unix socket into its place, over a dead one of ours.
     pub(super) fn take_place(&self) -> Result<()> {
         match self.place() {
-            Some(place) => place
-                .take()
-                .map_err(|error| self.place_error(&place, error)),
+            Some(place) => place.take().map_err(|error| self.place_error(&place, error)),
             None => Ok(()),
         }
     }
 
     fn place_error(&self, place: &Place, error: std::io::Error) -> crate::error::Error {
         let address = Address::Path(place.path().to_owned());
-        self.plan_owned()
-            .plan()
-            .error("take the place", &address, error)
+        self.plan_owned().plan().error("take the place", &address, error)
     }
 
     pub(super) fn place(&self) -> Option<Arc<Place>> {
@@ -285,14 +267,12 @@ impl Entry {
                 continue;
             }
             let address = joined.clone().unwrap_or_else(|| held.address.clone());
-            let made = plan
-                .bind(std::slice::from_ref(&address))
-                .and_then(|(fd, actual)| {
-                    if listens(self.kind) {
-                        plan.listen(&fd, &actual)?;
-                    }
-                    Ok((Arc::new(fd), actual))
-                });
+            let made = plan.bind(std::slice::from_ref(&address)).and_then(|(fd, actual)| {
+                if listens(self.kind) {
+                    plan.listen(&fd, &actual)?;
+                }
+                Ok((Arc::new(fd), actual))
+            });
             match made {
                 Ok((fd, actual)) => {
                     held.fd = Some(Arc::downgrade(&fd));
@@ -323,10 +303,7 @@ impl Entry {
             let place = self.core_of(held).and_then(|core| core.place());
             let applied = drift::apply(self.kind, &fd, place.as_deref(), &self.options);
             if let Err(error) = applied {
-                notes.push(format!(
-                    "listener \"{}\": options at commit: {error}",
-                    self.name
-                ));
+                notes.push(format!("listener \"{}\": options at commit: {error}", self.name));
             }
         }
         notes
@@ -352,12 +329,7 @@ struct Owned {
 
 impl Owned {
     fn plan(&self) -> Plan<'_> {
-        Plan {
-            name: &self.name,
-            kind: self.kind,
-            group: self.group,
-            options: &self.options,
-        }
+        Plan { name: &self.name, kind: self.kind, group: self.group, options: &self.options }
     }
 }
 
@@ -365,15 +337,7 @@ impl Held {
     /// A socket at this address, not bound yet, for this listener.
     fn new(address: Address, core: usize) -> Self {
         let (fd, kept, claimed) = (None, None, None);
-        Self {
-            fd,
-            kept,
-            address,
-            claimed,
-            inherited: false,
-            quiet: false,
-            core,
-        }
+        Self { fd, kept, address, claimed, inherited: false, quiet: false, core }
     }
 
     /// Whether it is yet to be bound.

@@ -87,10 +87,7 @@ impl Inventory {
             given: Vec::new(),
             adopted: Vec::new(),
         };
-        Ok(Self {
-            drain,
-            book: Arc::new(Mutex::new(book)),
-        })
+        Ok(Self { drain, book: Arc::new(Mutex::new(book)) })
     }
 
     /// The one path: claims what was inherited, or binds anew, and gives the listeners.
@@ -146,11 +143,7 @@ impl Book {
     /// Takes the entry in, in the place of one of the same name that has left.
     fn insert(&mut self, entry: Entry) {
         let name = entry.name.clone();
-        match self
-            .by_name
-            .get(&name)
-            .and_then(|&at| self.entries.get_mut(at))
-        {
+        match self.by_name.get(&name).and_then(|&at| self.entries.get_mut(at)) {
             Some(left) => *left = entry,
             None => {
                 self.by_name.insert(name, self.entries.len());
@@ -160,10 +153,7 @@ impl Book {
     }
 
     fn cores(&self) -> Vec<Arc<Core>> {
-        self.entries
-            .iter()
-            .flat_map(|entry| entry.cores.iter().cloned())
-            .collect()
+        self.entries.iter().flat_map(|entry| entry.cores.iter().cloned()).collect()
     }
 }
 

@@ -41,10 +41,7 @@ impl<T: Transport> Listener<T> {
 impl Core {
     fn accept_blocking(&self) -> Result<Option<Accepted>> {
         // One thread waits in poll(2), the others here: a connection wakes one thread.
-        let _turn = self
-            .thread_gate
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.thread_gate.lock().unwrap_or_else(PoisonError::into_inner);
         let mut delay = FIRST_DELAY;
         let mut inner = self.lock();
         loop {
@@ -100,11 +97,8 @@ impl Core {
                 Err(error) => return (inner, Err(error.into())),
             },
         };
-        let sockets: Vec<Arc<OwnedFd>> = inner
-            .members
-            .iter()
-            .map(|member| Arc::clone(&member.fd))
-            .collect();
+        let sockets: Vec<Arc<OwnedFd>> =
+            inner.members.iter().map(|member| Arc::clone(&member.fd)).collect();
         inner.polling = true;
         drop(inner);
         let mut fds: Vec<PollFd<'_>> = std::iter::once(kick.as_fd())
@@ -125,9 +119,7 @@ impl Core {
     }
 
     fn wait<'a>(&'a self, inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
-        self.changed
-            .wait(inner)
-            .unwrap_or_else(PoisonError::into_inner)
+        self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wait_at_most<'a>(
@@ -135,9 +127,6 @@ impl Core {
         inner: MutexGuard<'a, Inner>,
         delay: Duration,
     ) -> MutexGuard<'a, Inner> {
-        self.changed
-            .wait_timeout(inner, delay)
-            .unwrap_or_else(PoisonError::into_inner)
-            .0
+        self.changed.wait_timeout(inner, delay).unwrap_or_else(PoisonError::into_inner).0
     }
 }

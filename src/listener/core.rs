@@ -112,10 +112,7 @@ impl Core {
 
     /// The first socket, to send on or to hand out.
     pub(crate) fn first(&self) -> Option<Arc<OwnedFd>> {
-        self.lock()
-            .members
-            .first()
-            .map(|member| Arc::clone(&member.fd))
+        self.lock().members.first().map(|member| Arc::clone(&member.fd))
     }
 
     /// Adds a socket of its own; a task or thread that waits takes it up.
@@ -299,11 +296,7 @@ impl Core {
         let _old;
         let mut inner = self.lock();
         _old = inner.remember(cx.waker());
-        if inner.epoch == epoch {
-            Poll::Pending
-        } else {
-            Poll::Ready(())
-        }
+        if inner.epoch == epoch { Poll::Pending } else { Poll::Ready(()) }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -42,9 +42,7 @@ impl Datagram {
     }
 
     async fn recv_from(&self, buffer: &mut [u8]) -> Result<Option<(usize, SockAddr)>> {
-        self.core()
-            .next(&mut |fd| recv_from(fd, buffer), "receive")
-            .await
+        self.core().next(&mut |fd| recv_from(fd, buffer), "receive").await
     }
 
     /// Sends one datagram; waits for the socket to be bound, and for room.
@@ -208,24 +206,17 @@ impl UnixDatagram {
 }
 
 fn foreign(name: &Name) -> Error {
-    Error::new(
-        ErrorKind::Io,
-        format!("socket \"{name}\": a datagram from an address of no use"),
-    )
+    Error::new(ErrorKind::Io, format!("socket \"{name}\": a datagram from an address of no use"))
 }
 
 impl fmt::Debug for UdpSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UdpSocket")
-            .field("name", self.name())
-            .finish_non_exhaustive()
+        f.debug_struct("UdpSocket").field("name", self.name()).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for UnixDatagram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UnixDatagram")
-            .field("name", self.name())
-            .finish_non_exhaustive()
+        f.debug_struct("UnixDatagram").field("name", self.name()).finish_non_exhaustive()
     }
 }

@@ -70,11 +70,7 @@ impl Drop for Handle {
 impl<T: Transport> Listener<T> {
     pub(crate) fn new(core: Arc<Core>, options: &ListenOptions) -> Self {
         let backlog = options.backlog_for_listen();
-        Self {
-            handle: Arc::new(Handle(core)),
-            backlog,
-            transport: PhantomData,
-        }
+        Self { handle: Arc::new(Handle(core)), backlog, transport: PhantomData }
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -93,9 +89,7 @@ impl<T: Transport> Listener<T> {
     /// [`io::ErrorKind::NotConnected`] while it has no socket: a member that joins its
     /// `SO_REUSEPORT` group at commit.
     pub fn local_addr(&self) -> io::Result<T::Addr> {
-        T::local(Local(
-            self.core().address().ok_or(io::ErrorKind::NotConnected)?,
-        ))
+        T::local(Local(self.core().address().ok_or(io::ErrorKind::NotConnected)?))
     }
 
     /// The next connection; pending while it is not our turn.
@@ -153,11 +147,7 @@ impl<T: Transport> Listener<T> {
 
 impl<T: Transport> Clone for Listener<T> {
     fn clone(&self) -> Self {
-        Self {
-            handle: Arc::clone(&self.handle),
-            backlog: self.backlog,
-            transport: PhantomData,
-        }
+        Self { handle: Arc::clone(&self.handle), backlog: self.backlog, transport: PhantomData }
     }
 }
 

@@ -47,12 +47,7 @@ impl Place {
     /// The path of an inherited socket. Without an inode it belongs to someone else (a service
     /// manager) and is never unlinked.
     pub(crate) fn inherited(path: PathBuf, inode: Option<Inode>) -> Self {
-        Self {
-            path,
-            inode,
-            temporary: Mutex::new(None),
-            owned: AtomicBool::new(false),
-        }
+        Self { path, inode, temporary: Mutex::new(None), owned: AtomicBool::new(false) }
     }
 
     /// The path of a socket that is bound to `temporary` for now.
@@ -135,9 +130,7 @@ impl Place {
     }
 
     fn temporary(&self) -> MutexGuard<'_, Option<PathBuf>> {
-        self.temporary
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.temporary.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -182,20 +175,15 @@ pub(crate) fn temporary_name(path: &Path) -> io::Result<PathBuf> {
             Occupant::Other(_) => {}
         }
     }
-    Err(io::Error::new(
-        io::ErrorKind::AddrInUse,
-        "no temporary name beside it is free",
-    ))
+    Err(io::Error::new(io::ErrorKind::AddrInUse, "no temporary name beside it is free"))
 }
 
 /// An error that says so when `path` is too long for a Unix socket.
 pub(crate) fn fits(path: &Path) -> io::Result<()> {
     let length = path.as_os_str().len();
     if length > MAX_PATH {
-        let text = format!(
-            "{} has {length} bytes, a Unix socket may have {MAX_PATH}",
-            path.display()
-        );
+        let text =
+            format!("{} has {length} bytes, a Unix socket may have {MAX_PATH}", path.display());
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     Ok(())
@@ -215,9 +203,7 @@ pub(crate) fn occupant(path: &Path) -> io::Result<Occupant> {
         return Ok(Occupant::Other("a symbolic link is there; remove it"));
     }
     if !found.file_type().is_socket() {
-        return Ok(Occupant::Other(
-            "something that is no socket is there; remove it",
-        ));
+        return Ok(Occupant::Other("something that is no socket is there; remove it"));
     }
     let probe = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
     probe.set_nonblocking(true)?;
@@ -226,15 +212,11 @@ pub(crate) fn occupant(path: &Path) -> io::Result<Occupant> {
             if found.uid() == nix::unistd::geteuid().as_raw() {
                 Ok(Occupant::Dead)
             } else {
-                Ok(Occupant::Other(
-                    "a dead socket of another user is there; remove it",
-                ))
+                Ok(Occupant::Other("a dead socket of another user is there; remove it"))
             }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Occupant::Nobody),
-        _ => Ok(Occupant::Other(
-            "a socket that a process has open is there; stop that process",
-        )),
+        _ => Ok(Occupant::Other("a socket that a process has open is there; stop that process")),
     }
 }
 
@@ -264,10 +246,7 @@ mod tests {
         let listener = UnixListener::bind(&path).unwrap();
         listener.set_nonblocking(true).unwrap();
         assert!(matches!(occupant(&path).unwrap(), Occupant::Other(_)));
-        assert_eq!(
-            listener.accept().unwrap_err().kind(),
-            io::ErrorKind::WouldBlock
-        );
+        assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(listener);
         assert_eq!(occupant(&path).unwrap(), Occupant::Dead);
         let datagram = dir.path().join("d");
@@ -278,11 +257,8 @@ mod tests {
     #[test]
     fn a_link_or_a_file_is_never_taken_for_a_dead_socket() {
         let dir = tempfile::tempdir().unwrap();
-        let (file, link, socket) = (
-            dir.path().join("f"),
-            dir.path().join("l"),
-            dir.path().join("s"),
-        );
+        let (file, link, socket) =
+            (dir.path().join("f"), dir.path().join("l"), dir.path().join("s"));
         fs::write(&file, b"x").unwrap();
         drop(UnixListener::bind(&socket).unwrap());
         std::os::unix::fs::symlink(&socket, &link).unwrap();

@@ -97,10 +97,7 @@ impl Core {
     /// The framework takes the socket over, if there is exactly one and the state allows it.
     fn take_raw(&self, raw: Raw, any_time: bool) -> Result<std::os::fd::OwnedFd> {
         let wrong = |what: &str| {
-            Error::new(
-                ErrorKind::Config,
-                format!("listener \"{}\": {what}", self.name()),
-            )
+            Error::new(ErrorKind::Config, format!("listener \"{}\": {what}", self.name()))
         };
         self.change(|inner| {
             match inner.state {
@@ -178,10 +175,7 @@ impl<T: Transport> Listener<T> {
         if Arc::strong_count(&self.handle) == 1 {
             return Ok(());
         }
-        let text = format!(
-            "listener \"{}\": other clones of it accept as well",
-            self.name()
-        );
+        let text = format!("listener \"{}\": other clones of it accept as well", self.name());
         Err(Error::new(ErrorKind::Config, text))
     }
 }

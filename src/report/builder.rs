@@ -60,12 +60,7 @@ impl ReportBuilder {
             unclaimed: 0,
             bound: 0,
         };
-        let builder = Self {
-            report,
-            started: now,
-            entered: now,
-            span,
-        };
+        let builder = Self { report, started: now, entered: now, span };
         builder.log_step(now);
         builder
     }
@@ -147,7 +142,6 @@ impl ReportBuilder {
     fn log_step(&self, now: Instant) {
         let elapsed = Time(now.saturating_duration_since(self.started));
         let step = self.report.phase.as_str();
-        self.span
-            .in_scope(|| tracing::info!(target: "heirloom::handoff", step, %elapsed));
+        self.span.in_scope(|| tracing::info!(target: "heirloom::handoff", step, %elapsed));
     }
 }

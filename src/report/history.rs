@@ -18,10 +18,7 @@ impl History {
 
     /// An empty history that forgets the oldest report when it has `capacity` of them.
     pub(crate) fn new(capacity: NonZeroUsize) -> Self {
-        Self {
-            reports: VecDeque::new(),
-            capacity,
-        }
+        Self { reports: VecDeque::new(), capacity }
     }
 
     /// Adds the newest report.

@@ -149,18 +149,9 @@ pub struct Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "upgrade {} from generation {} ({})",
-            self.id,
-            self.from,
-            Plain(&self.version)
-        )?;
+        write!(f, "upgrade {} from generation {} ({})", self.id, self.from, Plain(&self.version))?;
         write!(f, " to {}", self.to)?;
-        let version = self
-            .successor_version
-            .as_deref()
-            .unwrap_or("version unknown");
+        let version = self.successor_version.as_deref().unwrap_or("version unknown");
         match self.successor_pid {
             Some(pid) => write!(f, " ({}, pid {pid})", Plain(version))?,
             None => write!(f, " ({}, not started)", Plain(version))?,
@@ -184,9 +175,7 @@ impl fmt::Display for Report {
             "\n  sockets: {} claimed, {} unclaimed, {} bound",
             self.claimed, self.unclaimed, self.bound
         )?;
-        self.notes
-            .iter()
-            .try_for_each(|note| write!(f, "\n  note: {}", Plain(note)))
+        self.notes.iter().try_for_each(|note| write!(f, "\n  note: {}", Plain(note)))
     }
 }
 

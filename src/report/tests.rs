@@ -66,24 +66,14 @@ fn a_commit_is_told_in_a_few_lines() {
 fn a_report_survives_its_serialisation() {
     let report = rolled_back();
     let text = serde_json::to_string(&report).unwrap();
-    assert!(
-        text.contains(r#""outcome":"rolled_back","phase":"probation""#),
-        "{text}"
-    );
+    assert!(text.contains(r#""outcome":"rolled_back","phase":"probation""#), "{text}");
     assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
 }
 
 #[test]
 fn the_times_of_the_phases_add_up() {
     let report = rolled_back();
-    assert_eq!(
-        report
-            .phases
-            .iter()
-            .map(|(_, time)| *time)
-            .sum::<Duration>(),
-        report.elapsed
-    );
+    assert_eq!(report.phases.iter().map(|(_, time)| *time).sum::<Duration>(), report.elapsed);
 }
 
 #[test]
@@ -142,19 +132,10 @@ fn the_log_has_one_span_and_one_line_for_each_phase() {
     let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 5, "{text}");
-    for (line, step) in lines
-        .iter()
-        .zip(["requested", "spawn", "hello", "probation"])
-    {
+    for (line, step) in lines.iter().zip(["requested", "spawn", "hello", "probation"]) {
         assert!(line.contains(&format!("step=\"{step}\"")), "{line}");
         assert!(line.contains("heirloom::handoff"), "{line}");
     }
-    assert!(
-        lines[3].contains("successor_pid=812 successor_version=1.5.0"),
-        "{text}"
-    );
-    assert!(
-        lines[4].contains("WARN") && lines[4].contains("outcome=rolled back"),
-        "{text}"
-    );
+    assert!(lines[3].contains("successor_pid=812 successor_version=1.5.0"), "{text}");
+    assert!(lines[4].contains("WARN") && lines[4].contains("outcome=rolled back"), "{text}");
 }

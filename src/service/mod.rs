@@ -113,10 +113,7 @@ impl Shared {
 
     /// An upgrade has ended: it is remembered and told.
     pub(crate) fn upgrade_ended(&self, report: &Report) {
-        self.history
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(report.clone());
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).push(report.clone());
         self.event(Event::UpgradeEnded(report.clone()));
     }
 
@@ -183,10 +180,8 @@ pub(crate) fn begin(
         queued: Arc::new(AtomicBool::new(false)),
         config,
     });
-    let extra = Extra {
-        descriptors: shared.config.pass.clone(),
-        blocked: shared.config.upgrade_signal,
-    };
+    let extra =
+        Extra { descriptors: shared.config.pass.clone(), blocked: shared.config.upgrade_signal };
     let task = Service {
         shared: Arc::clone(&shared),
         commands: received,
@@ -219,8 +214,7 @@ fn program(mut ours: Program, overrides: &ProgramOverrides) -> Program {
     }
     for (name, value) in &overrides.environment {
         ours.env.retain(|(other, _)| other != name);
-        ours.env
-            .extend(value.clone().map(|value| (name.clone(), value)));
+        ours.env.extend(value.clone().map(|value| (name.clone(), value)));
     }
     ours
 }

@@ -53,23 +53,13 @@ impl Child {
         // With SIGCHLD ignored it may have ended, been reaped, and its pid given to a stranger.
         if !pidfd::is_child(pidfd.as_fd()) {
             let gone = io::Error::from_raw_os_error(libc::ECHILD);
-            return Err(wrong(
-                "it ended at once, and its status was taken by another",
-                gone,
-            ));
+            return Err(wrong("it ended at once, and its status was taken by another", gone));
         }
         let fd = Arc::new(pidfd);
         match watch(&fd) {
             Ok(watched) => {
                 let watched = Some(watched);
-                Ok(Self {
-                    pid,
-                    watched,
-                    fd,
-                    exit: None,
-                    runtime: Handle::current(),
-                    free: false,
-                })
+                Ok(Self { pid, watched, fd, exit: None, runtime: Handle::current(), free: false })
             }
             Err(error) => {
                 abandon(pid);
@@ -142,9 +132,7 @@ impl Child {
             if self.kill(Signal::SIGKILL).is_err() {
                 return Exit::NotYet;
             }
-            tokio::time::timeout(KILL_LIMIT, self.ended())
-                .await
-                .unwrap_or(Exit::NotYet)
+            tokio::time::timeout(KILL_LIMIT, self.ended()).await.unwrap_or(Exit::NotYet)
         });
         async move { task.await.unwrap_or(Exit::NotYet) }
     }
@@ -205,11 +193,7 @@ impl Process {
             };
             let looked = guard.try_io(|fd| {
                 let ended = pidfd::ended(fd.as_fd())?;
-                if ended {
-                    Ok(())
-                } else {
-                    Err(io::ErrorKind::WouldBlock.into())
-                }
+                if ended { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
             });
             // A failed look leaves the event where it is, and the next one sees it again.
             if let Ok(Ok(())) = looked {

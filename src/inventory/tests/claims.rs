@@ -18,11 +18,7 @@ fn name(text: &str) -> Name {
 #[tokio::test]
 async fn port_zero_keeps_its_port_across_generations() {
     let first = fresh();
-    let address = first
-        .tcp("http", "127.0.0.1:0", &options())
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let address = first.tcp("http", "127.0.0.1:0", &options()).unwrap().local_addr().unwrap();
     first.open().unwrap();
     let mut before = first;
     for _ in 0..3 {
@@ -30,10 +26,7 @@ async fn port_zero_keeps_its_port_across_generations() {
         let listener = next.tcp("http", "127.0.0.1:0", &options()).unwrap();
         assert_eq!(listener.local_addr().unwrap(), address);
         let ready = next.ready();
-        assert_eq!(
-            (ready.claimed, ready.bound.len(), ready.notes),
-            (vec![0], 0, vec![])
-        );
+        assert_eq!((ready.claimed, ready.bound.len(), ready.notes), (vec![0], 0, vec![]));
         next.open().unwrap();
         next.committed_as_successor();
         before = next;
@@ -43,44 +36,25 @@ async fn port_zero_keeps_its_port_across_generations() {
 #[test]
 fn a_renamed_listener_is_claimed_by_its_exact_address_and_only_once() {
     let first = fresh();
-    let address = first
-        .tcp("http", "127.0.0.1:0", &options())
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let address = first.tcp("http", "127.0.0.1:0", &options()).unwrap().local_addr().unwrap();
     first.open().unwrap();
     let next = successor(&first);
     let web = next.tcp("web", address, &options()).unwrap();
     assert_eq!(web.local_addr().unwrap(), address);
     let http = next.tcp("http", "127.0.0.1:0", &options()).unwrap();
-    assert_ne!(
-        http.local_addr().unwrap(),
-        address,
-        "what is claimed is gone"
-    );
+    assert_ne!(http.local_addr().unwrap(), address, "what is claimed is gone");
     let ready = next.ready();
     assert_eq!(ready.claimed, [0]);
     assert_eq!(ready.bound.len(), 1);
-    assert!(
-        ready.notes[0].contains("from the name \"http\""),
-        "{:?}",
-        ready.notes
-    );
+    assert!(ready.notes[0].contains("from the name \"http\""), "{:?}", ready.notes);
 }
 
 #[test]
 fn a_listener_that_moved_to_another_port_is_bound_anew_and_the_old_one_is_not_claimed() {
     let first = fresh();
-    let old = first
-        .tcp("http", "127.0.0.1:0", &options())
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let old = first.tcp("http", "127.0.0.1:0", &options()).unwrap().local_addr().unwrap();
     first.open().unwrap();
-    let free = StdListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let free = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let next = successor(&first);
     let listener = next.tcp("http", free, &options()).unwrap();
     assert_eq!(listener.local_addr().unwrap(), free);
@@ -126,25 +100,15 @@ fn a_service_managers_descriptor_of_the_wrong_kind_is_named() {
         (Some(name("udp")), udp.into()),
         (Some(name("conn")), connection.into()),
     ]);
-    for (name, what) in [
-        ("pipe", "a pipe"),
-        ("udp", "UDP"),
-        ("conn", "does not listen"),
-    ] {
+    for (name, what) in [("pipe", "a pipe"), ("udp", "UDP"), ("conn", "does not listen")] {
         let error = sockets.tcp(name, "127.0.0.1:0", &options()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Descriptor);
         let text = error.to_string();
-        assert!(
-            text.contains(&format!("listener \"{name}\"")) && text.contains(what),
-            "{text}"
-        );
+        assert!(text.contains(&format!("listener \"{name}\"")) && text.contains(what), "{text}");
     }
     assert!(sockets.descriptor("pipe").unwrap().is_some());
     assert!(sockets.descriptor("pipe").unwrap().is_none(), "taken once");
-    assert_eq!(
-        sockets.descriptor("udp").unwrap_err().kind(),
-        ErrorKind::Descriptor
-    );
+    assert_eq!(sockets.descriptor("udp").unwrap_err().kind(), ErrorKind::Descriptor);
 }
 
 #[tokio::test]
@@ -204,36 +168,18 @@ fn drift_is_told_and_changed_only_after_commit() {
     let bytes = |bytes| NonZeroUsize::new(bytes).unwrap();
     let first = fresh();
     let small = options().receive_buffer(bytes(8192));
-    let address = first
-        .tcp("http", "[::]:0", &small)
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let address = first.tcp("http", "[::]:0", &small).unwrap().local_addr().unwrap();
     first.open().unwrap();
     let next = successor(&first);
     let large = options().receive_buffer(bytes(65536)).only_v6();
     next.tcp("http", address, &large).unwrap();
     let notes = next.ready().notes;
     assert_eq!(notes.len(), 2, "{notes:?}");
-    assert!(
-        notes
-            .iter()
-            .all(|note| note.starts_with("listener \"http\": "))
-    );
-    assert!(
-        notes[0].contains("IPv6 and IPv4, asked for IPv6 only"),
-        "{notes:?}"
-    );
-    assert!(
-        notes[1].contains("receive buffer is 16384 bytes, asked for 131072"),
-        "{notes:?}"
-    );
+    assert!(notes.iter().all(|note| note.starts_with("listener \"http\": ")));
+    assert!(notes[0].contains("IPv6 and IPv4, asked for IPv6 only"), "{notes:?}");
+    assert!(notes[1].contains("receive buffer is 16384 bytes, asked for 131072"), "{notes:?}");
     next.open().unwrap();
-    let size = || {
-        SockRef::from(&first.offer()[0].1)
-            .recv_buffer_size()
-            .unwrap()
-    };
+    let size = || SockRef::from(&first.offer()[0].1).recv_buffer_size().unwrap();
     assert_eq!(size(), 16384);
     assert!(next.committed_as_successor().is_empty());
     assert_eq!(size(), 131_072);
@@ -255,35 +201,23 @@ fn descriptors_of_other_kinds_are_handed_on_under_their_names() {
 async fn a_thousand_sockets_are_offered_and_claimed_by_name() {
     let first = fresh();
     for index in 0..1000 {
-        first
-            .unix(
-                &format!("s{index}"),
-                format!("@{}-{index}", unique()),
-                &options(),
-            )
-            .unwrap();
+        first.unix(&format!("s{index}"), format!("@{}-{index}", unique()), &options()).unwrap();
     }
     first.open().unwrap();
     let offer = first.offer();
     assert_eq!(offer.len(), 1000);
-    let addresses: Vec<String> = offer
-        .iter()
-        .map(|(record, _)| record.address.to_string())
-        .collect();
+    let addresses: Vec<String> =
+        offer.iter().map(|(record, _)| record.address.to_string()).collect();
     let next = successor(&first);
     for (index, address) in addresses.iter().enumerate().rev() {
-        next.unix(&format!("s{index}"), address, &options())
-            .unwrap();
+        next.unix(&format!("s{index}"), address, &options()).unwrap();
     }
     let ready = next.ready();
     assert_eq!(ready.claimed, (0..1000).collect::<Vec<u32>>());
     assert!(ready.bound.is_empty());
     first.park(&ready.claimed).await.unwrap();
     first.committed_as_predecessor();
-    assert_eq!(
-        first.park(&[1000]).await.unwrap_err().kind(),
-        ErrorKind::Protocol
-    );
+    assert_eq!(first.park(&[1000]).await.unwrap_err().kind(), ErrorKind::Protocol);
 }
 
 /// A name that no other test run uses.

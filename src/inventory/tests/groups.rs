@@ -23,9 +23,7 @@ async fn until_all_serve(listeners: &[TcpListener], address: SocketAddr) -> usiz
     while seen.len() < listeners.len() {
         assert!(served < 10_000, "some listener never serves: {seen:?}");
         connect(address);
-        let at = tokio::time::timeout(LONG, told.recv())
-            .await
-            .expect("it is served");
+        let at = tokio::time::timeout(LONG, told.recv()).await.expect("it is served");
         seen.insert(at.unwrap());
         served += 1;
     }
@@ -34,16 +32,10 @@ async fn until_all_serve(listeners: &[TcpListener], address: SocketAddr) -> usiz
 
 async fn group_of_four() -> (Inventory, Vec<TcpListener>, SocketAddr) {
     let first = fresh();
-    let listeners = first
-        .tcp_group("http", "127.0.0.1:0", count(4), &options())
-        .unwrap();
+    let listeners = first.tcp_group("http", "127.0.0.1:0", count(4), &options()).unwrap();
     first.open().unwrap();
     let address = listeners[0].local_addr().unwrap();
-    assert!(
-        listeners
-            .iter()
-            .all(|listener| listener.local_addr().unwrap() == address)
-    );
+    assert!(listeners.iter().all(|listener| listener.local_addr().unwrap() == address));
     (first, listeners, address)
 }
 
@@ -51,9 +43,7 @@ async fn group_of_four() -> (Inventory, Vec<TcpListener>, SocketAddr) {
 async fn four_members_and_two_listeners_lose_nobodys_queue() {
     let (first, _old, address) = group_of_four().await;
     let next = successor(&first);
-    let new = next
-        .tcp_group("http", "127.0.0.1:0", count(2), &options())
-        .unwrap();
+    let new = next.tcp_group("http", "127.0.0.1:0", count(2), &options()).unwrap();
     let claimed = give_bound(&next, &first);
     assert_eq!(claimed, [0, 1, 2, 3]);
     first.park(&claimed).await.unwrap();
@@ -76,11 +66,7 @@ async fn four_members_and_two_listeners_lose_nobodys_queue() {
         tokio::task::yield_now().await;
     }
     assert_eq!(next.offer().len(), 4, "every member stays open");
-    assert!(
-        next.offer()
-            .iter()
-            .all(|(record, _)| record.group.unwrap().count == 4)
-    );
+    assert!(next.offer().iter().all(|(record, _)| record.group.unwrap().count == 4));
     next.stop();
     while let Some(task) = tasks.join_next().await {
         served += task.unwrap();
@@ -92,9 +78,7 @@ async fn four_members_and_two_listeners_lose_nobodys_queue() {
 async fn four_members_and_six_listeners_grow_at_commit_and_not_before() {
     let (first, _old, address) = group_of_four().await;
     let next = successor(&first);
-    let new = next
-        .tcp_group("http", "127.0.0.1:0", count(6), &options())
-        .unwrap();
+    let new = next.tcp_group("http", "127.0.0.1:0", count(6), &options()).unwrap();
     turn(&first, &next).await;
     assert_eq!(next.offer().len(), 4);
     assert!(new[5].local_addr().is_err(), "it has no socket yet");
@@ -124,9 +108,7 @@ async fn a_socket_without_reuse_port_cannot_grow_and_the_report_says_so() {
     first.open().unwrap();
     let next = successor(&first);
     let address = listener.local_addr().unwrap();
-    let group = next
-        .tcp_group("http", address, count(3), &options())
-        .unwrap();
+    let group = next.tcp_group("http", address, count(3), &options()).unwrap();
     let notes = next.ready().notes;
     assert!(notes[0].contains("SO_REUSEPORT"), "{notes:?}");
     next.open().unwrap();
@@ -140,29 +122,16 @@ async fn a_new_udp_group_binds_at_commit_on_one_port() {
     let first = fresh();
     first.open().unwrap();
     let next = successor(&first);
-    let group = next
-        .udp_group("dns", "127.0.0.1:0", count(3), &options())
-        .unwrap();
+    let group = next.udp_group("dns", "127.0.0.1:0", count(3), &options()).unwrap();
     next.ready();
     next.open().unwrap();
     assert!(next.offer().is_empty());
     assert!(next.committed_as_successor().is_empty());
     let offer = next.offer();
     assert_eq!(offer.len(), 3);
-    assert!(
-        offer
-            .iter()
-            .all(|(_, fd)| SockRef::from(fd).reuse_port().unwrap())
-    );
+    assert!(offer.iter().all(|(_, fd)| SockRef::from(fd).reuse_port().unwrap()));
     let address = group[0].local_addr().unwrap();
-    assert!(
-        group
-            .iter()
-            .all(|socket| socket.local_addr().unwrap() == address)
-    );
+    assert!(group.iter().all(|socket| socket.local_addr().unwrap() == address));
     assert_ne!(address.port(), 0);
-    StdUdp::bind("127.0.0.1:0")
-        .unwrap()
-        .send_to(b"x", address)
-        .unwrap();
+    StdUdp::bind("127.0.0.1:0").unwrap().send_to(b"x", address).unwrap();
 }

@@ -39,21 +39,14 @@ fn linked(list: Vec<(SocketRecord, OwnedFd)>) -> Inventory {
 }
 
 fn offered(of: &Inventory) -> Vec<(SocketRecord, OwnedFd)> {
-    of.offer()
-        .into_iter()
-        .map(|(record, fd)| (record, fd.try_clone().unwrap()))
-        .collect()
+    of.offer().into_iter().map(|(record, fd)| (record, fd.try_clone().unwrap())).collect()
 }
 
 /// What the successor has bound goes over to the predecessor.
 fn give_bound(successor: &Inventory, predecessor: &Inventory) -> Vec<u32> {
     let ready = successor.ready();
     let bound = ready.bound.into_iter();
-    predecessor.adopt_bound(
-        bound
-            .map(|(record, fd)| (record, fd.try_clone().unwrap()))
-            .collect(),
-    );
+    predecessor.adopt_bound(bound.map(|(record, fd)| (record, fd.try_clone().unwrap())).collect());
     ready.claimed
 }
 
@@ -71,10 +64,7 @@ async fn commit(predecessor: &Inventory, successor: &Inventory) -> Vec<String> {
 }
 
 async fn accepted(listener: &TcpListener) -> Option<SocketAddr> {
-    let conn = tokio::time::timeout(LONG, listener.accept())
-        .await
-        .expect("a connection")
-        .unwrap();
+    let conn = tokio::time::timeout(LONG, listener.accept()).await.expect("a connection").unwrap();
     conn.map(|conn| *conn.peer_addr())
 }
 

@@ -16,9 +16,7 @@ fn dir() -> TempDir {
 }
 
 fn entries(dir: &Path) -> Vec<String> {
-    let names = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name());
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
     names.sort();
     names
@@ -32,10 +30,7 @@ async fn a_path_survives_ten_upgrades_and_goes_with_the_last_stop() {
     let mut listener = before.unix("admin", &path, &options().mode(0o600)).unwrap();
     assert!(!path.exists(), "it appears when it is answered");
     before.open().unwrap();
-    assert_eq!(
-        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-        0o600
-    );
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     for _ in 0..10 {
         let next = successor(&before);
         let claimed = next.unix("admin", &path, &options()).unwrap();
@@ -107,10 +102,7 @@ async fn p2_a_new_path_that_is_rolled_back_leaves_no_trace() {
             next.stop();
         }
         first.resume().await;
-        assert!(
-            listener.accept().await.unwrap().is_some(),
-            "its queue is served"
-        );
+        assert!(listener.accept().await.unwrap().is_some(), "its queue is served");
         assert_eq!(entries(dir.path()), ["old"]);
     }
     let _failed = successor(&first);
@@ -142,11 +134,7 @@ async fn a_dead_socket_of_ours_is_replaced_and_nothing_else() {
     fs::write(&file, "x").unwrap();
     assert!(refused(&file).contains("no socket"));
     let long = dir.path().join("x".repeat(100));
-    assert!(
-        refused(&long).contains("a Unix socket may have 107"),
-        "{}",
-        refused(&long)
-    );
+    assert!(refused(&long).contains("a Unix socket may have 107"), "{}", refused(&long));
     assert_eq!(entries(dir.path()), ["file", "s"]);
 }
 
@@ -258,14 +246,8 @@ async fn a_new_datagram_path_appears_at_commit() {
     client.send_to(b"line", &path).unwrap();
     let mut buffer = [0; 8];
     let (length, peer) = socket.recv_from(&mut buffer).await.unwrap().unwrap();
-    assert_eq!(
-        (length, peer.as_pathname()),
-        (4, Some(dir.path().join("client").as_path()))
-    );
-    socket
-        .send_to(b"ok", dir.path().join("client"))
-        .await
-        .unwrap();
+    assert_eq!((length, peer.as_pathname()), (4, Some(dir.path().join("client").as_path())));
+    socket.send_to(b"ok", dir.path().join("client")).await.unwrap();
     assert_eq!(client.recv(&mut buffer).unwrap(), 2);
     next.stop();
     assert_eq!(entries(dir.path()), ["client"]);

@@ -50,9 +50,7 @@ fn connect(address: SocketAddr) -> TcpStream {
 }
 
 async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(LONG, future)
-        .await
-        .expect("it should have happened by now")
+    tokio::time::timeout(LONG, future).await.expect("it should have happened by now")
 }
 
 /// Whether a future is pending when it is polled once.
@@ -117,10 +115,7 @@ async fn a_parked_listener_is_out_of_epoll_open_and_not_woken() {
     assert!(poll().is_pending());
     let before = count.0.load(Ordering::SeqCst);
     let clients: Vec<TcpStream> = (0..50).map(|_| connect(address)).collect();
-    assert!(
-        core.lock().members[0].has_queued(),
-        "open, and connections queue"
-    );
+    assert!(core.lock().members[0].has_queued(), "open, and connections queue");
     let_epoll_turn().await;
     assert!(poll().is_pending());
     assert_eq!(count.0.load(Ordering::SeqCst), before, "nothing woke us");
@@ -134,12 +129,7 @@ async fn a_parked_listener_is_out_of_epoll_open_and_not_woken() {
 #[test]
 fn after_a_roll_back_the_acceptor_registers_in_its_own_runtime() {
     let (listener, address, _drain) = listener(State::Open);
-    let runtime = || {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
-    };
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let first = runtime();
     let second = runtime();
     let accepts = |runtime: &tokio::runtime::Runtime| {
@@ -153,10 +143,7 @@ fn after_a_roll_back_the_acceptor_registers_in_its_own_runtime() {
         })
     };
     assert!(accepts(&first));
-    assert!(
-        accepts(&second),
-        "the first runtime is alive, but nobody drives it"
-    );
+    assert!(accepts(&second), "the first runtime is alive, but nobody drives it");
     assert!(accepts(&first));
     drop(first);
     assert!(accepts(&second), "the first runtime has ended");
@@ -194,9 +181,7 @@ async fn tasks_that_are_cancelled_at_random_lose_no_connection() {
                 match next {
                     Some(Ok(Some(mut conn))) => {
                         served.fetch_add(1, Ordering::SeqCst);
-                        tokio::io::AsyncWriteExt::write_all(&mut conn, b"x")
-                            .await
-                            .unwrap();
+                        tokio::io::AsyncWriteExt::write_all(&mut conn, b"x").await.unwrap();
                     }
                     Some(other) => return assert!(other.unwrap().is_none()),
                     None => tokio::task::yield_now().await,
@@ -290,26 +275,16 @@ async fn a_shortage_is_waited_out_and_never_ends_the_loop() {
         .next(
             &mut |_| {
                 tries += 1;
-                if tries < 4 {
-                    Err(io::Error::from_raw_os_error(libc::EMFILE))
-                } else {
-                    Ok(7)
-                }
+                if tries < 4 { Err(io::Error::from_raw_os_error(libc::EMFILE)) } else { Ok(7) }
             },
             "accept",
         )
         .await;
     assert_eq!(result.unwrap(), Some(7));
-    assert!(
-        begun.elapsed() >= Duration::from_millis(70),
-        "10, 20 and 40 ms"
-    );
+    assert!(begun.elapsed() >= Duration::from_millis(70), "10, 20 and 40 ms");
     let fatal = listener
         .core()
-        .next::<()>(
-            &mut |_| Err(io::Error::from_raw_os_error(libc::EINVAL)),
-            "accept",
-        )
+        .next::<()>(&mut |_| Err(io::Error::from_raw_os_error(libc::EINVAL)), "accept")
         .await;
     assert_eq!(fatal.unwrap_err().kind(), ErrorKind::Io);
 }
@@ -341,10 +316,7 @@ async fn a_stream_of_connections_ends_with_the_listener() {
     let core = Arc::clone(listener.core());
     let mut incoming = pin!(listener.incoming());
     let mut client = connect(address);
-    let mut conn = soon(poll_fn(|cx| incoming.as_mut().poll_next(cx)))
-        .await
-        .unwrap()
-        .unwrap();
+    let mut conn = soon(poll_fn(|cx| incoming.as_mut().poll_next(cx))).await.unwrap().unwrap();
     client.write_all(b"hello").unwrap();
     let mut text = [0; 5];
     soon(conn.read_exact(&mut text)).await.unwrap();
@@ -354,11 +326,7 @@ async fn a_stream_of_connections_ends_with_the_listener() {
     assert_eq!(core.drain().active(), 1);
     drop(guard);
     core.close();
-    assert!(
-        soon(poll_fn(|cx| incoming.as_mut().poll_next(cx)))
-            .await
-            .is_none()
-    );
+    assert!(soon(poll_fn(|cx| incoming.as_mut().poll_next(cx))).await.is_none());
 }
 
 #[test]
@@ -382,13 +350,5 @@ fn handles_cross_threads() {
     moves(async move { clone.accept().await.map(drop) });
     moves(listener.clone().incoming());
     assert!(format!("{listener:?}").contains("http"));
-    assert!(
-        listener
-            .core()
-            .first()
-            .unwrap()
-            .as_fd()
-            .try_clone_to_owned()
-            .is_ok()
-    );
+    assert!(listener.core().first().unwrap().as_fd().try_clone_to_owned().is_ok());
 }

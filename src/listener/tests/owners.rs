@@ -28,11 +28,7 @@ fn threads_accept_park_and_end_without_a_runtime() {
         let accepted = drain.accepted();
         let mut client = connect(address);
         assert!(core.lock().members[0].has_queued());
-        assert_eq!(
-            drain.accepted(),
-            accepted,
-            "nobody accepts while it is parked"
-        );
+        assert_eq!(drain.accepted(), accepted, "nobody accepts while it is parked");
         core.resume();
         ask(&mut client);
     }
@@ -82,10 +78,7 @@ async fn parking_a_framework_waits_for_its_acknowledgement() {
     let core = Arc::clone(listener.core());
     let (asked, asks) = mpsc::channel();
     let (acknowledge, acknowledged) = oneshot::channel();
-    let framework = Framework {
-        asked,
-        acknowledge: Some(acknowledged),
-    };
+    let framework = Framework { asked, acknowledge: Some(acknowledged) };
     let raw = listener.into_raw_with(framework).unwrap();
     let _client = connect(address);
     raw.accept().unwrap();
@@ -103,17 +96,9 @@ async fn parking_a_framework_waits_for_its_acknowledgement() {
 #[tokio::test]
 async fn a_framework_gets_a_listener_only_when_it_may_accept() {
     let (asked, _asks) = mpsc::channel();
-    let framework = || Framework {
-        asked: asked.clone(),
-        acknowledge: None,
-    };
-    let refused = |listener: TcpListener| {
-        listener
-            .into_raw_with(framework())
-            .map(drop)
-            .unwrap_err()
-            .kind()
-    };
+    let framework = || Framework { asked: asked.clone(), acknowledge: None };
+    let refused =
+        |listener: TcpListener| listener.into_raw_with(framework()).map(drop).unwrap_err().kind();
     let (waiting, _, _) = listener(State::Waiting);
     assert_eq!(refused(waiting.clone()), ErrorKind::Config, "clones");
     assert_eq!(refused(waiting), ErrorKind::Config, "not our turn");
