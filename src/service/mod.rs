@@ -12,7 +12,7 @@ mod stop;
 mod successor;
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
@@ -109,6 +109,13 @@ impl Shared {
     pub(crate) fn event(&self, event: Event) {
         // Nobody may be listening.
         let _ = self.events.send(event);
+    }
+
+    /// An upgrade was asked for that cannot begin now: whoever owns afterwards runs it.
+    pub(crate) fn remember_upgrade(&self) {
+        self.queued.store(true, Ordering::Relaxed);
+        self.status.send_modify(|status| status.queued = true);
+        self.event(Event::UpgradeQueued);
     }
 
     /// An upgrade has ended: it is remembered and told.

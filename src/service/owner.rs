@@ -99,9 +99,7 @@ impl Service {
                 *active = Some(begun);
             }
             Some(_) if queue => {
-                self.shared.queued.store(true, Ordering::Relaxed);
-                self.shared.status.send_modify(|status| status.queued = true);
-                self.shared.event(Event::UpgradeQueued);
+                self.shared.remember_upgrade();
                 self.waiting.extend(reply);
             }
             Some(_) => {
@@ -141,6 +139,10 @@ impl Service {
             own_process: Arc::clone(&self.own_process),
             elders: self.elders.offer(),
             queued: Arc::clone(&shared.queued),
+            on_asked: {
+                let shared = Arc::clone(&shared);
+                Box::new(move || shared.remember_upgrade())
+            },
         };
         shared.status.send_modify(|status| {
             status.upgrading = true;

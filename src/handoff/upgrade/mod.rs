@@ -6,11 +6,14 @@
 //!
 //! The machine decides; this room sends, waits, parks and seals for it.
 
+mod hear;
+mod say;
+
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -19,17 +22,17 @@ use tokio::task::JoinHandle;
 use super::clock::{Clock, Lengths};
 use super::leaving::{self, Leaving};
 use super::offer;
-use super::predecessor::{Action, Cause, Event, Outcome, Plan, Predecessor, Say, State};
-use crate::error::{Error, ErrorKind, Result, chain};
+use super::predecessor::{Action, Cause, Event, Outcome, Plan, Predecessor, State};
+use crate::error::{Result, chain};
 use crate::generation::Generation;
 use crate::inventory::{Inventory, in_background};
-use crate::link::{self, Envelope, LinkReceiver, LinkSender};
+use crate::link::{Envelope, LinkReceiver, LinkSender};
 use crate::name::Name;
 use crate::report::builder::ReportBuilder;
 use crate::report::{Report, UpgradeOutcome, UpgradePhase};
 use crate::spawn::{Child, Extra, Program, spawn};
 use crate::verdict::{Decision, Verdict};
-use crate::wire::{Hello, Message, Owner, Refuse, SPOKEN, Welcome, agree};
+use crate::wire::SPOKEN;
 
 /// What an upgrade needs to know of the service that asks for it.
 pub(crate) struct Order {
@@ -50,6 +53,8 @@ pub(crate) struct Order {
     pub elders: Vec<offer::Elder>,
     /// An upgrade is to be run by whoever owns afterwards.
     pub queued: Arc<AtomicBool>,
+    /// Called when the successor was asked for one.
+    pub on_asked: Box<dyn Fn() + Send>,
 }
 
 /// What somebody says about the upgrade while it runs.
@@ -209,96 +214,6 @@ impl<H: FnOnce() + Send> Upgrade<H> {
         }
     }
 
-    fn spawned(&mut self, spawned: Result<(Child, OwnedFd)>) -> Event {
-        let opened = spawned.and_then(|(child, socket)| {
-            self.report.successor_pid(child.pid());
-            self.charge.child = Some(child);
-            link::open(socket)
-        });
-        match opened {
-            Ok(link) => {
-                self.link = Some(link);
-                Event::Spawned
-            }
-            Err(error) => Event::SpawnFailed(chain(&error)),
-        }
-    }
-
-    /// What the successor said, as an event; `None` if it changes nothing.
-    fn heard(&mut self, envelope: Result<Option<Envelope>>) -> Option<Event> {
-        let envelope = match envelope {
-            Ok(Some(envelope)) => envelope,
-            Ok(None) => {
-                self.link_ended = true;
-                return Some(Event::LinkClosed);
-            }
-            Err(error) => {
-                self.link_ended = true;
-                return Some(Event::Nonsense(chain(&error)));
-            }
-        };
-        match envelope.message {
-            Message::Hello(hello) => {
-                let pid = envelope.credentials.map(|credentials| credentials.pid);
-                Some(match self.judge(&hello, pid) {
-                    Ok(()) => Event::Hello,
-                    Err(error) => Event::Stranger(chain(&error)),
-                })
-            }
-            Message::Refuse(Refuse { reason }) => Some(Event::Refused(reason)),
-            Message::Adopted => Some(Event::Adopted),
-            Message::Ready(ready) => {
-                self.ready.add(ready, envelope.descriptors).then_some(Event::Ready)
-            }
-            Message::Failed(failed) => Some(Event::Failed(failed.error)),
-            Message::Pong { .. } => Some(Event::Pong),
-            Message::Serving => Some(Event::Serving),
-            Message::Committed => Some(Event::Committed),
-            Message::Asked => {
-                self.order.queued.store(true, Ordering::Relaxed);
-                None
-            }
-            // A later version may say more than we know.
-            Message::Unknown(_) | Message::Left { .. } | Message::Progress(_) => None,
-            other => Some(Event::Nonsense(format!(
-                "its message '{}' is not one that a successor sends",
-                other.name()
-            ))),
-        }
-    }
-
-    /// Whether the hello comes from the process that was started, in a version that both speak.
-    fn judge(&mut self, hello: &Hello, pid: Option<i32>) -> Result<()> {
-        self.report.successor_version(&hello.app_version);
-        let child = self.charge.child.as_ref().map(Child::pid);
-        if pid != child {
-            return Err(Error::new(
-                ErrorKind::Credentials,
-                format!(
-                    "hello came from pid {pid:?}, not from pid {child:?} that was started: \
-                     a wrapper has to 'exec' the server, and nobody else may use its link"
-                ),
-            ));
-        }
-        self.protocol = agree(&self.order.version, hello.protocol, &hello.app_version)?;
-        if !self.enforceable() {
-            if !self.order.accept_unenforceable {
-                return Err(Error::new(
-                    ErrorKind::Credentials,
-                    "this process may not signal it, so a roll back could not be enforced: run \
-                     both as the same user, or allow it by Config::accept_unenforceable",
-                ));
-            }
-            self.report
-                .note("roll back not enforceable: this process may not signal its successor");
-        }
-        Ok(())
-    }
-
-    fn enforceable(&self) -> bool {
-        self.charge.child.as_ref().is_some_and(Child::may_signal)
-    }
-
     /// One event through the machine, with the verdict as it is now, and all that follows.
     fn feed(&mut self, event: Event) {
         let seen = self.verdict.read().unwrap_or_else(|error| {
@@ -383,72 +298,6 @@ impl<H: FnOnce() + Send> Upgrade<H> {
             decision
         });
         self.feed(Event::Sealed(now));
-    }
-
-    fn say(&mut self, say: Say) {
-        let message = match say {
-            Say::Offer => return self.offer(),
-            Say::Welcome => self.welcome(),
-            Say::Refuse => Message::Refuse(Refuse { reason: self.cause.clone() }),
-            Say::Ping => {
-                self.sequence += 1;
-                Message::Ping { sequence: self.sequence }
-            }
-            Say::Yield => Message::Yield,
-            Say::MayCommit => Message::MayCommit,
-            Say::Owner => Message::Owner(Owner {
-                queued_upgrade: self.order.queued.swap(false, Ordering::Relaxed),
-            }),
-            Say::RollBack { last } => Message::RollBack { reason: self.cause.clone(), last },
-        };
-        let Some((sender, _)) = &self.link else {
-            return;
-        };
-        // A link that takes nothing more is seen on the reading side, or by its deadline.
-        if let Err(error) = sender.post(message) {
-            tracing::debug!(target: "heirloom::handoff", error = %chain(&error), "not sent");
-        }
-    }
-
-    /// The welcome announces how many descriptors follow, so the offer is put together now.
-    fn welcome(&mut self) -> Message {
-        let sockets = self.order.sockets.offer();
-        self.offered = sockets.len();
-        self.offer =
-            offer::offer(&self.verdict, &self.order.own_process, &self.order.elders, sockets);
-        let parcels = self.offer.as_deref().unwrap_or_default();
-        let descriptors = parcels.iter().map(|(_, descriptors)| descriptors.len()).sum();
-        let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
-        let lengths = self.clock.lengths();
-        Message::Welcome(Welcome {
-            protocol: self.protocol,
-            app_version: self.order.version.clone(),
-            service: self.order.service.clone(),
-            generation: self.order.successor,
-            predecessor: self.order.generation,
-            descriptors,
-            probation_ms: millis(lengths.probation),
-            silence_ms: millis(lengths.silence),
-            ping_ms: millis(lengths.ping),
-            gap_ms: millis(lengths.gap),
-            enforceable: self.enforceable(),
-        })
-    }
-
-    /// The offer leaves in a task of its own: a successor that does not read it must not keep this
-    /// side from its deadlines.
-    fn offer(&mut self) {
-        let Some((sender, _)) = &self.link else {
-            return;
-        };
-        let sender = sender.clone();
-        let parcels = std::mem::replace(&mut self.offer, Ok(Vec::new()));
-        self.offering = Some(tokio::spawn(async move {
-            for (message, descriptors) in parcels? {
-                sender.send(message, descriptors).await?;
-            }
-            Ok(())
-        }));
     }
 
     /// The rejected successor gets its time and its end in a task that outlives this upgrade.
