@@ -1,7 +1,7 @@
 //! Sockets that outlive the process.
-#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod birth;
+mod config;
 mod drain;
 mod error;
 mod generation;
@@ -12,13 +12,26 @@ mod listener;
 mod name;
 mod pid_file;
 mod report;
+mod run;
+mod running;
+mod service;
 mod spawn;
+mod starting;
 mod sys;
 mod verdict;
 mod wire;
 
+pub use config::Config;
 pub use drain::{DrainOutcome, DrainPhase, DrainReport, DrainSettings, Guard, Held, Progress};
 pub use error::{Error, ErrorKind, Result};
 pub use generation::Generation;
 pub use name::Name;
+pub use listener::{
+    BlockingConn, Conn, Incoming, ListenOptions, Listener, Pause, Seqpacket, SeqpacketListener,
+    SeqpacketStream, Tcp, TcpListener, Transport, UdpSocket, Unix, UnixDatagram, UnixListener,
+};
 pub use report::{Report, UpgradeOutcome, UpgradePhase};
+pub use run::run;
+pub use running::Running;
+pub use service::{Event, Outcome, Role, Status};
+pub use starting::Starting;

@@ -1,1 +1,202 @@
-//! Being written.
+//! Starting the successor: the only writer of the environment that [`birth`](crate::birth) reads.
+//!
+//! The successor starts with standard streams, the link as descriptor 3, and what the user listed.
+//! The parent never clears `CLOEXEC`: only the child's own file actions do, so nothing reaches a
+//! process that somebody else starts meanwhile.
+
+mod child;
+mod program;
+
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use nix::sys::signal::Signal;
+use nix::unistd::{AccessFlags, access};
+
+pub(crate) use self::child::{Child, Process};
+pub(crate) use self::program::Program;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys::origin::{self, Origin};
+pub(crate) use crate::sys::pidfd::Exit;
+use crate::sys::{socket, spawn as system};
+
+/// The number of the link in the successor: the first after the standard streams.
+const LINK: RawFd = 3;
+
+/// The highest number that a listed descriptor may get; what every process may open by default.
+const LAST_NUMBER: RawFd = 1023;
+
+/// What a successor gets besides its program and the link.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Extra {
+    /// Descriptors that the user lists, each with its number in the successor: 4 to 1023.
+    pub(crate) descriptors: Vec<(Arc<OwnedFd>, RawFd)>,
+    /// A signal that stays blocked until the successor has its handlers: the upgrade signal, whose
+    /// default action would end it.
+    pub(crate) blocked: Option<Signal>,
+}
+
+/// Starts a program as our successor; returns it with our end of the link.
+///
+/// On error no process is left. Cancelled, it leaves none either: the child ends with the
+/// [`Child`] that nobody takes. Must be called in a runtime with I/O enabled.
+pub(crate) async fn spawn(program: &Program, extra: &Extra) -> Result<(Child, OwnedFd)> {
+    let prepared = Prepared::new(program, extra)?;
+    let program = program.clone();
+    // The call returns only after the exec, which waits for the disk: not on a worker.
+    let started = tokio::task::spawn_blocking(move || prepared.start(&program));
+    started.await.map_err(|error| {
+        Error::new(
+            ErrorKind::Spawn,
+            "the runtime ended before the program was started",
+        )
+        .with_source(error)
+    })?
+}
+
+/// A successor in the words of C, checked before anything is opened.
+struct Prepared {
+    exe: CString,
+    args: Vec<CString>,
+    env: Vec<CString>,
+    cwd: Option<CString>,
+    extra: Extra,
+}
+
+impl Prepared {
+    fn new(program: &Program, extra: &Extra) -> Result<Self> {
+        let words = |what: &str, text: &OsStr| {
+            CString::new(text.as_bytes()).map_err(|error| {
+                let text = format!(
+                    "program {:?}: {what} {text:?} holds a NUL byte",
+                    program.exe
+                );
+                Error::new(ErrorKind::Spawn, text).with_source(error)
+            })
+        };
+        for (_, number) in &extra.descriptors {
+            if !(LINK + 1..=LAST_NUMBER).contains(number) {
+                let text = format!(
+                    "descriptor number {number} for the successor: use {} to {LAST_NUMBER}",
+                    LINK + 1
+                );
+                return Err(Error::new(ErrorKind::Spawn, text));
+            }
+        }
+        let args = program
+            .args
+            .iter()
+            .map(|argument| words("argument", argument));
+        // The first of two variables would win, and it would not be ours.
+        let others = program
+            .env
+            .iter()
+            .filter(|(name, _)| name != origin::VARIABLE);
+        let env = others.map(|(name, value)| {
+            let mut text = name.clone();
+            text.push("=");
+            text.push(value);
+            words("environment variable", &text)
+        });
+        Ok(Self {
+            exe: words("path", program.exe.as_os_str())?,
+            args: args.collect::<Result<_>>()?,
+            env: env.collect::<Result<_>>()?,
+            cwd: program
+                .cwd
+                .as_deref()
+                .map(|cwd| words("directory", cwd.as_os_str()))
+                .transpose()?,
+            extra: extra.clone(),
+        })
+    }
+
+    /// Blocks until the program has been executed or could not be.
+    fn start(mut self, program: &Program) -> Result<(Child, OwnedFd)> {
+        let (ours, theirs) = link(&mut self.env).map_err(|error| {
+            let text = format!("program {:?}: create the link", program.exe);
+            Error::new(ErrorKind::Spawn, text).with_source(error)
+        })?;
+        let listed = self
+            .extra
+            .descriptors
+            .iter()
+            .map(|(fd, number)| (fd.as_fd(), *number));
+        let fds: Vec<(BorrowedFd<'_>, RawFd)> =
+            [(theirs.as_fd(), LINK)].into_iter().chain(listed).collect();
+        let last = fds.iter().map(|(_, number)| *number).max().unwrap_or(LINK);
+        let pid = system::posix_spawn(&system::Order {
+            exe: &self.exe,
+            args: &self.args,
+            env: &self.env,
+            cwd: self.cwd.as_deref(),
+            fds: &fds,
+            blocked: self.extra.blocked.as_slice(),
+            close_from: last + 1,
+        })
+        .map_err(|error| explain(program, error))?;
+        drop(fds);
+        // Ours alone must keep the link open, or its end would never be seen.
+        drop(theirs);
+        Ok((Child::adopt(pid)?, ours))
+    }
+}
+
+/// A socket pair, both ends `CLOEXEC`, and the variable that describes the far end.
+fn link(env: &mut Vec<CString>) -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let pid = std::process::id().cast_signed();
+    let origin = Origin {
+        descriptor: LINK,
+        inode: socket::inode(theirs.as_fd())?,
+        pid,
+        // Without /proc the pid alone must do.
+        start: origin::start_time(pid).unwrap_or(0),
+    };
+    env.push(CString::new(format!("{}={origin}", origin::VARIABLE))?);
+    Ok((ours.into(), theirs.into()))
+}
+
+/// Names the object that was wrong and the remedy: `posix_spawn` has one number for many causes.
+fn explain(program: &Program, error: io::Error) -> Error {
+    let exe = &program.exe;
+    if let Some(cwd) = &program.cwd {
+        let wrong = match std::fs::metadata(cwd) {
+            Ok(found) if !found.is_dir() => Some(io::Error::from_raw_os_error(libc::ENOTDIR)),
+            Ok(_) => access(cwd, AccessFlags::X_OK).err().map(Into::into),
+            Err(error) => Some(error),
+        };
+        if let Some(wrong) = wrong {
+            let text = format!("program {exe:?}: its working directory {cwd:?} cannot be entered");
+            return Error::new(ErrorKind::Spawn, text).with_source(wrong);
+        }
+    }
+    let why = match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENOTDIR) if exe.symlink_metadata().is_err() => {
+            "the file does not exist; put the new release there before the upgrade"
+        }
+        Some(libc::ENOENT) => {
+            "the file or what it points to exists only in part: a dangling symbolic link, or its \
+             interpreter (the #! line, the ELF loader) is missing"
+        }
+        Some(libc::EACCES) => {
+            "the file may not be executed; check its mode, the directories above it, and noexec"
+        }
+        Some(libc::ENOEXEC) => {
+            "the file is no program for this machine, nor a script that begins with #!"
+        }
+        Some(libc::ETXTBSY) => {
+            "the file is being written; write the new release beside it and rename it into place"
+        }
+        Some(libc::E2BIG) => "its arguments and environment are too long for the kernel",
+        _ => "it could not be started",
+    };
+    Error::new(ErrorKind::Spawn, format!("program {exe:?}: {why}")).with_source(error)
+}
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sys::memfd;
 
 /// How a handoff ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Decision {
     /// The successor owns.
     Committed,

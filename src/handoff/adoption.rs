@@ -251,9 +251,10 @@ pub(crate) struct Stage<'a> {
 type Going<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 impl Adoption {
-    /// The link, for words that are no part of the handoff.
-    pub(crate) fn generation(&self) -> Generation {
-        self.generation
+    /// Ends the handoff before the application has been started: what was inherited is unusable.
+    pub(crate) async fn give_up(self, error: String) {
+        let sent = self.sender.send(Message::Failed(Failed { error }), Vec::new());
+        let _ = tokio::time::timeout(self.clock.lengths().commit, sent).await;
     }
 
     /// Drives the handoff from 'adopted' to its end.

@@ -76,6 +76,17 @@ pub(crate) struct Relation {
     pub sender: LinkSender,
     pub receiver: LinkReceiver,
     pub child: Child,
+    /// Decides whether this side owns again.
+    pub machine: Predecessor,
+}
+
+impl Relation {
+    /// Tells the machine; true if this generation owns again.
+    pub(crate) fn tell(&mut self, event: Event) -> bool {
+        let (machine, actions) = self.machine.clone().on(event, Some(Decision::Committed));
+        self.machine = machine;
+        actions.contains(&Action::OwnAgain)
+    }
 }
 
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -177,7 +188,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
 
     fn spawned(&mut self, spawned: Result<(Child, OwnedFd)>) -> Event {
         let opened = spawned.and_then(|(child, socket)| {
-            self.report.successor(child.pid());
+            self.report.successor_pid(child.pid());
             self.child = Some(child);
             link::open(socket)
         });

@@ -1,5 +1,6 @@
 //! Links over real sockets, with the smallest buffers that the kernel allows.
 
+use std::collections::VecDeque;
 use std::io::{Read, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -7,7 +8,8 @@ use std::time::Duration;
 use tokio::task::yield_now;
 
 use super::*;
-use crate::wire::{Failed, Item, Offer, Refuse, Role};
+use crate::wire::limits::WHOLE_FRAME;
+use crate::wire::{Failed, HEADER, Header, Item, Offer, Refuse, Role};
 
 /// No test waits this long unless something hangs.
 const HANGS: Duration = Duration::from_secs(60);
@@ -420,6 +422,23 @@ async fn descriptors_that_no_header_announced_are_closed_and_end_the_link() {
         );
         assert_eq!(watch.read(&mut [0]).unwrap(), 0, "no copy is open");
     }
+}
+
+#[tokio::test]
+async fn unannounced_descriptors_end_a_long_frame_before_its_end() {
+    let (ours, theirs) = pair();
+    let (_sender, mut receiver) = open(theirs).unwrap();
+    let (mut watch, end) = pipe();
+    let frame = failed(16_000).frame(0).unwrap();
+    scm::send(ours.as_fd(), &frame[..3_000], &[]).unwrap();
+    scm::send(ours.as_fd(), &frame[3_000..3_001], &[end.as_fd()]).unwrap();
+    drop(end);
+    let error = error(&mut receiver).await;
+    assert_eq!(
+        error.to_string(),
+        "frame \"failed\" (kind 7): it speaks of 0 descriptors and carries 1"
+    );
+    assert_eq!(watch.read(&mut [0]).unwrap(), 0, "no copy is open");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! returned it; results are plain [`std::io::Result`]s, and the rooms above say what was tried.
 
 pub(crate) mod cmsg;
+pub(crate) mod datagram;
 pub(crate) mod memfd;
 pub(crate) mod origin;
 pub(crate) mod pidfd;
@@ -11,6 +12,7 @@ pub(crate) mod scm;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod spawn;
+pub(crate) mod watch;
 
 use std::io;
 

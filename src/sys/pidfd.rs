@@ -16,6 +16,9 @@ use crate::sys::{checked, retry};
 /// `PIDFD_NONBLOCK`, Linux 5.10.
 const NONBLOCK: libc::c_uint = libc::O_NONBLOCK.cast_unsigned();
 
+/// The type of the file system of pidfds, `PID_FS_MAGIC`, Linux 6.9.
+const PIDFS_MAGIC: i64 = 0x5049_4446;
+
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -26,6 +29,8 @@ pub(crate) enum Exit {
     /// It is gone, and somebody else was told how: `SIGCHLD` is ignored, or the application waits
     /// for all children.
     Unknown,
+    /// It has not: it may not be killed, or hangs in the kernel.
+    NotYet,
 }
 
 impl fmt::Display for Exit {
@@ -37,6 +42,7 @@ impl fmt::Display for Exit {
                 Err(_) => write!(f, "killed by signal {number}"),
             },
             Self::Unknown => f.write_str("ended, status unknown"),
+            Self::NotYet => f.write_str("could not be ended"),
         }
     }
 }
@@ -107,6 +113,18 @@ pub(crate) fn ended(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
     let mut fds = [PollFd::new(pidfd, PollFlags::POLLIN)];
     let ready = retry(|| Ok(poll(&mut fds, PollTimeout::ZERO)?))?;
     Ok(ready > 0)
+}
+
+/// The number that names a process for as long as the machine is up: the inode of its pidfd.
+///
+/// `None` where pidfds have no inodes of their own (before Linux 6.9).
+pub(crate) fn unique_id(pid: i32) -> Option<u64> {
+    let pidfd = open(pid).ok()?;
+    let system = nix::sys::statfs::fstatfs(&pidfd).ok()?;
+    if system.filesystem_type().0 != PIDFS_MAGIC {
+        return None;
+    }
+    Some(nix::sys::stat::fstat(&pidfd).ok()?.st_ino)
 }
 
 #[cfg(test)]
@@ -189,6 +207,7 @@ mod tests {
         assert_eq!(Exit::Signal(9).to_string(), "killed by SIGKILL");
         assert_eq!(Exit::Signal(40).to_string(), "killed by signal 40");
         assert_eq!(Exit::Unknown.to_string(), "ended, status unknown");
+        assert_eq!(Exit::NotYet.to_string(), "could not be ended");
     }
 
     #[test]

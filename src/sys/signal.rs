@@ -2,11 +2,10 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SigSet, Signal};
 use signal_hook_registry::SigId;
@@ -21,6 +20,14 @@ pub(crate) fn unblock(signal: Signal) -> io::Result<()> {
     Ok(set_of(signal).thread_unblock()?)
 }
 
+/// Ignores a signal in this whole process, for tests that have a process of their own.
+#[cfg(test)]
+pub(crate) fn ignore(signal: Signal) -> io::Result<()> {
+    // SAFETY: ignoring a signal installs no handler.
+    unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigIgn) }?;
+    Ok(())
+}
+
 fn set_of(signal: Signal) -> SigSet {
     let mut set = SigSet::empty();
     set.add(signal);
@@ -33,7 +40,7 @@ struct Notes {
     /// One counter per watched signal, in the order given.
     counts: Box<[AtomicU32]>,
     /// Becomes readable with every signal.
-    event: EventFd,
+    event: Arc<OwnedFd>,
 }
 
 /// Handlers for a set of signals, next to those that the application has; removed on drop.
@@ -52,6 +59,7 @@ impl Watch {
     pub(crate) fn new(signals: &[Signal]) -> io::Result<Self> {
         let event =
             EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        let event = Arc::new(OwnedFd::from(event));
         let counts = signals.iter().map(|_| AtomicU32::new(0)).collect();
         let mut watch = Self {
             notes: Arc::new(Notes { counts, event }),
@@ -81,9 +89,9 @@ impl Watch {
             .map_or(0, |count| count.swap(0, Ordering::AcqRel))
     }
 
-    /// A second handle on the event descriptor, which is readable when a signal has come.
-    pub(crate) fn event(&self) -> Event {
-        Event(Arc::clone(&self.notes))
+    /// The event descriptor, non-blocking, which is readable when a signal has come ([`clear`]).
+    pub(crate) fn event(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.notes.event)
     }
 }
 
@@ -102,39 +110,20 @@ impl Notes {
             count.fetch_add(1, Ordering::AcqRel);
         }
         // The only error is EAGAIN at 2^64 - 1 unread events, and then it is readable anyway.
-        let _ = self.event.write(1);
+        let _ = nix::unistd::write(&self.event, &1_u64.to_ne_bytes());
     }
 }
 
-/// The event descriptor of a [`Watch`].
-#[derive(Debug)]
-pub(crate) struct Event(Arc<Notes>);
-
-impl Event {
-    /// Makes the descriptor unreadable again; `WouldBlock` if it was.
-    pub(crate) fn clear(&self) -> io::Result<()> {
-        match self.0.event.read() {
-            Ok(_) => Ok(()),
-            Err(Errno::EAGAIN) => Err(io::ErrorKind::WouldBlock.into()),
-            Err(errno) => Err(errno.into()),
-        }
-    }
-}
-
-impl AsFd for Event {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.event.as_fd()
-    }
-}
-
-impl std::os::fd::AsRawFd for Event {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        std::os::fd::AsRawFd::as_raw_fd(&self.as_fd())
-    }
+/// Makes the event descriptor of a [`Watch`] unreadable again; `WouldBlock` if it was.
+pub(crate) fn clear(event: BorrowedFd<'_>) -> io::Result<()> {
+    nix::unistd::read(event, &mut [0; 8])?;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use nix::sys::signal::raise;
 
     use super::*;
@@ -143,16 +132,25 @@ mod tests {
     fn a_signal_is_counted_and_the_event_is_cleared_once() {
         let watch = Watch::new(&[Signal::SIGWINCH, Signal::SIGURG]).unwrap();
         let event = watch.event();
-        assert_eq!(event.clear().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(
+            clear(event.as_fd()).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
         for _ in 0..1000 {
             raise(Signal::SIGURG).unwrap();
         }
         assert_eq!((watch.take(0), watch.take(1), watch.take(1)), (0, 1000, 0));
-        event.clear().unwrap();
-        assert_eq!(event.clear().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        clear(event.as_fd()).unwrap();
+        assert_eq!(
+            clear(event.as_fd()).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
         drop(watch);
         raise(Signal::SIGURG).unwrap();
-        assert_eq!(event.clear().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(
+            clear(event.as_fd()).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
     }
 
     #[test]

@@ -153,6 +153,7 @@ pub(super) struct Sequence {
 pub(super) struct RollBack {
     #[serde(deserialize_with = "text::bounded::<_, MAX_REASON>")]
     pub(super) reason: String,
+    pub(super) last: bool,
 }
 
 /// The payload of `Left`.

@@ -58,6 +58,8 @@ pub(crate) enum Message {
     RollBack {
         /// Why, for people.
         reason: String,
+        /// Whether the whole service stops, so that there is nothing to take up again.
+        last: bool,
     },
     /// A rolled-back successor to its predecessor: what it accepted has been served.
     Left {
@@ -192,10 +194,11 @@ impl Message {
                 },
             ),
             Self::Owner(body) => json(kind, body),
-            Self::RollBack { reason } => json(
+            Self::RollBack { reason, last } => json(
                 kind,
                 &RollBack {
                     reason: fit(reason, MAX_REASON),
+                    last: *last,
                 },
             ),
             Self::Left { accepted } => json(
@@ -279,8 +282,8 @@ impl Message {
             }
             14 => Self::Owner(body(number, payload)?),
             15 => {
-                let RollBack { reason } = body(number, payload)?;
-                Self::RollBack { reason }
+                let RollBack { reason, last } = body(number, payload)?;
+                Self::RollBack { reason, last }
             }
             16 => {
                 let Left { accepted } = body(number, payload)?;

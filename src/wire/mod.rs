@@ -15,14 +15,11 @@ pub(crate) mod version;
 #[cfg(test)]
 mod tests;
 
-#[allow(unused_imports, reason = "the floors above take what they speak")]
 pub(crate) use body::{
     CutItem, Failed, Hello, LastReport, Offer, Owner, Progress, Ready, Refuse, Welcome,
 };
-#[allow(unused_imports, reason = "the floors above take what they speak")]
 pub(crate) use frame::{FrameKind, HEADER, Header, WireError};
+pub(crate) use limits::{MAX_CUT, MAX_ITEMS};
 pub(crate) use message::Message;
-#[allow(unused_imports, reason = "the floors above take what they speak")]
 pub(crate) use record::{Address, Item, Kind, Member, Role, SocketRecord};
-#[allow(unused_imports, reason = "the floors above take what they speak")]
 pub(crate) use version::{Range, SPOKEN, agree};

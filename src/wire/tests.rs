@@ -128,6 +128,7 @@ fn samples() -> Vec<Message> {
         }),
         Message::RollBack {
             reason: "health check failed".into(),
+            last: false,
         },
         Message::Left { accepted: 12 },
         Message::Asked,
@@ -345,7 +346,7 @@ fn the_longest_message_of_each_kind_fits_a_frame() {
         Message::Refuse(Refuse {
             reason: text.clone(),
         }),
-        Message::RollBack { reason: text },
+        Message::RollBack { reason: text, last: true },
     ] {
         let (kind, payload) = message.encode().unwrap();
         let back = Message::decode(kind, &payload).unwrap();

@@ -87,7 +87,8 @@ fn messages() -> impl Strategy<Value = Message> {
             })),
         text(MAX_REASON).prop_map(|error| Message::Failed(Failed { error })),
         any::<u64>().prop_map(|sequence| Message::Ping { sequence }),
-        text(MAX_REASON).prop_map(|reason| Message::RollBack { reason }),
+        (text(MAX_REASON), any::<bool>())
+            .prop_map(|(reason, last)| Message::RollBack { reason, last }),
         proptest::sample::select(samples()),
     ]
 }

@@ -1,0 +1,288 @@
+//! What a handoff does with the sockets.
+
+use std::future::{Future, poll_fn};
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use socket2::SockRef;
+
+use super::inherited::address_of;
+use super::{Book, Sockets, Standing};
+use crate::error::{Error, ErrorKind, Result};
+use crate::listener::{Core, RawPause, State, unlink_if};
+use crate::wire::{Address, SocketRecord};
+
+/// What a successor says of its sockets when it is ready.
+pub(crate) struct ReadyPart {
+    /// Indices into the sockets that were inherited.
+    pub(crate) claimed: Vec<u32>,
+    /// What it bound anew and has open, for the predecessor to hold.
+    pub(crate) bound: Vec<(SocketRecord, Arc<OwnedFd>)>,
+    /// Differences between what was asked for and what was inherited.
+    pub(crate) notes: Vec<String>,
+}
+
+impl Sockets {
+    /// Every socket that the next generation can claim. What is closing is not among them.
+    pub(crate) fn offer(&self) -> Vec<(SocketRecord, Arc<OwnedFd>)> {
+        let mut book = self.book();
+        let records: Vec<_> = book.entries.iter().flat_map(super::Entry::records).collect();
+        book.given.clear();
+        book.offered = records.iter().map(|(_, _, core)| core.clone()).collect();
+        records.into_iter().map(|(record, fd, _)| (record, fd)).collect()
+    }
+
+    /// What a successor claims and has bound. From here on nothing more can be claimed.
+    pub(crate) fn ready(&self) -> ReadyPart {
+        let mut book = self.book();
+        book.inherited.close_claims();
+        let sockets = book.entries.iter().flat_map(|entry| &entry.sockets);
+        let mut claimed: Vec<u32> = sockets.filter_map(|held| held.claimed).collect();
+        claimed.append(&mut book.taken);
+        claimed.sort_unstable();
+        let mut notes = std::mem::take(&mut book.notes);
+        notes.extend(book.cores().iter().filter(|core| core.is_overlap()).map(|core| {
+            format!("listener \"{}\": overlap, both generations accept in probation", core.name())
+        }));
+        let bound = book.entries.iter().flat_map(super::Entry::bound).collect();
+        ReadyPart { claimed, bound, notes }
+    }
+
+    /// The predecessor keeps what its successor bound, until the verdict.
+    pub(crate) fn adopt_bound(&self, bound: Vec<(SocketRecord, OwnedFd)>) {
+        self.book().adopted.extend(bound);
+    }
+
+    /// Stops accepting on what the successor claimed, by indices of the offer last made. When it
+    /// resolves nothing is accepted there any more. *On error, or when it is dropped, call
+    /// [`resume`](Self::resume): the predecessor is still the one to serve.*
+    pub(crate) async fn park(&self, claimed: &[u32]) -> Result<()> {
+        let raw: Vec<(Arc<Core>, Arc<RawPause>)> = {
+            let mut book = self.book();
+            let given = book.pick(claimed)?;
+            book.given.clone_from(&given);
+            let pause = |core: Arc<Core>| core.park().map(|pause| (core, pause));
+            given.into_iter().filter_map(pause).collect()
+        };
+        let all = raw.into_iter().map(|(core, pause)| -> Pending<Result<()>> {
+            Box::pin(async move {
+                pause.pause().await.map_err(|error| {
+                    let text = format!("listener \"{}\": the application's pause", core.name());
+                    Error::new(ErrorKind::Io, text).with_source(error)
+                })
+            })
+        });
+        join(all.collect()).await.into_iter().collect()
+    }
+
+    /// Roll back: accepts again on the very same sockets, at once, and serves the queues of what
+    /// the successor had bound. Then tells the frameworks that were paused; gives what went wrong.
+    pub(crate) async fn resume(&self) -> Vec<String> {
+        let cores = {
+            let mut book = self.book();
+            book.given.clear();
+            let cores = book.cores();
+            let parked = accept_again(cores);
+            book.serve_adopted();
+            parked
+        };
+        resume_raw(cores).await
+    }
+
+    /// The successor died after the verdict while we drain: we own, and accept, again.
+    pub(crate) async fn own_again(&self) -> Vec<String> {
+        let cores = {
+            let mut book = self.book();
+            if book.standing != Standing::Stopped {
+                book.standing = Standing::Owner;
+            }
+            for place in book.given.iter().filter_map(|core| core.place()) {
+                place.own();
+            }
+            book.given.clear();
+            accept_again(book.cores())
+        };
+        resume_raw(cores).await
+    }
+
+    /// Our turn: listens on what is new and accepts.
+    pub(crate) fn open(&self) -> Result<()> {
+        let mut book = self.book();
+        book.inherited.close_claims();
+        for entry in &mut book.entries {
+            entry.listen()?;
+        }
+        let successor = book.successor;
+        for entry in &mut book.entries {
+            if successor {
+                entry.settle_place()?;
+            } else {
+                entry.take_place()?;
+                if let Some(note) = entry.bind_deferred().pop() {
+                    return Err(Error::new(ErrorKind::Bind, note));
+                }
+            }
+        }
+        book.standing = if successor { Standing::Probation } else { Standing::Owner };
+        if !successor {
+            book.inherited.clear();
+        }
+        for core in book.cores() {
+            core.open();
+        }
+        Ok(())
+    }
+
+    /// The verdict is 'committed' and we own: joins groups, binds what had to wait, sets the
+    /// options that can be set, and closes what nobody claimed. Gives what went wrong.
+    pub(crate) fn committed_as_successor(&self) -> Vec<String> {
+        let mut book = self.book();
+        book.standing = Standing::Owner;
+        book.successor = false;
+        book.inherited.clear();
+        let mut notes = Vec::new();
+        for entry in &mut book.entries {
+            notes.append(&mut entry.bind_deferred());
+            if let Err(error) = entry.take_place() {
+                notes.push(error.chain());
+            } else if let Some(place) = entry.place() {
+                place.own();
+                if entry.is_leaving() {
+                    place.unlink();
+                }
+            }
+            notes.append(&mut entry.apply_options());
+        }
+        notes
+    }
+
+    /// The verdict is 'committed' and the successor owns: what it claimed stays parked, with every
+    /// descriptor open; what it did not want serves its queue and is closed.
+    pub(crate) fn committed_as_predecessor(&self) {
+        let mut book = self.book();
+        book.standing = Standing::Elder;
+        book.adopted.clear();
+        for place in book.given.iter().filter_map(|core| core.place()) {
+            place.disown();
+        }
+        for core in book.cores().iter().filter(|core| core.state() != State::Parked) {
+            core.close();
+        }
+    }
+
+    /// The service stops: an owner serves every queue and then gives `None`, and unlinks its
+    /// paths. Who is not the owner ends at once, and leaves queue and paths to the one who is.
+    pub(crate) fn stop(&self) {
+        let mut book = self.book();
+        let owner = book.standing == Standing::Owner;
+        let elder = book.standing == Standing::Elder;
+        book.standing = Standing::Stopped;
+        book.inherited.clear();
+        for core in book.cores() {
+            if owner || elder && core.state() != State::Parked {
+                core.close();
+                continue;
+            }
+            core.end();
+            if let Some(place) = core.place() {
+                place.unlink();
+            }
+        }
+    }
+
+    /// The drain is over: whoever still waits gets `None`, and every descriptor is closed.
+    pub(crate) fn finish(&self) {
+        let mut book = self.book();
+        book.standing = Standing::Stopped;
+        for core in book.cores() {
+            core.end();
+        }
+        book.inherited.clear();
+        book.adopted.clear();
+        book.offered.clear();
+        book.given.clear();
+        book.entries.clear();
+        book.by_name.clear();
+    }
+}
+
+impl Book {
+    /// The listeners at these indices of the offer; nothing is done to any unless all are there.
+    fn pick(&self, claimed: &[u32]) -> Result<Vec<Arc<Core>>> {
+        let at = |&index: &u32| {
+            let offered = usize::try_from(index).ok().and_then(|index| self.offered.get(index));
+            offered.ok_or_else(|| {
+                let text = format!("the successor claims socket {index}, which was not offered");
+                Error::new(ErrorKind::Protocol, text)
+            })
+        };
+        let picked: Vec<_> = claimed.iter().map(at).collect::<Result<_>>()?;
+        Ok(picked.into_iter().flatten().cloned().collect())
+    }
+
+    /// The queues of what a failed successor bound go to our listeners of the same names; the
+    /// paths go.
+    fn serve_adopted(&mut self) {
+        for (record, fd) in std::mem::take(&mut self.adopted) {
+            let here = SockRef::from(&fd).local_addr().map(|here| address_of(&here));
+            for address in [Ok(record.address.clone()), here].into_iter().flatten() {
+                if let Address::Path(path) = address {
+                    unlink_if(&path, record.path_inode);
+                }
+            }
+            let entry = self.by_name.get(&record.name).and_then(|&at| self.entries.get(at));
+            let core = entry
+                .filter(|entry| entry.kind == record.kind)
+                .and_then(|entry| entry.cores.iter().find(|core| core.state() == State::Open));
+            if let Some(core) = core {
+                core.add_leftover(Arc::new(fd));
+            }
+        }
+    }
+}
+
+/// Those that were parked, which accept again.
+fn accept_again(cores: Vec<Arc<Core>>) -> Vec<Arc<Core>> {
+    let parked: Vec<Arc<Core>> =
+        cores.into_iter().filter(|core| core.state() == State::Parked).collect();
+    for core in &parked {
+        core.resume();
+    }
+    parked
+}
+
+type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+async fn resume_raw(cores: Vec<Arc<Core>>) -> Vec<String> {
+    let raw = cores.into_iter().filter_map(|core| core.raw().map(|pause| (core, pause)));
+    let all = raw.map(|(core, pause)| -> Pending<Option<String>> {
+        Box::pin(async move {
+            let error = pause.resume().await.err()?;
+            Some(format!("listener \"{}\": the application's resume: {error}", core.name()))
+        })
+    });
+    join(all.collect()).await.into_iter().flatten().collect()
+}
+
+/// Runs all of them together, so that a deadline holds for the slowest, not for the sum.
+async fn join<T: Send>(futures: Vec<Pending<T>>) -> Vec<T> {
+    let mut running: Vec<Option<Pending<T>>> = futures.into_iter().map(Some).collect();
+    let mut results: Vec<Option<T>> = running.iter().map(|_| None).collect();
+    poll_fn(move |cx| {
+        for (future, result) in running.iter_mut().zip(&mut results) {
+            if let Some(pending) = future
+                && let Poll::Ready(value) = pending.as_mut().poll(cx)
+            {
+                *result = Some(value);
+                *future = None;
+            }
+        }
+        if running.iter().all(Option::is_none) {
+            return Poll::Ready(results.iter_mut().filter_map(Option::take).collect());
+        }
+        Poll::Pending
+    })
+    .await
+}

@@ -1,0 +1,147 @@
+//! Accepting: which errors pass, and how long to wait for them to pass.
+
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use socket2::SockAddr;
+
+use super::core::Core;
+use crate::drain::Guard;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys::socket::accept4;
+
+/// The first wait after an error that passes, for example when descriptors have run out.
+pub(super) const FIRST_DELAY: Duration = Duration::from_millis(10);
+/// The longest wait after such errors.
+const LONGEST_DELAY: Duration = Duration::from_secs(1);
+
+/// So many connections in a row may fail before they are accepted; then we wait as for a shortage.
+const LOST_IN_A_ROW: u32 = 64;
+
+/// A connection as the kernel gives it, with its guard.
+pub(super) struct Accepted {
+    pub(super) fd: OwnedFd,
+    pub(super) peer: SockAddr,
+    pub(super) guard: Guard,
+}
+
+impl Core {
+    /// The next connection. `None`: the listener has ended. Cancel safe: a connection that is
+    /// taken is returned in the same poll.
+    pub(super) async fn accept(&self) -> Result<Option<Accepted>> {
+        self.next(&mut |fd| self.accept_one(fd), "accept").await
+    }
+
+    /// The next result of `op`, which is tried under the lock. Cancel safe likewise.
+    pub(super) async fn next<R>(
+        &self,
+        op: &mut (dyn FnMut(BorrowedFd<'_>) -> io::Result<R> + Send),
+        what: &str,
+    ) -> Result<Option<R>> {
+        let _turn = self.gate.lock().await;
+        let mut delay = FIRST_DELAY;
+        loop {
+            match poll_fn(|cx| self.poll_io(cx, op)).await {
+                Ok(result) => return Ok(result),
+                Err(error) => self.passing(error, delay, what)?,
+            }
+            self.back_off(delay).await;
+            delay = longer(delay);
+        }
+    }
+
+    /// Waits, or until the state changes.
+    async fn back_off(&self, delay: Duration) {
+        let epoch = self.lock().epoch;
+        let mut timer = pin!(tokio::time::sleep(delay));
+        poll_fn(|cx| match timer.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(()),
+            Poll::Pending => self.poll_changed(cx, epoch),
+        })
+        .await;
+    }
+
+    /// An error that is not ours to wait out, or a warning that we wait.
+    pub(super) fn passing(&self, error: io::Error, delay: Duration, what: &str) -> Result<()> {
+        if is_shortage(&error) || is_lost_connection(&error) {
+            tracing::warn!(listener = %self.name(), %error, ?delay, "{what} waits for resources");
+            return Ok(());
+        }
+        let message = format!("listener \"{}\": {what}", self.name());
+        Err(Error::new(ErrorKind::Io, message).with_source(error))
+    }
+
+    /// Accepts and takes the guard in one go, under the lock that parking takes.
+    pub(super) fn accept_one(&self, fd: BorrowedFd<'_>) -> io::Result<Accepted> {
+        let mut tries = LOST_IN_A_ROW;
+        let (fd, peer) = loop {
+            match accept4(fd) {
+                Err(error) if is_lost_connection(&error) && tries > 0 => tries -= 1,
+                result => break result?,
+            }
+        };
+        let text = peer.as_socket().map(|peer| peer.to_string());
+        let guard = self.drain().guard(self.name(), text);
+        Ok(Accepted { fd, peer, guard })
+    }
+}
+
+/// The next wait: twice as long, within bounds.
+pub(super) fn longer(delay: Duration) -> Duration {
+    (delay * 2).min(LONGEST_DELAY)
+}
+
+/// The connection failed before it was accepted: the next one may be fine (`accept(2)`).
+fn is_lost_connection(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNABORTED
+                | libc::EINTR
+                | libc::EPROTO
+                | libc::EPERM
+                | libc::ENETDOWN
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::ENONET
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+        )
+    )
+}
+
+/// The process or the machine has run out of something that comes back.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::ENOSPC)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_a_second() {
+        let mut delay = FIRST_DELAY;
+        let mut total = 0;
+        while delay < LONGEST_DELAY {
+            delay = longer(delay);
+            total += 1;
+        }
+        assert_eq!((total, longer(delay)), (7, Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_lost_connection_is_told_from_a_shortage() {
+        let error = io::Error::from_raw_os_error;
+        assert!(is_lost_connection(&error(libc::ECONNABORTED)));
+        assert!(is_shortage(&error(libc::EMFILE)));
+        assert!(!is_lost_connection(&error(libc::EBADF)) && !is_shortage(&error(libc::EBADF)));
+    }
+}

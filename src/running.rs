@@ -1,0 +1,186 @@
+//! What an application holds while it serves.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::sync::{broadcast, oneshot, watch};
+
+use crate::drain::{DrainPhase, Guard, Progress};
+use crate::error::{Error, ErrorKind, Result};
+use crate::generation::Generation;
+use crate::inventory::Sockets;
+use crate::listener::{Conn, Listener, Transport};
+use crate::report::Report;
+use crate::service::{Command, Event, Outcome, Role, Shared, Status, ended};
+
+/// A service that accepts: [`Starting::ready`](crate::Starting::ready) returns it when it is this
+/// generation's turn. Clones are the same service.
+///
+/// Dropping it changes nothing; the service ends when it is told to or has handed over.
+#[derive(Clone)]
+pub struct Running {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("status", &*self.shared.status.borrow()).finish()
+    }
+}
+
+impl Running {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// This generation's number.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.shared.generation
+    }
+
+    /// This generation as it stands now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.shared.status.borrow().clone()
+    }
+
+    /// This generation as it stands, to be watched for changes.
+    #[must_use]
+    pub fn watch_status(&self) -> watch::Receiver<Status> {
+        self.shared.status.subscribe()
+    }
+
+    /// Whether this generation owns the service: at most one does at any time.
+    #[must_use]
+    pub fn is_owner(&self) -> bool {
+        self.shared.status.borrow().role == Role::Owner
+    }
+
+    /// What happens from now on, in order. A subscriber that falls 256 events behind misses the
+    /// oldest and is told so.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.shared.events.subscribe()
+    }
+
+    /// How many connections are open and which is the oldest; counts change while a drain runs, at
+    /// most every 100 ms, and not at all before.
+    #[must_use]
+    pub fn drain_progress(&self) -> watch::Receiver<Progress> {
+        self.shared.drain.watch()
+    }
+
+    /// Listeners and sockets that are added now, by the same claim-or-bind path as before
+    /// readiness. They accept at once.
+    #[must_use]
+    pub fn sockets(&self) -> &Sockets {
+        &self.shared.sockets
+    }
+
+    /// A guard for work that is not a connection of one of our listeners: the drain waits for it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] if the name is not a valid [`Name`](crate::Name).
+    pub fn guard(&self, name: &str) -> Result<Guard> {
+        Ok(self.shared.drain.guard(&name.parse()?, None))
+    }
+
+    /// Accepts from `listener` for as long as there is something to accept, in a task of its own,
+    /// and runs `handler` for each connection in another.
+    ///
+    /// It pauses and goes on by itself when the turn changes hands. A connection that is still
+    /// there when the drain's deadline has passed is dropped. What the handler returns is dropped.
+    pub fn accept_loop<T, F, Fut>(&self, listener: Listener<T>, handler: F)
+    where
+        T: Transport,
+        F: Fn(Conn<T::Stream, T::Addr>) -> Fut + Send + 'static,
+        Fut: Future<Output: Send> + Send + 'static,
+    {
+        tokio::spawn(async move {
+            loop {
+                match listener.accept().await {
+                    Ok(Some(connection)) => {
+                        let guard = connection.guard().clone();
+                        let work = handler(connection);
+                        tokio::spawn(async move {
+                            tokio::select! {
+                                _ = work => {}
+                                () = guard.reached(DrainPhase::Force) => {}
+                            }
+                        });
+                    }
+                    Ok(None) => return,
+                    Err(error) => {
+                        tracing::error!(listener = %listener.name(), error = %error.chain(), "the listener cannot accept any more");
+                        return;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Starts the next generation and returns when the verdict is in: the report of an upgrade
+    /// that was committed.
+    ///
+    /// While another upgrade runs, this one is remembered and run by whoever owns afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::RolledBack`] with the cause if the predecessor, which is this generation, goes
+    /// on; [`ErrorKind::PassedOn`] if another generation owns and runs it;
+    /// [`ErrorKind::Stopping`] if the service stops.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not end the upgrade.
+    pub async fn upgrade(&self) -> Result<Report> {
+        self.wish(true).await
+    }
+
+    /// As [`upgrade`](Self::upgrade), but with [`ErrorKind::Busy`] at once while another one runs.
+    ///
+    /// # Errors
+    ///
+    /// As for `upgrade`, and [`ErrorKind::Busy`].
+    pub async fn try_upgrade(&self) -> Result<Report> {
+        self.wish(false).await
+    }
+
+    async fn wish(&self, queue: bool) -> Result<Report> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.ask(Command::Upgrade { reply, queue }).await?;
+        answer.await.map_err(|_| ended())?
+    }
+
+    /// Asks the service to stop: it serves what is queued, drains and ends. A second call cuts
+    /// what is left. It returns when the service has been asked, not when it has ended.
+    pub async fn stop(&self) {
+        // A service that has ended cannot be stopped any more.
+        let _ = self.shared.ask(Command::Stop).await;
+    }
+
+    /// Waits for the end: this generation has handed over or was stopped, and what it had accepted
+    /// is finished or cut.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Stopping`] if the runtime ended under it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping the future changes nothing.
+    pub async fn finished(&self) -> Result<Outcome> {
+        let mut outcome = self.shared.outcome.subscribe();
+        let ended = outcome.wait_for(Option::is_some).await;
+        let ended = ended.map_err(|_| {
+            Error::new(ErrorKind::Stopping, "the service's task ended without an outcome")
+        })?;
+        ended.clone().ok_or_else(ended_without)
+    }
+}
+
+fn ended_without() -> Error {
+    ended()
+}

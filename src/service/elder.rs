@@ -1,0 +1,169 @@
+//! A generation after its commit: it drains, and owns again if every newer one dies.
+
+use std::sync::Arc;
+
+use super::{Command, Role, Service};
+use crate::birth::Asked;
+use crate::drain::DrainReport;
+use crate::error::{Error, ErrorKind, Result, chain};
+use crate::handoff::predecessor::Event;
+use crate::handoff::upgrade::Relation;
+use crate::link::Envelope;
+use crate::wire::{CutItem, LastReport, MAX_CUT, Message, Progress};
+
+/// How the life of an elder ended.
+pub(super) enum End {
+    /// Everything that was accepted is finished or cut.
+    Drained(DrainReport),
+    /// No newer generation lives.
+    OwnsAgain,
+}
+
+impl Service {
+    /// Drains, tells the owner how far it is, and does what the owner says.
+    pub(super) async fn be_elder(&mut self, mut relation: Relation) -> End {
+        self.elders.unwatch();
+        self.pid_file = None;
+        let shared = Arc::clone(&self.shared);
+        let hurry = Arc::clone(&self.hurry);
+        let mut progress = shared.drain.watch();
+        let mut drain = std::pin::pin!(shared.drain.run(&shared.config.drain, &hurry));
+        let mut link_ended = false;
+        let mut child_ended = false;
+        loop {
+            let closed = tokio::select! {
+                biased;
+                envelope = relation.receiver.recv(), if !link_ended => {
+                    self.heard_as_elder(&mut relation, envelope)
+                }
+                _ = relation.child.ended(), if !child_ended => {
+                    child_ended = true;
+                    false
+                }
+                report = &mut drain => {
+                    self.send_last_report(&relation, &report).await;
+                    return End::Drained(report);
+                }
+                asked = self.signals.next() => {
+                    self.asked_as_elder(&mut relation, asked);
+                    false
+                }
+                Some(command) = self.commands.recv() => {
+                    self.told_as_elder(&mut relation, command);
+                    false
+                }
+                Ok(()) = progress.changed() => {
+                    let now = progress.borrow_and_update().clone();
+                    let oldest = now.oldest.map_or(0, |held| millis(held.age));
+                    let active = now.active as u64;
+                    post(&relation, Message::Progress(Progress { active, oldest_ms: oldest, cut: 0 }));
+                    false
+                }
+                Some(_) = self.leaving.join_next() => false,
+            };
+            if closed {
+                link_ended = true;
+                if relation.tell(Event::LinkClosed) {
+                    return End::OwnsAgain;
+                }
+            }
+        }
+    }
+
+    /// True if the link has ended.
+    fn heard_as_elder(
+        &mut self,
+        relation: &mut Relation,
+        envelope: Result<Option<Envelope>>,
+    ) -> bool {
+        let message = match envelope {
+            Ok(Some(envelope)) => envelope.message,
+            Ok(None) => return true,
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "the link to the newer generation broke");
+                return true;
+            }
+        };
+        match message {
+            Message::Hurry => self.hurry.notify_one(),
+            Message::Stopping => {
+                relation.tell(Event::ServiceStops);
+            }
+            Message::NewOwner { generation, .. } => self.highest = self.highest.max(generation),
+            _ => {}
+        }
+        false
+    }
+
+    /// Signals that reach an elder are meant for the service: an upgrade goes to the owner, a stop
+    /// is heeded here, a second one cuts what is left.
+    fn asked_as_elder(&mut self, relation: &mut Relation, asked: Asked) {
+        match asked {
+            Asked::Upgrade => post(relation, Message::Asked),
+            Asked::Stop if self.stop_asked => self.hurry.notify_one(),
+            Asked::Stop => {
+                self.stop_asked = true;
+                relation.tell(Event::Stop);
+            }
+        }
+    }
+
+    fn told_as_elder(&mut self, relation: &mut Relation, command: Command) {
+        match command {
+            Command::Upgrade { reply, .. } => {
+                post(relation, Message::Asked);
+                let text = "a newer generation owns and runs the upgrade";
+                let _ = reply.send(Err(Error::new(ErrorKind::PassedOn, text)));
+            }
+            Command::Stop => self.asked_as_elder(relation, Asked::Stop),
+            Command::Failed(_) | Command::Ready(_) => {}
+        }
+    }
+
+    async fn send_last_report(&self, relation: &Relation, report: &DrainReport) {
+        let message = Message::LastReport(last_report(report));
+        let sent = relation.sender.send(message, Vec::new());
+        // The owner may be stopped, or gone; this generation ends all the same.
+        let _ = tokio::time::timeout(self.shared.config.deadlines.commit, sent).await;
+    }
+
+    /// Every newer generation died while this one still drained.
+    pub(super) async fn own_again(&mut self) {
+        tracing::warn!(target: "heirloom::handoff", step = "owns again", "every newer generation is gone");
+        self.shared.sockets.own_again();
+        self.shared.drain.reopen();
+        self.hurry = Arc::new(tokio::sync::Notify::new());
+        self.elders.watch();
+        self.shared.set_role(Role::Owner);
+        self.begin_reign().await;
+    }
+}
+
+fn post(relation: &Relation, message: Message) {
+    if let Err(error) = relation.sender.post(message) {
+        tracing::debug!(error = %chain(&error), "not sent to the owner");
+    }
+}
+
+fn millis(length: std::time::Duration) -> u64 {
+    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn last_report(report: &DrainReport) -> LastReport {
+    let listed = report.cut.iter().take(MAX_CUT);
+    let cut: Vec<CutItem> = listed
+        .map(|held| CutItem {
+            listener: held.listener.clone(),
+            name: held.name.clone(),
+            reason: held.reason.clone(),
+            age_ms: millis(held.age),
+        })
+        .collect();
+    LastReport {
+        drained: report.drained,
+        unlisted: report.cut_count.saturating_sub(cut.len() as u64),
+        cut,
+        forced: report.hurried,
+        elapsed_ms: millis(report.elapsed),
+    }
+}

@@ -1,0 +1,229 @@
+//! The generations that have committed and still drain, as their owner holds them.
+//!
+//! **Contract:** as long as this generation owns, it alone reads their links; what they say and
+//! that they end reaches it as events; and their descriptors stay open until they have ended, so
+//! that none of them believes itself alone.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinHandle};
+
+use crate::error::{Error, ErrorKind, Result, chain};
+use crate::generation::Generation;
+use crate::handoff::offer::Elder;
+use crate::link::{self, LinkReceiver, LinkSender};
+use crate::spawn::Process;
+use crate::wire::{LastReport, Message};
+
+/// What became known of an elder.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// Somebody asked it for an upgrade.
+    Asked,
+    /// Its drain is over.
+    Drained(LastReport),
+    /// Its process has ended.
+    Ended,
+}
+
+struct Held {
+    generation: Generation,
+    link: Arc<OwnedFd>,
+    process: Arc<OwnedFd>,
+    watched: Option<Watched>,
+}
+
+struct Watched {
+    sender: LinkSender,
+    task: JoinHandle<()>,
+}
+
+/// All elders of this owner, oldest first.
+pub(crate) struct Elders {
+    held: Vec<Held>,
+    tell: mpsc::Sender<(Generation, News)>,
+    news: mpsc::Receiver<(Generation, News)>,
+}
+
+impl Elders {
+    pub(crate) fn new() -> Self {
+        let (tell, news) = mpsc::channel(64);
+        Self { held: Vec::new(), tell, news }
+    }
+
+    pub(crate) fn generations(&self) -> Vec<Generation> {
+        self.held.iter().map(|elder| elder.generation).collect()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.held.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// For the offer to a successor.
+    pub(crate) fn offer(&self) -> Vec<Elder> {
+        let elder = |held: &Held| Elder {
+            generation: held.generation,
+            link: Arc::clone(&held.link),
+            process: Arc::clone(&held.process),
+        };
+        self.held.iter().map(elder).collect()
+    }
+
+    /// Takes over elders that the predecessor held.
+    pub(crate) fn inherit(&mut self, elders: Vec<Elder>) {
+        for elder in elders {
+            self.held.push(Held {
+                generation: elder.generation,
+                link: elder.link,
+                process: elder.process,
+                watched: None,
+            });
+        }
+        self.watch();
+    }
+
+    /// Adds the generation from which this one took over, whose link is already open.
+    pub(crate) fn add(
+        &mut self,
+        generation: Generation,
+        sender: LinkSender,
+        receiver: LinkReceiver,
+        process: Process,
+    ) {
+        let (link, pidfd) = (sender.socket(), process.pidfd());
+        let task = tokio::spawn(read(generation, receiver, process, self.tell.clone()));
+        let watched = Some(Watched { sender, task });
+        self.held.push(Held { generation, link, process: pidfd, watched });
+    }
+
+    /// Reads the links of all that are not watched yet, as an owner does.
+    pub(crate) fn watch(&mut self) {
+        for elder in &mut self.held {
+            if elder.watched.is_some() {
+                continue;
+            }
+            match open(elder) {
+                Ok((sender, receiver, process)) => {
+                    let tell = self.tell.clone();
+                    let task = tokio::spawn(read(elder.generation, receiver, process, tell));
+                    elder.watched = Some(Watched { sender, task });
+                }
+                Err(error) => {
+                    tracing::error!(generation = %elder.generation, error = %chain(&error), "an elder cannot be watched");
+                }
+            }
+        }
+    }
+
+    /// The tasks that read the links, to be stopped at once when a successor takes over.
+    pub(crate) fn readers(&self) -> Vec<AbortHandle> {
+        let watched = self.held.iter().filter_map(|elder| elder.watched.as_ref());
+        watched.map(|watched| watched.task.abort_handle()).collect()
+    }
+
+    /// Stops reading: from now on a successor does. The descriptors stay open, so that none of the
+    /// elders takes itself for the last one.
+    pub(crate) fn unwatch(&mut self) {
+        for elder in &mut self.held {
+            elder.watched = None;
+        }
+    }
+
+    /// Tells every elder.
+    pub(crate) fn tell_all(&self, message: &Message) {
+        for elder in &self.held {
+            elder.tell(message.clone());
+        }
+    }
+
+    /// Hurries the oldest ones until no more than `cap` are left to drain at their ease; returns
+    /// whom.
+    pub(crate) fn hurry_beyond(&self, cap: usize) -> Vec<Generation> {
+        let many = self.held.len().saturating_sub(cap);
+        let oldest = self.held.iter().take(many);
+        oldest
+            .map(|elder| {
+                elder.tell(Message::Hurry);
+                elder.generation
+            })
+            .collect()
+    }
+
+    /// The next thing that becomes known of an elder. Cancel safe.
+    pub(crate) async fn news(&mut self) -> (Generation, News) {
+        match self.news.recv().await {
+            Some(news) => news,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// It has ended: nothing of it is held any more.
+    pub(crate) fn forget(&mut self, generation: Generation) {
+        self.held.retain(|elder| elder.generation != generation);
+    }
+}
+
+impl Held {
+    fn tell(&self, message: Message) {
+        let Some(watched) = &self.watched else { return };
+        if let Err(error) = watched.sender.post(message) {
+            tracing::debug!(generation = %self.generation, error = %chain(&error), "not sent to an elder");
+        }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn open(elder: &Held) -> Result<(LinkSender, LinkReceiver, Process)> {
+    let copy = |fd: &OwnedFd, what: &str| {
+        fd.try_clone().map_err(|error| {
+            let text = format!("generation {}: its {what} cannot be duplicated", elder.generation);
+            Error::new(ErrorKind::Io, text).with_source(error)
+        })
+    };
+    let (sender, receiver) = link::open(copy(&elder.link, "link")?)?;
+    let process = Process::from_pidfd(copy(&elder.process, "pidfd")?)?;
+    Ok((sender, receiver, process))
+}
+
+/// Reads an elder's link to its end, then waits for the end of its process.
+async fn read(
+    generation: Generation,
+    mut receiver: LinkReceiver,
+    process: Process,
+    tell: mpsc::Sender<(Generation, News)>,
+) {
+    loop {
+        let envelope = tokio::select! {
+            biased;
+            envelope = receiver.recv() => envelope,
+            () = process.ended() => break,
+        };
+        let news = match envelope {
+            Ok(Some(envelope)) => match envelope.message {
+                Message::Asked => News::Asked,
+                Message::LastReport(report) => News::Drained(report),
+                _ => continue,
+            },
+            Ok(None) | Err(_) => {
+                process.ended().await;
+                break;
+            }
+        };
+        if tell.send((generation, news)).await.is_err() {
+            return;
+        }
+    }
+    // The owner may be gone as well.
+    let _ = tell.send((generation, News::Ended)).await;
+}

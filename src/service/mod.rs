@@ -1,0 +1,261 @@
+//! The life of one generation, from birth to its end.
+//!
+//! **Contract:** one task per process decides everything: it is a successor first (if it was born
+//! over a link), then the owner, then an elder, and it may own again. What the application holds
+//! ([`Starting`](crate::Starting), [`Running`](crate::Running)) only asks it.
+
+mod elder;
+mod elders;
+mod owner;
+mod status;
+mod stop;
+mod successor;
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+pub use self::status::{Event, Outcome, Role, Status};
+
+use self::elders::Elders;
+use crate::birth::Signals;
+use crate::config::Config;
+use crate::drain::Drain;
+use crate::error::{Error, ErrorKind, Result};
+use crate::generation::Generation;
+use crate::handoff::adoption::{Adoption, Turn};
+use crate::handoff::clock::Lengths;
+use crate::inventory::Sockets;
+use crate::name::Name;
+use crate::pid_file::{PidFile, Prepared, Published};
+use crate::report::Report;
+use crate::spawn::{Extra, Program};
+
+/// How many events a slow subscriber may fall behind.
+const EVENTS: usize = 256;
+/// How many questions of the application may wait.
+const COMMANDS: usize = 64;
+
+/// What the application and the service's task share.
+pub(crate) struct Shared {
+    pub config: Config,
+    pub service: Name,
+    pub generation: Generation,
+    pub sockets: Sockets,
+    pub drain: Drain,
+    pub commands: mpsc::Sender<Command>,
+    pub status: watch::Sender<Status>,
+    pub events: broadcast::Sender<Event>,
+    pub turn: watch::Sender<Turn>,
+    pub outcome: watch::Sender<Option<Outcome>>,
+    /// An upgrade is to be run by whoever owns afterwards.
+    pub queued: Arc<AtomicBool>,
+}
+
+/// Where the answer to a wish for an upgrade goes.
+pub(crate) type Reply = oneshot::Sender<Result<Report>>;
+
+/// What the application asks for.
+pub(crate) enum Command {
+    /// It is ready; the PID file's temporary has been written.
+    Ready(Option<Prepared>),
+    /// It failed before its end, with this text.
+    Failed(String),
+    /// The next generation is to be started. With `queue` the wish is remembered while another
+    /// upgrade runs.
+    Upgrade { reply: Reply, queue: bool },
+    /// Drain and end.
+    Stop,
+}
+
+/// What is known before the runtime exists.
+pub(crate) struct Captured {
+    pub signals: Signals,
+    pub program: Program,
+    pub own_process: Arc<OwnedFd>,
+}
+
+/// The task's own things.
+pub(crate) struct Service {
+    shared: Arc<Shared>,
+    commands: mpsc::Receiver<Command>,
+    signals: Signals,
+    program: Program,
+    extra: Extra,
+    own_process: Arc<OwnedFd>,
+    elders: Elders,
+    /// Rejected successors on their way out.
+    leaving: JoinSet<()>,
+    /// The highest number that a generation of this service has had.
+    highest: Generation,
+    pid_file: Option<PidFileState>,
+    /// Wishes for an upgrade that wait for the one that runs.
+    waiting: Vec<Reply>,
+    hurry: Arc<Notify>,
+    stop_asked: bool,
+}
+
+enum PidFileState {
+    Prepared(Prepared),
+    Published(Published),
+}
+
+impl Shared {
+    pub(crate) fn event(&self, event: Event) {
+        // Nobody may be listening.
+        let _ = self.events.send(event);
+    }
+
+    pub(crate) fn set_role(&self, role: Role) {
+        self.status.send_if_modified(|status| {
+            let changed = status.role != role;
+            status.role = role;
+            changed
+        });
+    }
+
+    /// Whether a failure of the application still means something to a predecessor.
+    pub(crate) fn may_fail(&self) -> bool {
+        matches!(self.status.borrow().role, Role::Starting | Role::Successor)
+    }
+
+    /// Asks the service's task.
+    pub(crate) async fn ask(&self, command: Command) -> Result<()> {
+        self.commands.send(command).await.map_err(|_| ended())
+    }
+}
+
+pub(crate) fn ended() -> Error {
+    Error::new(ErrorKind::Stopping, "this generation has ended")
+}
+
+/// The deadlines of a configuration, as the handoff's clock takes them.
+pub(crate) fn lengths(config: &Config) -> Lengths {
+    let deadlines = config.deadlines;
+    Lengths {
+        hello: deadlines.hello,
+        adopt: deadlines.adopt,
+        ready: deadlines.ready,
+        gap: deadlines.gap,
+        probation: deadlines.probation,
+        silence: deadlines.silence,
+        ping: deadlines.ping,
+        commit: deadlines.commit,
+    }
+}
+
+/// Brings the service's task to life; it ends with an outcome in [`Shared::outcome`].
+pub(crate) fn begin(
+    config: Config,
+    generation: Generation,
+    sockets: Sockets,
+    drain: Drain,
+    captured: Captured,
+    adoption: Option<Adoption>,
+) -> Result<Arc<Shared>> {
+    let (commands, received) = mpsc::channel(COMMANDS);
+    let service = config.service_name()?;
+    let shared = Arc::new(Shared {
+        status: watch::Sender::new(Status::new(&service, &config.version, generation)),
+        service,
+        generation,
+        sockets,
+        drain,
+        commands,
+        events: broadcast::Sender::new(EVENTS),
+        turn: watch::Sender::new(Turn::Waiting),
+        outcome: watch::Sender::new(None),
+        queued: Arc::new(AtomicBool::new(false)),
+        config,
+    });
+    let extra = Extra {
+        descriptors: shared.config.pass.clone(),
+        blocked: shared.config.upgrade_signal,
+    };
+    let task = Service {
+        shared: Arc::clone(&shared),
+        commands: received,
+        signals: captured.signals,
+        program: captured.program.with(&shared.config.program),
+        extra,
+        own_process: captured.own_process,
+        elders: Elders::new(),
+        leaving: JoinSet::new(),
+        highest: generation,
+        pid_file: None,
+        waiting: Vec::new(),
+        hurry: Arc::new(Notify::new()),
+        stop_asked: false,
+    };
+    tokio::spawn(task.live(adoption));
+    Ok(shared)
+}
+
+/// Why a reign ended.
+enum Reign {
+    /// A successor owns.
+    HandedOver(Box<crate::handoff::upgrade::Relation>),
+    /// The service stops.
+    Stopped,
+}
+
+impl Service {
+    async fn live(mut self, adoption: Option<Adoption>) {
+        let outcome = self.run(adoption).await;
+        self.shared.sockets.finish();
+        self.shared.set_role(Role::Ended);
+        self.shared.event(Event::Ended(outcome.clone()));
+        self.shared.outcome.send_replace(Some(outcome));
+    }
+
+    async fn run(&mut self, adoption: Option<Adoption>) -> Outcome {
+        let begun = match adoption {
+            Some(adoption) => self.succeed(adoption).await,
+            None => self.first().await,
+        };
+        if let Err(outcome) = begun {
+            return outcome;
+        }
+        loop {
+            match self.own().await {
+                Reign::Stopped => return self.stop().await,
+                Reign::HandedOver(relation) => match self.be_elder(*relation).await {
+                    elder::End::Drained(report) => return Outcome::HandedOver(report),
+                    elder::End::OwnsAgain => self.own_again().await,
+                },
+            }
+        }
+    }
+
+    /// The file names the owner, whoever that is: this is called once this generation is.
+    async fn publish_pid_file(&mut self) {
+        let prepared = match self.pid_file.take() {
+            Some(PidFileState::Prepared(prepared)) => Some(Ok(prepared)),
+            // Somebody else's pid was in it meanwhile.
+            Some(PidFileState::Published(_)) | None => {
+                self.shared.config.pid_file.clone().map(PidFile::prepare)
+            }
+        };
+        let published = match prepared {
+            Some(prepared) => prepared.and_then(Prepared::publish),
+            None => return,
+        };
+        match published {
+            Ok(published) => self.pid_file = Some(PidFileState::Published(published)),
+            Err(error) => {
+                tracing::error!(error = %error.chain(), "the PID file could not be published");
+            }
+        }
+    }
+
+    fn remove_pid_file(&mut self) {
+        if let Some(PidFileState::Published(published)) = self.pid_file.take()
+            && let Err(error) = published.remove_if_ours()
+        {
+            tracing::warn!(error = %error.chain(), "the PID file could not be removed");
+        }
+    }
+}

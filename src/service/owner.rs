@@ -1,0 +1,236 @@
+//! The reign of an owner: it decides upgrades and hears of its elders.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinHandle};
+
+use super::elders::News;
+use super::{Command, Event, Reign, Reply, Role, Service, lengths};
+use crate::birth::Asked;
+use crate::error::{Error, ErrorKind, Result};
+use crate::generation::Generation;
+use crate::handoff::upgrade::{self, Ended, Order, Word};
+use crate::report::Report;
+use crate::report::builder::ReportBuilder;
+
+type Running = Pin<Box<dyn Future<Output = Result<Ended>> + Send>>;
+
+/// The upgrade that runs.
+struct Active {
+    future: Running,
+    words: mpsc::Sender<Word>,
+    replies: Vec<Reply>,
+}
+
+enum Next {
+    Asked(Asked),
+    Told(Command),
+    News(Generation, News),
+    Ended(Result<Ended>),
+    /// A rejected successor is gone.
+    Gone,
+}
+
+impl Service {
+    /// Owns until a successor does or the service stops.
+    pub(super) async fn own(&mut self) -> Reign {
+        let mut active: Option<Active> = None;
+        loop {
+            if active.is_none() {
+                if self.stop_asked {
+                    return Reign::Stopped;
+                }
+                if self.shared.queued.swap(false, Ordering::Relaxed) {
+                    active = Some(self.start_upgrade());
+                }
+            }
+            match self.next(&mut active).await {
+                Next::Asked(Asked::Upgrade) => self.wish(&mut active, None, true),
+                Next::Told(Command::Upgrade { reply, queue }) => {
+                    self.wish(&mut active, Some(reply), queue);
+                }
+                Next::Asked(Asked::Stop) | Next::Told(Command::Stop) => {
+                    self.stop_asked = true;
+                    if let Some(active) = &active {
+                        // The upgrade may be ending in this very moment.
+                        let _ = active.words.try_send(Word::Stop);
+                    }
+                }
+                // An owner's application that fails ends with its process.
+                Next::Told(Command::Failed(_) | Command::Ready(_)) | Next::Gone => {}
+                Next::News(generation, news) => self.hear(generation, news, &mut active),
+                Next::Ended(ended) => {
+                    let replies = active.take().map(|active| active.replies).unwrap_or_default();
+                    if let Some(reign) = self.conclude(ended, replies) {
+                        return reign;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn next(&mut self, active: &mut Option<Active>) -> Next {
+        tokio::select! {
+            biased;
+            ended = async {
+                match active {
+                    Some(active) => active.future.as_mut().await,
+                    None => std::future::pending().await,
+                }
+            } => Next::Ended(ended),
+            asked = self.signals.next() => Next::Asked(asked),
+            Some(command) = self.commands.recv() => Next::Told(command),
+            (generation, news) = self.elders.news() => Next::News(generation, news),
+            Some(_) = self.leaving.join_next() => Next::Gone,
+        }
+    }
+
+    /// Somebody wishes for an upgrade: it begins, or it is remembered, or its asker is told.
+    fn wish(&mut self, active: &mut Option<Active>, reply: Option<Reply>, queue: bool) {
+        match active {
+            None => {
+                let mut begun = self.start_upgrade();
+                begun.replies.extend(reply);
+                *active = Some(begun);
+            }
+            Some(_) if queue => {
+                self.shared.queued.store(true, Ordering::Relaxed);
+                self.shared.status.send_modify(|status| status.queued = true);
+                self.shared.event(Event::UpgradeQueued);
+                self.waiting.extend(reply);
+            }
+            Some(_) => {
+                if let Some(reply) = reply {
+                    let text = "another upgrade is running";
+                    let _ = reply.send(Err(Error::new(ErrorKind::Busy, text)));
+                }
+            }
+        }
+    }
+
+    fn start_upgrade(&mut self) -> Active {
+        self.highest = self.highest.next();
+        let successor = self.highest;
+        let shared = Arc::clone(&self.shared);
+        let id = format!("{}-{}", shared.service, successor);
+        let numbers = (shared.generation, successor);
+        let mut report =
+            ReportBuilder::new(id, numbers, shared.config.version.clone(), Instant::now());
+        if self.elders.count() >= shared.config.max_draining {
+            report.note(format!(
+                "{} generations drain already: a commit hurries the oldest",
+                self.elders.count()
+            ));
+        }
+        let order = Order {
+            service: shared.service.clone(),
+            version: shared.config.version.clone(),
+            generation: shared.generation,
+            successor,
+            program: self.program.clone(),
+            extra: self.extra.clone(),
+            lengths: lengths(&shared.config),
+            leave: shared.config.drain.deadline,
+            accept_unenforceable: shared.config.accept_unenforceable,
+            sockets: shared.sockets.clone(),
+            own_process: Arc::clone(&self.own_process),
+            elders: self.elders.offer(),
+            queued: Arc::clone(&shared.queued),
+        };
+        shared.status.send_modify(|status| {
+            status.upgrading = true;
+            status.queued = false;
+        });
+        shared.event(Event::UpgradeStarted(successor));
+        let (words, mut heard) = mpsc::channel(4);
+        let readers = self.elders.readers();
+        let future = Box::pin(async move {
+            let hand_over = move || {
+                readers.iter().for_each(AbortHandle::abort);
+                shared.set_role(Role::Elder);
+            };
+            upgrade::run(order, report, &mut heard, hand_over).await
+        });
+        Active { future, words, replies: std::mem::take(&mut self.waiting) }
+    }
+
+    /// An upgrade has ended. `Some` if that is the end of this reign.
+    fn conclude(&mut self, ended: Result<Ended>, replies: Vec<Reply>) -> Option<Reign> {
+        self.shared.status.send_modify(|status| status.upgrading = false);
+        match ended {
+            Ok(Ended::Committed { report, successor }) => {
+                self.shared.event(Event::UpgradeEnded(report.clone()));
+                answer(replies, || Ok(report.clone()));
+                let generation = successor.generation;
+                answer(std::mem::take(&mut self.waiting), || {
+                    let text = format!("generation {generation} owns now and runs the upgrade");
+                    Err(Error::new(ErrorKind::PassedOn, text))
+                });
+                self.shared.status.send_modify(|status| status.queued = false);
+                Some(Reign::HandedOver(Box::new(successor)))
+            }
+            Ok(Ended::RolledBack { report, leaving }) => {
+                self.shared.event(Event::UpgradeEnded(report.clone()));
+                answer(replies, || Err(rejected(&report)));
+                if let Some(task) = leaving {
+                    self.leaving.spawn(finished(task));
+                }
+                None
+            }
+            Err(error) => {
+                let text = error.chain();
+                answer(replies, || Err(Error::new(error.kind(), text.clone())));
+                None
+            }
+        }
+    }
+
+    fn hear(&mut self, generation: Generation, news: News, active: &mut Option<Active>) {
+        match news {
+            News::Asked => self.wish(active, None, true),
+            other => self.note_elder(generation, &other),
+        }
+    }
+
+    pub(super) fn note_elder(&mut self, generation: Generation, news: &News) {
+        match news {
+            News::Asked => {}
+            News::Drained(report) => {
+                let cut = (report.cut.len() as u64).saturating_add(report.unlisted);
+                let drained = report.drained;
+                self.shared.event(Event::ElderDrained { generation, drained, cut });
+            }
+            News::Ended => {
+                self.elders.forget(generation);
+                let elders = self.elders.generations();
+                self.shared.status.send_modify(|status| status.elders = elders);
+                self.shared.event(Event::ElderEnded(generation));
+                if self.elders.is_empty() {
+                    self.shared.event(Event::AloneAtLast);
+                }
+            }
+        }
+    }
+}
+
+async fn finished(task: JoinHandle<()>) {
+    // A task that panicked has ended as well; its process is reaped by its guard.
+    let _ = task.await;
+}
+
+fn rejected(report: &Report) -> Error {
+    let cause = report.cause.clone().unwrap_or_default();
+    Error::new(ErrorKind::RolledBack, format!("upgrade {}: {cause}", report.id))
+}
+
+pub(super) fn answer(replies: Vec<Reply>, result: impl Fn() -> Result<Report>) {
+    for reply in replies {
+        // Whoever asked may have stopped waiting.
+        let _ = reply.send(result());
+    }
+}

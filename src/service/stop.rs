@@ -1,0 +1,83 @@
+//! The end of a service.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::owner::answer;
+use super::{Command, Outcome, Role, Service, ended};
+use crate::birth::Asked;
+use crate::drain::DrainReport;
+use crate::wire::Message;
+
+impl Service {
+    /// Serves what is queued, drains, and outlives rejected successors and elders, so that whoever
+    /// supervises this process does not end them with it.
+    pub(super) async fn stop(&mut self) -> Outcome {
+        let shared = Arc::clone(&self.shared);
+        shared.set_role(Role::Stopping);
+        answer(std::mem::take(&mut self.waiting), || Err(ended()));
+        self.elders.tell_all(&Message::Stopping);
+        shared.sockets.stop();
+        let report = self.drain_hurriable().await;
+        let left = shared.config.drain.deadline.saturating_sub(report.elapsed);
+        self.outlive(left).await;
+        self.remove_pid_file();
+        Outcome::Stopped(report)
+    }
+
+    async fn drain_hurriable(&mut self) -> DrainReport {
+        let shared = Arc::clone(&self.shared);
+        let hurry = Arc::clone(&self.hurry);
+        let mut drain = std::pin::pin!(shared.drain.run(&shared.config.drain, &hurry));
+        loop {
+            tokio::select! {
+                biased;
+                report = &mut drain => return report,
+                asked = self.signals.next() => self.hurried_by(matches!(asked, Asked::Stop)),
+                Some(command) = self.commands.recv() => {
+                    let again = matches!(command, Command::Stop);
+                    refuse(command);
+                    self.hurried_by(again);
+                }
+                (generation, news) = self.elders.news() => {
+                    self.note_elder(generation, &news);
+                }
+            }
+        }
+    }
+
+    /// A second wish to stop cuts what is left, here and in the elders.
+    fn hurried_by(&mut self, again: bool) {
+        if again {
+            self.hurry.notify_one();
+            self.elders.tell_all(&Message::Hurry);
+        }
+    }
+
+    async fn outlive(&mut self, left: Duration) {
+        let deadline = tokio::time::sleep(left);
+        let mut deadline = std::pin::pin!(deadline);
+        while !self.elders.is_empty() || !self.leaving.is_empty() {
+            tokio::select! {
+                biased;
+                (generation, news) = self.elders.news(), if !self.elders.is_empty() => {
+                    self.note_elder(generation, &news);
+                }
+                Some(_) = self.leaving.join_next() => {}
+                asked = self.signals.next() => {
+                    if matches!(asked, Asked::Stop) {
+                        return;
+                    }
+                }
+                Some(command) = self.commands.recv() => refuse(command),
+                () = &mut deadline => return,
+            }
+        }
+    }
+}
+
+fn refuse(command: Command) {
+    if let Command::Upgrade { reply, .. } = command {
+        let _ = reply.send(Err(ended()));
+    }
+}

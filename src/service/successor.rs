@@ -1,0 +1,174 @@
+//! From birth to ownership.
+
+use std::sync::atomic::Ordering;
+
+use tokio::sync::mpsc;
+
+use super::{Command, Event, Outcome, PidFileState, Role, Service, ended};
+use crate::birth::Asked;
+use crate::error::{Error, ErrorKind};
+use crate::handoff::adoption::{Adoption, Fate, Ownership, Request, Stage, Turn};
+use crate::wire::Message;
+
+/// The requests of one handoff are few: ready, failed, a storm of upgrade signals is coalesced.
+const REQUESTS: usize = 16;
+
+impl Service {
+    /// Born over a link: adopts, serves on its turn, and owns after the verdict.
+    pub(super) async fn succeed(&mut self, adoption: Adoption) -> Result<(), Outcome> {
+        let (request, mut requests) = mpsc::channel(REQUESTS);
+        let shared = std::sync::Arc::clone(&self.shared);
+        let hurry = std::sync::Arc::clone(&self.hurry);
+        let stage = Stage {
+            sockets: &shared.sockets,
+            drain: &shared.drain,
+            settings: &shared.config.drain,
+            hurry: &hurry,
+            turn: &shared.turn,
+        };
+        let mut turn = shared.turn.subscribe();
+        let mut run = std::pin::pin!(adoption.run(stage, &mut requests));
+        let fate = loop {
+            tokio::select! {
+                biased;
+                fate = &mut run => break fate,
+                Ok(()) = turn.changed() => self.turned(&turn.borrow_and_update()),
+                asked = self.signals.next() => self.asked_early(asked, &request).await,
+                Some(command) = self.commands.recv() => self.told_early(command, &request).await,
+            }
+        };
+        match fate {
+            Fate::Owner(ownership) => {
+                self.take_over(ownership).await;
+                Ok(())
+            }
+            Fate::Left { why } => {
+                self.pid_file = None;
+                Err(Outcome::RolledBack { reason: why.chain() })
+            }
+        }
+    }
+
+    fn turned(&self, turn: &Turn) {
+        match turn {
+            Turn::Waiting => {}
+            Turn::Serving => self.shared.set_role(Role::Successor),
+            Turn::Lost(_) => self.shared.set_role(Role::Leaving),
+        }
+    }
+
+    async fn asked_early(&mut self, asked: Asked, request: &mpsc::Sender<Request>) {
+        let request_for = match asked {
+            Asked::Upgrade => Request::UpgradeAsked,
+            Asked::Stop if self.stop_asked => return self.hurry.notify_one(),
+            Asked::Stop => {
+                self.stop_asked = true;
+                Request::Failed("it was asked to stop by a signal".into())
+            }
+        };
+        // The handoff may have ended in this very moment; then the next state hears of it.
+        let _ = request.send(request_for).await;
+    }
+
+    async fn told_early(&mut self, command: Command, request: &mpsc::Sender<Request>) {
+        let request_for = match command {
+            Command::Ready(prepared) => {
+                self.pid_file = prepared.map(PidFileState::Prepared);
+                Request::Ready
+            }
+            Command::Failed(text) => Request::Failed(text),
+            Command::Upgrade { reply, queue } => {
+                let _ = reply.send(Err(Error::new(
+                    ErrorKind::PassedOn,
+                    "this generation does not own yet; the owner remembers the upgrade",
+                )));
+                if !queue {
+                    return;
+                }
+                Request::UpgradeAsked
+            }
+            Command::Stop => {
+                self.stop_asked = true;
+                Request::Failed("it was asked to stop".into())
+            }
+        };
+        let _ = request.send(request_for).await;
+    }
+
+    /// The verdict is 'committed', and the predecessor has done its last act.
+    async fn take_over(&mut self, ownership: Ownership) {
+        let shared = std::sync::Arc::clone(&self.shared);
+        for note in shared.sockets.committed_as_successor() {
+            tracing::info!(target: "heirloom::handoff", note, "after the commit");
+        }
+        self.elders.inherit(ownership.elders);
+        self.elders.add(
+            ownership.predecessor,
+            ownership.sender,
+            ownership.receiver,
+            ownership.process,
+        );
+        shared.queued.store(ownership.queued_upgrade, Ordering::Relaxed);
+        self.begin_reign().await;
+    }
+
+    /// Born without a predecessor: owns as soon as the application is ready.
+    pub(super) async fn first(&mut self) -> Result<(), Outcome> {
+        let lost = |reason: String| Err(Outcome::RolledBack { reason });
+        loop {
+            let command = tokio::select! {
+                asked = self.signals.next() => match asked {
+                    // There is nothing to upgrade from before the first readiness.
+                    Asked::Upgrade => {
+                        self.shared.queued.store(true, Ordering::Relaxed);
+                        continue;
+                    }
+                    Asked::Stop => return lost("it was asked to stop by a signal".into()),
+                },
+                command = self.commands.recv() => command,
+            };
+            match command {
+                Some(Command::Ready(prepared)) => {
+                    self.pid_file = prepared.map(PidFileState::Prepared);
+                    break;
+                }
+                Some(Command::Upgrade { reply, .. }) => {
+                    let text = "this generation is not ready yet";
+                    let _ = reply.send(Err(Error::new(ErrorKind::Busy, text)));
+                }
+                Some(Command::Failed(text)) => return lost(text),
+                Some(Command::Stop) => return lost("it was asked to stop".into()),
+                None => return lost(ended().to_string()),
+            }
+        }
+        if let Err(error) = self.shared.sockets.open() {
+            self.shared.turn.send_replace(Turn::Lost(error.chain()));
+            return lost(error.chain());
+        }
+        for note in self.shared.sockets.committed_as_successor() {
+            tracing::info!(target: "heirloom::handoff", note, "at the start");
+        }
+        self.begin_reign().await;
+        self.shared.turn.send_replace(Turn::Serving);
+        Ok(())
+    }
+
+    /// What every owner does first, however it came to own.
+    pub(super) async fn begin_reign(&mut self) {
+        self.publish_pid_file().await;
+        let generation = self.shared.generation;
+        let queued_upgrade = self.shared.queued.load(Ordering::Relaxed);
+        self.elders.tell_all(&Message::NewOwner { generation, queued_upgrade });
+        for hurried in self.elders.hurry_beyond(self.shared.config.max_draining) {
+            tracing::warn!(generation = %hurried, "too many generations drain at once: the oldest is hurried");
+            self.shared.event(Event::ElderHurried(hurried));
+        }
+        let elders = self.elders.generations();
+        self.shared.status.send_modify(|status| {
+            status.role = Role::Owner;
+            status.elders = elders;
+            status.queued = queued_upgrade;
+        });
+        self.shared.event(Event::Owns);
+    }
+}

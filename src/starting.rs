@@ -1,0 +1,81 @@
+//! What an application holds while it starts.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::generation::Generation;
+use crate::handoff::adoption::Turn;
+use crate::inventory::Sockets;
+use crate::pid_file::PidFile;
+use crate::running::Running;
+use crate::service::{Command, Shared};
+
+/// A generation that starts: it claims or binds its sockets, loads what it needs, and says
+/// [`ready`](Self::ready).
+///
+/// It derefs to [`Sockets`], where the claims are. A predecessor, if there is one, serves
+/// meanwhile, undisturbed.
+#[must_use = "a generation that is never ready never serves"]
+pub struct Starting {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Starting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Starting").field("generation", &self.shared.generation).finish()
+    }
+}
+
+impl Deref for Starting {
+    type Target = Sockets;
+
+    fn deref(&self) -> &Sockets {
+        &self.shared.sockets
+    }
+}
+
+impl Starting {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    /// This generation's number: 0 if no other started it.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.shared.generation
+    }
+
+    /// Says that this generation can serve, and returns when it is its turn.
+    ///
+    /// From then on its listeners accept. What was inherited and not claimed is closed once the
+    /// verdict is in.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Bind`] or [`ErrorKind::Io`] if a listener or the PID file's temporary cannot
+    /// be made; [`ErrorKind::RolledBack`] if the predecessor took the turn back or never gave it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: a service whose `ready` is dropped serves, but nobody holds it.
+    pub async fn ready(self) -> Result<Running> {
+        let shared = Arc::clone(&self.shared);
+        let prepared = match shared.config.pid_file.clone() {
+            Some(path) => Some(PidFile::prepare(path)?),
+            None => None,
+        };
+        let mut turn = shared.turn.subscribe();
+        shared.ask(Command::Ready(prepared)).await?;
+        let turn = turn.wait_for(|turn| *turn != Turn::Waiting).await;
+        match turn.map(|turn| turn.clone()) {
+            Ok(Turn::Serving) => Ok(Running::new(Arc::clone(&shared))),
+            Ok(Turn::Lost(why)) => Err(Error::new(ErrorKind::RolledBack, why)),
+            Ok(Turn::Waiting) | Err(_) => Err(crate::service::ended()),
+        }
+    }
+}
