@@ -244,7 +244,9 @@ impl Config {
 
     /// Removes a variable from the environment of the next generation.
     pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
-        self.program.environment.push((name.as_ref().to_owned(), None));
+        self.program
+            .environment
+            .push((name.as_ref().to_owned(), None));
         self
     }
 
@@ -269,8 +271,7 @@ impl Config {
             ));
         }
         let descriptor = descriptor.as_fd().try_clone_to_owned().map_err(|error| {
-            Error::new(ErrorKind::Io, format!("descriptor to pass as {number}"))
-                .with_source(error)
+            Error::new(ErrorKind::Io, format!("descriptor to pass as {number}")).with_source(error)
         })?;
         self.pass.push((Arc::new(descriptor), number));
         Ok(self)

@@ -12,7 +12,7 @@ use crate::drain::Drain;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::generation::Generation;
 use crate::handoff::adoption;
-use crate::inventory::{Inherited, Sockets};
+use crate::inventory::{Inherited, Inventory};
 use crate::service::{self, Captured, Command, Outcome, Shared};
 use crate::spawn::Program;
 use crate::starting::Starting;
@@ -123,7 +123,14 @@ impl Prepared {
         let program = Program::of_this_process()?;
         let own_process = own_process()?;
         let signals = Signals::install(config.upgrade_signal, &config.stop_signals)?;
-        Ok(Self { birth, captured: Captured { signals, program, own_process } })
+        Ok(Self {
+            birth,
+            captured: Captured {
+                signals,
+                program,
+                own_process,
+            },
+        })
     }
 
     pub(crate) async fn start(self, config: Config) -> Result<Starting> {
@@ -133,7 +140,7 @@ impl Prepared {
             Birth::Inherited { link } => {
                 let (adoption, inheritance) =
                     adoption::adopt(link, &config.version, lengths).await?;
-                match Sockets::new(drain.clone(), Inherited::Link(inheritance.sockets)) {
+                match Inventory::new(drain.clone(), Inherited::Link(inheritance.sockets)) {
                     Ok(sockets) => (sockets, inheritance.generation, Some(adoption)),
                     Err(error) => {
                         adoption.give_up(error.chain()).await;
@@ -142,15 +149,16 @@ impl Prepared {
                 }
             }
             Birth::Activated { descriptors } => {
-                let sockets = Sockets::new(drain.clone(), Inherited::Activated(descriptors))?;
+                let sockets = Inventory::new(drain.clone(), Inherited::Activated(descriptors))?;
                 (sockets, Generation::FIRST, None)
             }
-            Birth::Fresh => {
-                (Sockets::new(drain.clone(), Inherited::Fresh)?, Generation::FIRST, None)
-            }
+            Birth::Fresh => (
+                Inventory::new(drain.clone(), Inherited::Fresh)?,
+                Generation::FIRST,
+                None,
+            ),
         };
-        let shared =
-            service::begin(config, generation, sockets, drain, self.captured, adoption)?;
+        let shared = service::begin(config, generation, sockets, drain, self.captured, adoption)?;
         Ok(Starting::new(shared))
     }
 }
@@ -158,8 +166,11 @@ impl Prepared {
 fn own_process() -> Result<Arc<OwnedFd>> {
     let pid = nix::unistd::getpid().as_raw();
     let pidfd = pidfd::open(pid).map_err(|error| {
-        Error::new(ErrorKind::Io, "a pidfd of this process (Linux 5.3 or later is needed)")
-            .with_source(error)
+        Error::new(
+            ErrorKind::Io,
+            "a pidfd of this process (Linux 5.3 or later is needed)",
+        )
+        .with_source(error)
     })?;
     Ok(Arc::new(pidfd))
 }

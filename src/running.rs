@@ -8,10 +8,10 @@ use tokio::sync::{broadcast, oneshot, watch};
 use crate::drain::{DrainPhase, Guard, Progress};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
-use crate::inventory::Sockets;
 use crate::listener::{Conn, Listener, Transport};
 use crate::report::Report;
 use crate::service::{Command, Event, Outcome, Role, Shared, Status, ended};
+use crate::sockets::Sockets;
 
 /// A service that accepts: [`Starting::ready`](crate::Starting::ready) returns it when it is this
 /// generation's turn. Clones are the same service.
@@ -24,7 +24,9 @@ pub struct Running {
 
 impl std::fmt::Debug for Running {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Running").field("status", &*self.shared.status.borrow()).finish()
+        f.debug_struct("Running")
+            .field("status", &*self.shared.status.borrow())
+            .finish()
     }
 }
 
@@ -74,8 +76,8 @@ impl Running {
     /// Listeners and sockets that are added now, by the same claim-or-bind path as before
     /// readiness. They accept at once.
     #[must_use]
-    pub fn sockets(&self) -> &Sockets {
-        &self.shared.sockets
+    pub fn sockets(&self) -> Sockets {
+        Sockets::new(self.shared.sockets.clone())
     }
 
     /// A guard for work that is not a connection of one of our listeners: the drain waits for it.
@@ -175,7 +177,10 @@ impl Running {
         let mut outcome = self.shared.outcome.subscribe();
         let ended = outcome.wait_for(Option::is_some).await;
         let ended = ended.map_err(|_| {
-            Error::new(ErrorKind::Stopping, "the service's task ended without an outcome")
+            Error::new(
+                ErrorKind::Stopping,
+                "the service's task ended without an outcome",
+            )
         })?;
         ended.clone().ok_or_else(ended_without)
     }

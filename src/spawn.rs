@@ -22,7 +22,7 @@ pub(crate) use self::program::Program;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::origin::{self, Origin};
 pub(crate) use crate::sys::pidfd::Exit;
-use crate::sys::{socket, spawn as system};
+use crate::sys::{scm, socket, spawn as system};
 
 /// The number of the link in the successor: the first after the standard streams.
 const LINK: RawFd = 3;
@@ -149,6 +149,8 @@ impl Prepared {
 /// A socket pair, both ends `CLOEXEC`, and the variable that describes the far end.
 fn link(env: &mut Vec<CString>) -> io::Result<(OwnedFd, OwnedFd)> {
     let (ours, theirs) = UnixStream::pair()?;
+    // The kernel then says of each message who sent it: on a pair SO_PEERCRED names us ourselves.
+    scm::pass_credentials(ours.as_fd())?;
     let pid = std::process::id().cast_signed();
     let origin = Origin {
         descriptor: LINK,

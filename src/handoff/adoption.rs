@@ -18,7 +18,7 @@ use super::successor::{Action, Event, Plan, Say, State, Successor, Why};
 use crate::drain::{Drain, DrainSettings};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::generation::Generation;
-use crate::inventory::Sockets;
+use crate::inventory::{Inventory, in_background};
 use crate::link::{self, Envelope, LinkReceiver, LinkSender};
 use crate::name::Name;
 use crate::spawn::Process;
@@ -241,7 +241,7 @@ fn out_of_order(message: &Message, awaited: &str) -> Error {
 
 /// What the driver of a handoff works on.
 pub(crate) struct Stage<'a> {
-    pub sockets: &'a Sockets,
+    pub sockets: &'a Inventory,
     pub drain: &'a Drain,
     pub settings: &'a DrainSettings,
     pub hurry: &'a Notify,
@@ -253,7 +253,9 @@ type Going<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 impl Adoption {
     /// Ends the handoff before the application has been started: what was inherited is unusable.
     pub(crate) async fn give_up(self, error: String) {
-        let sent = self.sender.send(Message::Failed(Failed { error }), Vec::new());
+        let sent = self
+            .sender
+            .send(Message::Failed(Failed { error }), Vec::new());
         let _ = tokio::time::timeout(self.clock.lengths().commit, sent).await;
     }
 
@@ -391,7 +393,7 @@ impl Adoption {
             // The application has been starting since the offer was whole.
             Action::Start => {}
             Action::Open => return self.open(stage),
-            Action::Pause => stage.sockets.pause(),
+            Action::Pause => in_background(stage.sockets.pause()),
             Action::Seal(decision) => {
                 let now = self.verdict.decide(decision).unwrap_or_else(|error| {
                     // Whoever cannot seal must not own.
@@ -406,7 +408,7 @@ impl Adoption {
             }
             Action::Leave(why) => {
                 step("leaving");
-                stage.sockets.pause();
+                in_background(stage.sockets.pause());
                 words.push(Last::Leave(error_of(why)));
             }
         }

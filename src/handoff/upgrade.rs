@@ -22,10 +22,11 @@ use super::offer;
 use super::predecessor::{Action, Cause, Event, Outcome, Plan, Predecessor, Say, State};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::generation::Generation;
-use crate::inventory::Sockets;
+use crate::inventory::{Inventory, in_background};
 use crate::link::{self, Envelope, LinkReceiver, LinkSender};
 use crate::name::Name;
-use crate::report::{Report, ReportBuilder, UpgradeOutcome, UpgradePhase};
+use crate::report::builder::ReportBuilder;
+use crate::report::{Report, UpgradeOutcome, UpgradePhase};
 use crate::spawn::{Child, Extra, Program, spawn};
 use crate::verdict::{Decision, Verdict};
 use crate::wire::{Hello, Message, Owner, Refuse, SPOKEN, Welcome, agree};
@@ -43,7 +44,7 @@ pub(crate) struct Order {
     /// How long a rejected successor that has served may take to finish.
     pub leave: Duration,
     pub accept_unenforceable: bool,
-    pub sockets: Sockets,
+    pub sockets: Inventory,
     /// A pidfd of this process.
     pub own_process: Arc<OwnedFd>,
     pub elders: Vec<offer::Elder>,
@@ -89,6 +90,26 @@ impl Relation {
     }
 }
 
+/// The successor's process, as long as it is this side's to end. If the upgrade is dropped in the
+/// middle, the verdict says whether that is still so.
+struct Charge {
+    child: Option<Child>,
+    verdict: Arc<Verdict>,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child
+            && matches!(
+                self.verdict.decide(Decision::RolledBack),
+                Ok(Decision::Committed)
+            )
+        {
+            child.set_free();
+        }
+    }
+}
+
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// How long after the verdict the report waits for the exit status of a successor that closed its
@@ -100,10 +121,10 @@ struct Upgrade<H> {
     on_hand_over: Option<H>,
     machine: Predecessor,
     clock: Clock,
-    verdict: Verdict,
+    verdict: Arc<Verdict>,
     report: ReportBuilder,
     spawning: Option<Pending<Result<(Child, OwnedFd)>>>,
-    child: Option<Child>,
+    charge: Charge,
     link: Option<(LinkSender, LinkReceiver)>,
     link_ended: bool,
     protocol: u32,
@@ -115,6 +136,7 @@ struct Upgrade<H> {
     parked_at: Option<Instant>,
     served: bool,
     outcome: Option<Outcome>,
+    cause: String,
     leaving: Option<Leaving>,
 }
 
@@ -130,7 +152,7 @@ pub(crate) async fn run<H: FnOnce() + Send>(
     words: &mut mpsc::Receiver<Word>,
     on_hand_over: H,
 ) -> Result<Ended> {
-    let verdict = Verdict::create()?;
+    let verdict = Arc::new(Verdict::create()?);
     let probation = !order.lengths.probation.is_zero();
     let (machine, actions) = Predecessor::new(Plan { probation });
     let (program, extra) = (order.program.clone(), order.extra.clone());
@@ -139,11 +161,14 @@ pub(crate) async fn run<H: FnOnce() + Send>(
         clock: Clock::new(order.lengths),
         order,
         on_hand_over: Some(on_hand_over),
+        charge: Charge {
+            child: None,
+            verdict: Arc::clone(&verdict),
+        },
         machine,
         verdict,
         report,
         spawning: Some(Box::pin(async move { spawn(&program, &extra).await })),
-        child: None,
         link: None,
         link_ended: false,
         protocol: SPOKEN.max,
@@ -155,6 +180,7 @@ pub(crate) async fn run<H: FnOnce() + Send>(
         parked_at: None,
         served: false,
         outcome: None,
+        cause: String::new(),
         leaving: None,
     };
     upgrade.perform(actions);
@@ -174,7 +200,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
         tokio::select! {
             biased;
             envelope = receive(&mut self.link), if !link_ended => self.heard(envelope),
-            exit = ended(&mut self.child) => Some(Event::Died(exit)),
+            exit = ended(&mut self.charge.child) => Some(Event::Died(exit)),
             spawned = pending(&mut self.spawning) => Some(self.spawned(spawned)),
             parked = pending(&mut self.parking) => Some(match parked {
                 Ok(()) => Event::Parked,
@@ -189,7 +215,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
     fn spawned(&mut self, spawned: Result<(Child, OwnedFd)>) -> Event {
         let opened = spawned.and_then(|(child, socket)| {
             self.report.successor_pid(child.pid());
-            self.child = Some(child);
+            self.charge.child = Some(child);
             link::open(socket)
         });
         match opened {
@@ -248,7 +274,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
     /// Whether the hello comes from the process that was started, in a version that both speak.
     fn judge(&mut self, hello: &Hello, pid: Option<i32>) -> Result<()> {
         self.report.successor_version(&hello.app_version);
-        let child = self.child.as_ref().map(Child::pid);
+        let child = self.charge.child.as_ref().map(Child::pid);
         if pid != child {
             return Err(Error::new(
                 ErrorKind::Credentials,
@@ -274,7 +300,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
     }
 
     fn enforceable(&self) -> bool {
-        self.child.as_ref().is_some_and(Child::may_signal)
+        self.charge.child.as_ref().is_some_and(Child::may_signal)
     }
 
     /// One event through the machine, with the verdict as it is now, and all that follows.
@@ -304,6 +330,12 @@ impl<H: FnOnce() + Send> Upgrade<H> {
     }
 
     fn perform(&mut self, actions: Vec<Action>) {
+        // The last word to the successor carries the cause with which the handoff ends.
+        for action in &actions {
+            if let Action::Finish(Outcome::RolledBack(cause)) = action {
+                self.cause = cause.to_string();
+            }
+        }
         for action in actions {
             match action {
                 Action::Send(say) => self.say(say),
@@ -313,11 +345,11 @@ impl<H: FnOnce() + Send> Upgrade<H> {
                 Action::Park => self.park(),
                 Action::ParkLate => {
                     self.parking = None;
-                    self.order.sockets.pause();
+                    in_background(self.order.sockets.pause());
                 }
                 Action::Resume | Action::OwnAgain => {
                     self.parking = None;
-                    self.order.sockets.resume();
+                    in_background(self.order.sockets.resume());
                     self.end_gap();
                 }
                 Action::Seal(decision) => self.seal(decision),
@@ -355,20 +387,12 @@ impl<H: FnOnce() + Send> Upgrade<H> {
     }
 
     fn say(&mut self, say: Say) {
-        let cause = || match self.machine.state() {
-            State::Deciding(retreat) => retreat.cause.to_string(),
-            _ => self
-                .outcome
-                .as_ref()
-                .map_or_else(String::new, |outcome| match outcome {
-                    Outcome::RolledBack(cause) => cause.to_string(),
-                    Outcome::Committed => String::new(),
-                }),
-        };
         let message = match say {
             Say::Offer => return self.offer(),
             Say::Welcome => self.welcome(),
-            Say::Refuse => Message::Refuse(Refuse { reason: cause() }),
+            Say::Refuse => Message::Refuse(Refuse {
+                reason: self.cause.clone(),
+            }),
             Say::Ping => {
                 self.sequence += 1;
                 Message::Ping {
@@ -381,7 +405,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
                 queued_upgrade: self.order.queued.swap(false, Ordering::Relaxed),
             }),
             Say::RollBack { last } => Message::RollBack {
-                reason: cause(),
+                reason: self.cause.clone(),
                 last,
             },
         };
@@ -447,7 +471,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
         } else {
             self.order.lengths.commit
         };
-        self.leaving = Some(match (self.child.take(), self.spawning.take()) {
+        self.leaving = Some(match (self.charge.child.take(), self.spawning.take()) {
             (Some(child), _) => leaving::watch(child, self.link.take(), grace),
             (None, Some(spawning)) => leaving::unborn(spawning),
             (None, None) => return,
@@ -464,11 +488,15 @@ impl<H: FnOnce() + Send> Upgrade<H> {
         };
         let now = Instant::now();
         if cause.is_none()
-            && let (Some((sender, receiver)), Some(child)) = (self.link.take(), self.child.take())
+            && let (Some((sender, receiver)), Some(mut child)) =
+                (self.link.take(), self.charge.child.take())
         {
+            child.set_free();
             let report = self.report.finish(UpgradeOutcome::Committed, None, now);
             let generation = self.order.successor;
+            let machine = self.machine;
             let successor = Relation {
+                machine,
                 generation,
                 sender,
                 receiver,

@@ -1,4 +1,4 @@
-//! What an application can ask for. Every kind goes through [`Sockets::ask`].
+//! What an application can ask for. Every kind goes through [`Inventory::ask`].
 
 use std::net::ToSocketAddrs;
 use std::num::NonZeroUsize;
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::entry::{Ask, Entry};
-use super::{Sockets, Standing};
+use super::{Inventory, Standing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::listener::{
     Core, ListenOptions, Listener, SeqpacketListener, TcpListener, UdpSocket, UnixDatagram,
@@ -16,7 +16,7 @@ use crate::listener::{
 };
 use crate::wire::{Address, Kind};
 
-impl Sockets {
+impl Inventory {
     /// A TCP listener.
     pub(crate) fn tcp(
         &self,
@@ -25,7 +25,10 @@ impl Sockets {
         options: &ListenOptions,
     ) -> Result<TcpListener> {
         let wanted = resolve(name, address)?;
-        Ok(Listener::new(self.one(name, Kind::Tcp, wanted, options)?, options))
+        Ok(Listener::new(
+            self.one(name, Kind::Tcp, wanted, options)?,
+            options,
+        ))
     }
 
     /// `count` TCP listeners of one `SO_REUSEPORT` group (`socket(7)`).
@@ -40,7 +43,10 @@ impl Sockets {
         options: &ListenOptions,
     ) -> Result<Vec<TcpListener>> {
         let cores = self.group(name, Kind::Tcp, resolve(name, address)?, count, options)?;
-        Ok(cores.into_iter().map(|core| Listener::new(core, options)).collect())
+        Ok(cores
+            .into_iter()
+            .map(|core| Listener::new(core, options))
+            .collect())
     }
 
     /// A listener on a Unix stream socket: a path, or `@` and an abstract name.
@@ -51,7 +57,10 @@ impl Sockets {
         options: &ListenOptions,
     ) -> Result<UnixListener> {
         let wanted = unix_address(name, path.as_ref())?;
-        Ok(Listener::new(self.one(name, Kind::UnixStream, wanted, options)?, options))
+        Ok(Listener::new(
+            self.one(name, Kind::UnixStream, wanted, options)?,
+            options,
+        ))
     }
 
     /// A listener on a Unix sequential-packet socket: a path, or `@` and an abstract name.
@@ -62,7 +71,10 @@ impl Sockets {
         options: &ListenOptions,
     ) -> Result<SeqpacketListener> {
         let wanted = unix_address(name, path.as_ref())?;
-        Ok(Listener::new(self.one(name, Kind::UnixSeqpacket, wanted, options)?, options))
+        Ok(Listener::new(
+            self.one(name, Kind::UnixSeqpacket, wanted, options)?,
+            options,
+        ))
     }
 
     /// A Unix datagram socket: a path, or `@` and an abstract name.
@@ -73,7 +85,12 @@ impl Sockets {
         options: &ListenOptions,
     ) -> Result<UnixDatagram> {
         let wanted = unix_address(name, path.as_ref())?;
-        Ok(UnixDatagram::new(self.one(name, Kind::UnixDatagram, wanted, options)?))
+        Ok(UnixDatagram::new(self.one(
+            name,
+            Kind::UnixDatagram,
+            wanted,
+            options,
+        )?))
     }
 
     /// A UDP socket.
@@ -84,7 +101,12 @@ impl Sockets {
         options: &ListenOptions,
     ) -> Result<UdpSocket> {
         let wanted = resolve(name, address)?;
-        Ok(UdpSocket::new(self.one(name, Kind::Udp, wanted, options)?))
+        Ok(UdpSocket::new(self.one(
+            name,
+            Kind::Udp,
+            wanted,
+            options,
+        )?))
     }
 
     /// `count` UDP sockets of one `SO_REUSEPORT` group, as [`tcp_group`](Self::tcp_group).
@@ -103,7 +125,9 @@ impl Sockets {
     pub(crate) fn descriptor(&self, name: &str) -> Result<Option<OwnedFd>> {
         let name = name.parse()?;
         let mut book = self.book();
-        let Some(found) = book.inherited.descriptor(&name)? else { return Ok(None) };
+        let Some(found) = book.inherited.descriptor(&name)? else {
+            return Ok(None);
+        };
         book.taken.extend(found.index);
         Ok(Some(found.fd))
     }
@@ -124,8 +148,20 @@ impl Sockets {
         wanted: Vec<Address>,
         options: &ListenOptions,
     ) -> Result<Arc<Core>> {
-        let ask = Ask { name: name.parse()?, kind, wanted, count: 1, group: false, options };
-        let none = || Error::new(ErrorKind::Config, format!("socket \"{name}\": none was made"));
+        let ask = Ask {
+            name: name.parse()?,
+            kind,
+            wanted,
+            count: 1,
+            group: false,
+            options,
+        };
+        let none = || {
+            Error::new(
+                ErrorKind::Config,
+                format!("socket \"{name}\": none was made"),
+            )
+        };
         self.ask(&ask)?.pop().ok_or_else(none)
     }
 
@@ -138,7 +174,14 @@ impl Sockets {
         options: &ListenOptions,
     ) -> Result<Vec<Arc<Core>>> {
         let (name, count) = (name.parse()?, count.get());
-        self.ask(&Ask { name, kind, wanted, count, group: true, options })
+        self.ask(&Ask {
+            name,
+            kind,
+            wanted,
+            count,
+            group: true,
+            options,
+        })
     }
 
     /// Whether this generation has begun to stop or has handed over.
@@ -148,10 +191,21 @@ impl Sockets {
 }
 
 fn resolve(name: &str, address: impl ToSocketAddrs) -> Result<Vec<Address>> {
-    let wrong = || Error::new(ErrorKind::Config, format!("socket \"{name}\": not an address"));
-    let found = address.to_socket_addrs().map_err(|error| wrong().with_source(error))?;
+    let wrong = || {
+        Error::new(
+            ErrorKind::Config,
+            format!("socket \"{name}\": not an address"),
+        )
+    };
+    let found = address
+        .to_socket_addrs()
+        .map_err(|error| wrong().with_source(error))?;
     let wanted: Vec<Address> = found.map(Address::Inet).collect();
-    if wanted.is_empty() { Err(wrong()) } else { Ok(wanted) }
+    if wanted.is_empty() {
+        Err(wrong())
+    } else {
+        Ok(wanted)
+    }
 }
 
 /// A path is made absolute, since the next generation may have another working directory.

@@ -29,7 +29,10 @@ impl Plan<'_> {
     /// Makes a socket and binds it to the first of these addresses that works; gives it with the
     /// address that it got. A Unix path is not for this: [`place`](Self::place).
     pub(super) fn bind(&self, wanted: &[Address]) -> Result<(OwnedFd, Address)> {
-        let mut last = Error::new(ErrorKind::Config, format!("socket \"{}\": no address", self.name));
+        let mut last = Error::new(
+            ErrorKind::Config,
+            format!("socket \"{}\": no address", self.name),
+        );
         for address in wanted {
             match self.bind_one(address) {
                 Ok(bound) => return Ok(bound),
@@ -57,7 +60,9 @@ impl Plan<'_> {
         }
         let temporary = temporary_name(path).map_err(wrong)?;
         let socket = self.socket(Domain::UNIX).map_err(wrong)?;
-        socket.bind(&SockAddr::unix(&temporary).map_err(wrong)?).map_err(wrong)?;
+        socket
+            .bind(&SockAddr::unix(&temporary).map_err(wrong)?)
+            .map_err(wrong)?;
         let place = Place::bound(path.to_owned(), temporary.clone()).map_err(wrong)?;
         if let Some(mode) = self.options.mode {
             fs::set_permissions(&temporary, Permissions::from_mode(mode)).map_err(wrong)?;

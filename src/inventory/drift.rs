@@ -20,7 +20,10 @@ pub(super) fn notes(ask: &Ask<'_>, found: &Found) -> Vec<String> {
     let socket = SockRef::from(&found.fd);
     let mut notes = Vec::new();
     if record.name != ask.name {
-        notes.push(format!("taken over from the name \"{}\" by its address", record.name));
+        notes.push(format!(
+            "taken over from the name \"{}\" by its address",
+            record.name
+        ));
     }
     if let Address::Inet(held) = &record.address {
         let asked = ask.wanted.iter().find_map(|wanted| match wanted {
@@ -28,7 +31,9 @@ pub(super) fn notes(ask: &Ask<'_>, found: &Found) -> Vec<String> {
             _ => None,
         });
         if let Some(asked) = asked.filter(|asked| asked.is_ipv4() != held.is_ipv4()) {
-            notes.push(format!("bound to {held}, asked for {asked}; it stays until a restart"));
+            notes.push(format!(
+                "bound to {held}, asked for {asked}; it stays until a restart"
+            ));
         }
         match socket.only_v6() {
             Ok(only) if held.is_ipv6() && only != options.only_v6 => {
@@ -50,7 +55,10 @@ pub(super) fn notes(ask: &Ask<'_>, found: &Found) -> Vec<String> {
     }
     notes.extend(buffer_notes(&socket, ask.kind, options));
     notes.extend(path_notes(found, options));
-    notes.into_iter().map(|note| format!("listener \"{}\": {note}", ask.name)).collect()
+    notes
+        .into_iter()
+        .map(|note| format!("listener \"{}\": {note}", ask.name))
+        .collect()
 }
 
 /// Compares with what a new socket would get, since the kernel doubles and caps what it is told.
@@ -61,7 +69,9 @@ fn buffer_notes(socket: &SockRef<'_>, kind: Kind, options: &ListenOptions) -> Ve
         if let (Ok(held), Ok(asked)) = (held, asked)
             && held != asked
         {
-            notes.push(format!("{what} is {held} bytes, asked for {asked}; changed at commit"));
+            notes.push(format!(
+                "{what} is {held} bytes, asked for {asked}; changed at commit"
+            ));
         }
     };
     if let Some(bytes) = options.receive_buffer {
@@ -82,7 +92,9 @@ fn buffer_notes(socket: &SockRef<'_>, kind: Kind, options: &ListenOptions) -> Ve
 }
 
 fn path_notes(found: &Found, options: &ListenOptions) -> Vec<String> {
-    let Address::Path(path) = &found.record.address else { return Vec::new() };
+    let Address::Path(path) = &found.record.address else {
+        return Vec::new();
+    };
     if found.record.path_inode.is_some() && inode_of(path).ok() != found.record.path_inode {
         let text = "no longer leads to this socket; nobody new finds it";
         return vec![format!("{} {text}", path.display())];
@@ -90,7 +102,9 @@ fn path_notes(found: &Found, options: &ListenOptions) -> Vec<String> {
     let held = fs::metadata(path).map(|found| found.permissions().mode() & 0o7777);
     match (held, options.mode) {
         (Ok(held), Some(asked)) if held != asked => {
-            vec![format!("mode is {held:04o}, asked for {asked:04o}; changed at commit")]
+            vec![format!(
+                "mode is {held:04o}, asked for {asked:04o}; changed at commit"
+            )]
         }
         _ => Vec::new(),
     }

@@ -9,7 +9,7 @@ use std::task::Poll;
 use socket2::SockRef;
 
 use super::inherited::address_of;
-use super::{Book, Sockets, Standing};
+use super::{Book, Inventory, Standing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::listener::{Core, RawPause, State, unlink_if};
 use crate::wire::{Address, SocketRecord};
@@ -24,14 +24,21 @@ pub(crate) struct ReadyPart {
     pub(crate) notes: Vec<String>,
 }
 
-impl Sockets {
+impl Inventory {
     /// Every socket that the next generation can claim. What is closing is not among them.
     pub(crate) fn offer(&self) -> Vec<(SocketRecord, Arc<OwnedFd>)> {
         let mut book = self.book();
-        let records: Vec<_> = book.entries.iter().flat_map(super::Entry::records).collect();
+        let records: Vec<_> = book
+            .entries
+            .iter()
+            .flat_map(super::Entry::records)
+            .collect();
         book.given.clear();
         book.offered = records.iter().map(|(_, _, core)| core.clone()).collect();
-        records.into_iter().map(|(record, fd, _)| (record, fd)).collect()
+        records
+            .into_iter()
+            .map(|(record, fd, _)| (record, fd))
+            .collect()
     }
 
     /// What a successor claims and has bound. From here on nothing more can be claimed.
@@ -43,11 +50,23 @@ impl Sockets {
         claimed.append(&mut book.taken);
         claimed.sort_unstable();
         let mut notes = std::mem::take(&mut book.notes);
-        notes.extend(book.cores().iter().filter(|core| core.is_overlap()).map(|core| {
-            format!("listener \"{}\": overlap, both generations accept in probation", core.name())
-        }));
+        notes.extend(
+            book.cores()
+                .iter()
+                .filter(|core| core.is_overlap())
+                .map(|core| {
+                    format!(
+                        "listener \"{}\": overlap, both generations accept in probation",
+                        core.name()
+                    )
+                }),
+        );
         let bound = book.entries.iter().flat_map(super::Entry::bound).collect();
-        ReadyPart { claimed, bound, notes }
+        ReadyPart {
+            claimed,
+            bound,
+            notes,
+        }
     }
 
     /// The predecessor keeps what its successor bound, until the verdict.
@@ -77,9 +96,25 @@ impl Sockets {
         join(all.collect()).await.into_iter().collect()
     }
 
+    /// Stops accepting everywhere, at once. The future tells frameworks to pause.
+    pub(crate) fn pause(&self) -> impl Future<Output = Vec<String>> + Send + 'static {
+        let open = self
+            .book()
+            .cores()
+            .into_iter()
+            .filter(|core| core.state() == State::Open);
+        let raw: Vec<_> = open
+            .filter_map(|core| core.park().map(|pause| (core, pause)))
+            .collect();
+        tell_raw(raw, "pause", |pause| {
+            Box::pin(async move { pause.pause().await })
+        })
+    }
+
     /// Roll back: accepts again on the very same sockets, at once, and serves the queues of what
-    /// the successor had bound. Then tells the frameworks that were paused; gives what went wrong.
-    pub(crate) async fn resume(&self) -> Vec<String> {
+    /// the successor had bound. The future tells the frameworks that were paused; it gives what
+    /// went wrong.
+    pub(crate) fn resume(&self) -> impl Future<Output = Vec<String>> + Send + 'static {
         let cores = {
             let mut book = self.book();
             book.given.clear();
@@ -88,11 +123,12 @@ impl Sockets {
             book.serve_adopted();
             parked
         };
-        resume_raw(cores).await
+        resume_raw(cores)
     }
 
-    /// The successor died after the verdict while we drain: we own, and accept, again.
-    pub(crate) async fn own_again(&self) -> Vec<String> {
+    /// The successor died after the verdict while we drain: we own, and accept, again, at once. The
+    /// future tells the frameworks that were paused.
+    pub(crate) fn own_again(&self) -> impl Future<Output = Vec<String>> + Send + 'static {
         let cores = {
             let mut book = self.book();
             if book.standing != Standing::Stopped {
@@ -104,7 +140,7 @@ impl Sockets {
             book.given.clear();
             accept_again(book.cores())
         };
-        resume_raw(cores).await
+        resume_raw(cores)
     }
 
     /// Our turn: listens on what is new and accepts.
@@ -125,7 +161,11 @@ impl Sockets {
                 }
             }
         }
-        book.standing = if successor { Standing::Probation } else { Standing::Owner };
+        book.standing = if successor {
+            Standing::Probation
+        } else {
+            Standing::Owner
+        };
         if !successor {
             book.inherited.clear();
         }
@@ -167,7 +207,11 @@ impl Sockets {
         for place in book.given.iter().filter_map(|core| core.place()) {
             place.disown();
         }
-        for core in book.cores().iter().filter(|core| core.state() != State::Parked) {
+        for core in book
+            .cores()
+            .iter()
+            .filter(|core| core.state() != State::Parked)
+        {
             core.close();
         }
     }
@@ -212,7 +256,9 @@ impl Book {
     /// The listeners at these indices of the offer; nothing is done to any unless all are there.
     fn pick(&self, claimed: &[u32]) -> Result<Vec<Arc<Core>>> {
         let at = |&index: &u32| {
-            let offered = usize::try_from(index).ok().and_then(|index| self.offered.get(index));
+            let offered = usize::try_from(index)
+                .ok()
+                .and_then(|index| self.offered.get(index));
             offered.ok_or_else(|| {
                 let text = format!("the successor claims socket {index}, which was not offered");
                 Error::new(ErrorKind::Protocol, text)
@@ -226,13 +272,18 @@ impl Book {
     /// paths go.
     fn serve_adopted(&mut self) {
         for (record, fd) in std::mem::take(&mut self.adopted) {
-            let here = SockRef::from(&fd).local_addr().map(|here| address_of(&here));
+            let here = SockRef::from(&fd)
+                .local_addr()
+                .map(|here| address_of(&here));
             for address in [Ok(record.address.clone()), here].into_iter().flatten() {
                 if let Address::Path(path) = address {
                     unlink_if(&path, record.path_inode);
                 }
             }
-            let entry = self.by_name.get(&record.name).and_then(|&at| self.entries.get(at));
+            let entry = self
+                .by_name
+                .get(&record.name)
+                .and_then(|&at| self.entries.get(at));
             let core = entry
                 .filter(|entry| entry.kind == record.kind)
                 .and_then(|entry| entry.cores.iter().find(|core| core.state() == State::Open));
@@ -245,8 +296,10 @@ impl Book {
 
 /// Those that were parked, which accept again.
 fn accept_again(cores: Vec<Arc<Core>>) -> Vec<Arc<Core>> {
-    let parked: Vec<Arc<Core>> =
-        cores.into_iter().filter(|core| core.state() == State::Parked).collect();
+    let parked: Vec<Arc<Core>> = cores
+        .into_iter()
+        .filter(|core| core.state() == State::Parked)
+        .collect();
     for core in &parked {
         core.resume();
     }
@@ -255,14 +308,34 @@ fn accept_again(cores: Vec<Arc<Core>>) -> Vec<Arc<Core>> {
 
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-async fn resume_raw(cores: Vec<Arc<Core>>) -> Vec<String> {
-    let raw = cores.into_iter().filter_map(|core| core.raw().map(|pause| (core, pause)));
-    let all = raw.map(|(core, pause)| -> Pending<Option<String>> {
-        Box::pin(async move {
-            let error = pause.resume().await.err()?;
-            Some(format!("listener \"{}\": the application's resume: {error}", core.name()))
-        })
-    });
+type Told = fn(Arc<RawPause>) -> Pending<std::io::Result<()>>;
+
+fn resume_raw(cores: Vec<Arc<Core>>) -> impl Future<Output = Vec<String>> + Send + 'static {
+    let raw = cores
+        .into_iter()
+        .filter_map(|core| core.raw().map(|pause| (core, pause)));
+    tell_raw(raw.collect(), "resume", |pause| {
+        Box::pin(async move { pause.resume().await })
+    })
+}
+
+/// Tells frameworks that hold listeners of their own; gives what went wrong.
+async fn tell_raw(
+    raw: Vec<(Arc<Core>, Arc<RawPause>)>,
+    what: &'static str,
+    tell: Told,
+) -> Vec<String> {
+    let all = raw
+        .into_iter()
+        .map(|(core, pause)| -> Pending<Option<String>> {
+            Box::pin(async move {
+                let error = tell(pause).await.err()?;
+                Some(format!(
+                    "listener \"{}\": the application's {what}: {error}",
+                    core.name()
+                ))
+            })
+        });
     join(all.collect()).await.into_iter().flatten().collect()
 }
 

@@ -50,18 +50,27 @@ impl Table {
                 .zip(list)
                 .map(|(index, (record, fd))| handed_over(index, record, fd))
                 .collect::<Result<_>>()?,
-            Inherited::Activated(list) => {
-                list.into_iter().map(|(name, fd)| activated(name, fd)).collect::<Result<_>>()?
-            }
+            Inherited::Activated(list) => list
+                .into_iter()
+                .map(|(name, fd)| activated(name, fd))
+                .collect::<Result<_>>()?,
         };
         let mut by_name: HashMap<Name, Vec<usize>> = HashMap::new();
         let mut by_address: HashMap<(Kind, Address), Vec<usize>> = HashMap::new();
         for (at, found) in found.iter().enumerate() {
             let record = &found.record;
             by_name.entry(record.name.clone()).or_default().push(at);
-            by_address.entry((record.kind, record.address.clone())).or_default().push(at);
+            by_address
+                .entry((record.kind, record.address.clone()))
+                .or_default()
+                .push(at);
         }
-        Ok(Self { slots: found.into_iter().map(Some).collect(), by_name, by_address, closed: false })
+        Ok(Self {
+            slots: found.into_iter().map(Some).collect(),
+            by_name,
+            by_address,
+            closed: false,
+        })
     }
 
     /// Takes the socket that is wanted, with all members of its `SO_REUSEPORT` group. Nothing
@@ -75,13 +84,16 @@ impl Table {
         if self.closed {
             return Ok(Vec::new());
         }
-        let named = self.by_name.get(name).map(Vec::as_slice).unwrap_or_default();
+        let named = self
+            .by_name
+            .get(name)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let address = match self.compatible(named, kind, wanted) {
             Some(address) => address,
             None => {
                 self.refuse_misfit(named, name, kind)?;
-                let there =
-                    |address: &&Address| self.first(kind, address, |_| true).is_some();
+                let there = |address: &&Address| self.first(kind, address, |_| true).is_some();
                 match wanted.iter().find(there) {
                     Some(address) => address.clone(),
                     None => return Ok(Vec::new()),
@@ -92,7 +104,11 @@ impl Table {
             .first(kind, &address, |found| found.record.name == *name)
             .or_else(|| self.first(kind, &address, |_| true))
             .map(|found| found.record.name.clone());
-        let places = self.by_address.get(&(kind, address)).cloned().unwrap_or_default();
+        let places = self
+            .by_address
+            .get(&(kind, address))
+            .cloned()
+            .unwrap_or_default();
         let mut taken = Vec::new();
         for at in places {
             let slot = &mut self.slots[at];
@@ -105,7 +121,11 @@ impl Table {
 
     /// Takes a descriptor that is not one of our sockets.
     pub(super) fn descriptor(&mut self, name: &Name) -> Result<Option<Found>> {
-        let named = self.by_name.get(name).map(Vec::as_slice).unwrap_or_default();
+        let named = self
+            .by_name
+            .get(name)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let Some(&at) = named.iter().find(|&&at| self.slots[at].is_some()) else {
             return Ok(None);
         };
@@ -136,8 +156,11 @@ impl Table {
     /// The address of the first socket of this name that is what is wanted.
     fn compatible(&self, named: &[usize], kind: Kind, wanted: &[Address]) -> Option<Address> {
         let found = named.iter().filter_map(|&at| self.slots[at].as_ref());
-        let mut fit = found.filter(|found| found.record.kind == kind).map(|f| &f.record.address);
-        fit.find(|address| wanted.iter().any(|wanted| is_compatible(wanted, address))).cloned()
+        let mut fit = found
+            .filter(|found| found.record.kind == kind)
+            .map(|f| &f.record.address);
+        fit.find(|address| wanted.iter().any(|wanted| is_compatible(wanted, address)))
+            .cloned()
     }
 
     fn first(
@@ -147,14 +170,19 @@ impl Table {
         fits: impl Fn(&Found) -> bool,
     ) -> Option<&Found> {
         let places = self.by_address.get(&(kind, address.clone()))?;
-        places.iter().filter_map(|&at| self.slots[at].as_ref()).find(|found| fits(found))
+        places
+            .iter()
+            .filter_map(|&at| self.slots[at].as_ref())
+            .find(|found| fits(found))
     }
 
     /// A service manager says by name what a descriptor is for: another kind under that name is a
     /// mistake in its configuration. Between generations a name may change its kind.
     fn refuse_misfit(&self, named: &[usize], name: &Name, kind: Kind) -> Result<()> {
-        let mut unclaimed =
-            named.iter().filter_map(|&at| self.slots[at].as_ref()).filter(|f| f.index.is_none());
+        let mut unclaimed = named
+            .iter()
+            .filter_map(|&at| self.slots[at].as_ref())
+            .filter(|f| f.index.is_none());
         match unclaimed.find(|found| found.record.kind != kind) {
             Some(found) => Err(misfit(name, found.what, kind)),
             None => Ok(()),
@@ -206,7 +234,12 @@ fn handed_over(index: u32, record: SocketRecord, fd: OwnedFd) -> Result<Found> {
         }
         SockRef::from(&fd).set_nonblocking(true).map_err(wrong)?;
     }
-    Ok(Found { record, fd, index: Some(index), what: looked.what })
+    Ok(Found {
+        record,
+        fd,
+        index: Some(index),
+        what: looked.what,
+    })
 }
 
 /// A descriptor of a service manager: all that is known is what can be seen.
@@ -218,7 +251,9 @@ fn activated(name: Option<Name>, fd: OwnedFd) -> Result<Found> {
     };
     let looked = look(&fd).map_err(|error| unusable(&name, error))?;
     if looked.kind != Kind::Other {
-        SockRef::from(&fd).set_nonblocking(true).map_err(|error| unusable(&name, error))?;
+        SockRef::from(&fd)
+            .set_nonblocking(true)
+            .map_err(|error| unusable(&name, error))?;
     }
     // Without an inode: its path is the service manager's, and never ours to unlink.
     let record = SocketRecord {
@@ -228,7 +263,12 @@ fn activated(name: Option<Name>, fd: OwnedFd) -> Result<Found> {
         group: None,
         path_inode: None,
     };
-    Ok(Found { record, fd, index: None, what: looked.what })
+    Ok(Found {
+        record,
+        fd,
+        index: None,
+        what: looked.what,
+    })
 }
 
 fn unusable(name: &Name, error: io::Error) -> Error {
@@ -265,7 +305,11 @@ fn look(fd: &OwnedFd) -> io::Result<Looked> {
             SFlag::S_IFCHR => "a character device",
             _ => "no socket",
         };
-        return Ok(Looked { kind: Kind::Other, address: Address::None, what });
+        return Ok(Looked {
+            kind: Kind::Other,
+            address: Address::None,
+            what,
+        });
     }
     let socket = SockRef::from(fd);
     let (domain, kind) = (socket.domain()?, socket.r#type()?);
@@ -275,16 +319,27 @@ fn look(fd: &OwnedFd) -> io::Result<Looked> {
     let (kind, what) = match kind {
         Type::STREAM if inet && listens => (Kind::Tcp, "a TCP listener"),
         Type::STREAM if unix && listens => (Kind::UnixStream, "a listener on a Unix stream socket"),
-        Type::STREAM => (Kind::Other, "a stream socket that does not listen (Accept=yes?)"),
-        Type::SEQPACKET if unix && listens => {
-            (Kind::UnixSeqpacket, "a listener on a Unix sequential-packet socket")
-        }
-        Type::SEQPACKET => (Kind::Other, "a sequential-packet socket that does not listen"),
+        Type::STREAM => (
+            Kind::Other,
+            "a stream socket that does not listen (Accept=yes?)",
+        ),
+        Type::SEQPACKET if unix && listens => (
+            Kind::UnixSeqpacket,
+            "a listener on a Unix sequential-packet socket",
+        ),
+        Type::SEQPACKET => (
+            Kind::Other,
+            "a sequential-packet socket that does not listen",
+        ),
         Type::DGRAM if inet => (Kind::Udp, "a datagram socket, UDP"),
         Type::DGRAM if unix => (Kind::UnixDatagram, "a datagram socket, Unix"),
         _ => (Kind::Other, "a socket of another family"),
     };
-    Ok(Looked { kind, address: address_of(&socket.local_addr()?), what })
+    Ok(Looked {
+        kind,
+        address: address_of(&socket.local_addr()?),
+        what,
+    })
 }
 
 /// A socket address as records have it.

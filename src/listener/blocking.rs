@@ -8,7 +8,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::accept::{Accepted, FIRST_DELAY, longer};
-use super::core::{Core, Inner, State};
+use super::core::{Core, State};
+use super::inner::Inner;
 use super::transport::Transport;
 use super::{BlockingConn, Listener};
 use crate::error::Result;
@@ -40,7 +41,10 @@ impl<T: Transport> Listener<T> {
 impl Core {
     fn accept_blocking(&self) -> Result<Option<Accepted>> {
         // One thread waits in poll(2), the others here: a connection wakes one thread.
-        let _turn = self.thread_gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self
+            .thread_gate
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut delay = FIRST_DELAY;
         let mut inner = self.lock();
         loop {
@@ -96,8 +100,11 @@ impl Core {
                 Err(error) => return (inner, Err(error.into())),
             },
         };
-        let sockets: Vec<Arc<OwnedFd>> =
-            inner.members.iter().map(|member| Arc::clone(&member.fd)).collect();
+        let sockets: Vec<Arc<OwnedFd>> = inner
+            .members
+            .iter()
+            .map(|member| Arc::clone(&member.fd))
+            .collect();
         inner.polling = true;
         drop(inner);
         let mut fds: Vec<PollFd<'_>> = std::iter::once(kick.as_fd())
@@ -118,7 +125,9 @@ impl Core {
     }
 
     fn wait<'a>(&'a self, inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
-        self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner)
+        self.changed
+            .wait(inner)
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wait_at_most<'a>(

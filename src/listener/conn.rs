@@ -29,7 +29,11 @@ pub type BlockingConn<S, A = SocketAddr> = Conn<S, A>;
 
 impl<S, A> Conn<S, A> {
     pub(super) fn new(stream: S, peer: A, guard: Guard) -> Self {
-        Self { stream, peer, guard }
+        Self {
+            stream,
+            peer,
+            guard,
+        }
     }
 
     /// The guard: phase of the drain, name and reason for the report.
@@ -49,7 +53,11 @@ impl<S, A> Conn<S, A> {
 
     /// Another stream over this one (TLS, a codec), with the same guard and peer.
     pub fn map<T>(self, wrap: impl FnOnce(S) -> T) -> Conn<T, A> {
-        Conn { stream: wrap(self.stream), peer: self.peer, guard: self.guard }
+        Conn {
+            stream: wrap(self.stream),
+            peer: self.peer,
+            guard: self.guard,
+        }
     }
 }
 

@@ -42,7 +42,9 @@ impl Datagram {
     }
 
     async fn recv_from(&self, buffer: &mut [u8]) -> Result<Option<(usize, SockAddr)>> {
-        self.core().next(&mut |fd| recv_from(fd, buffer), "receive").await
+        self.core()
+            .next(&mut |fd| recv_from(fd, buffer), "receive")
+            .await
     }
 
     /// Sends one datagram; waits for the socket to be bound, and for room.
@@ -114,7 +116,9 @@ impl UdpSocket {
     /// # Errors
     /// [`ErrorKind::Io`] for those of `recvfrom(2)`, and if it could not be bound.
     pub async fn recv_from(&self, buffer: &mut [u8]) -> Result<Option<(usize, SocketAddr)>> {
-        let Some((length, peer)) = self.0.recv_from(buffer).await? else { return Ok(None) };
+        let Some((length, peer)) = self.0.recv_from(buffer).await? else {
+            return Ok(None);
+        };
         match peer.as_socket() {
             Some(peer) => Ok(Some((length, peer))),
             None => Err(foreign(self.name())),
@@ -178,7 +182,9 @@ impl UnixDatagram {
     /// # Errors
     /// As [`recv`](Self::recv).
     pub async fn recv_from(&self, buffer: &mut [u8]) -> Result<Option<(usize, UnixAddr)>> {
-        let Some((length, peer)) = self.0.recv_from(buffer).await? else { return Ok(None) };
+        let Some((length, peer)) = self.0.recv_from(buffer).await? else {
+            return Ok(None);
+        };
         let peer = unix_peer(&peer).map_err(|error| foreign(self.name()).with_source(error))?;
         Ok(Some((length, peer)))
     }
@@ -202,17 +208,24 @@ impl UnixDatagram {
 }
 
 fn foreign(name: &Name) -> Error {
-    Error::new(ErrorKind::Io, format!("socket \"{name}\": a datagram from an address of no use"))
+    Error::new(
+        ErrorKind::Io,
+        format!("socket \"{name}\": a datagram from an address of no use"),
+    )
 }
 
 impl fmt::Debug for UdpSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UdpSocket").field("name", self.name()).finish_non_exhaustive()
+        f.debug_struct("UdpSocket")
+            .field("name", self.name())
+            .finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for UnixDatagram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UnixDatagram").field("name", self.name()).finish_non_exhaustive()
+        f.debug_struct("UnixDatagram")
+            .field("name", self.name())
+            .finish_non_exhaustive()
     }
 }

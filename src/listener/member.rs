@@ -23,7 +23,11 @@ pub(super) struct Member {
 
 impl Member {
     pub(super) fn new(fd: Arc<OwnedFd>, leftover: bool) -> Self {
-        Self { registered: None, fd, leftover }
+        Self {
+            registered: None,
+            fd,
+            leftover,
+        }
     }
 
     /// Takes the socket out of epoll; it stays open.

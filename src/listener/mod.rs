@@ -5,6 +5,7 @@ mod blocking;
 mod conn;
 mod core;
 mod datagram;
+mod inner;
 mod member;
 mod options;
 mod place;
@@ -24,7 +25,9 @@ pub use self::conn::{BlockingConn, Conn};
 pub(crate) use self::core::{Core, State};
 pub use self::datagram::{UdpSocket, UnixDatagram};
 pub use self::options::ListenOptions;
-pub(crate) use self::place::{Occupant, Place, fits, inode_of, occupant, temporary_name, unlink_if};
+pub(crate) use self::place::{
+    Occupant, Place, fits, inode_of, occupant, temporary_name, unlink_if,
+};
 pub use self::raw::Pause;
 pub(crate) use self::raw::RawPause;
 pub use self::seqpacket::SeqpacketStream;
@@ -67,7 +70,11 @@ impl Drop for Handle {
 impl<T: Transport> Listener<T> {
     pub(crate) fn new(core: Arc<Core>, options: &ListenOptions) -> Self {
         let backlog = options.backlog_for_listen();
-        Self { handle: Arc::new(Handle(core)), backlog, transport: PhantomData }
+        Self {
+            handle: Arc::new(Handle(core)),
+            backlog,
+            transport: PhantomData,
+        }
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -86,7 +93,9 @@ impl<T: Transport> Listener<T> {
     /// [`io::ErrorKind::NotConnected`] while it has no socket: a member that joins its
     /// `SO_REUSEPORT` group at commit.
     pub fn local_addr(&self) -> io::Result<T::Addr> {
-        T::local(Local(self.core().address().ok_or(io::ErrorKind::NotConnected)?))
+        T::local(Local(
+            self.core().address().ok_or(io::ErrorKind::NotConnected)?,
+        ))
     }
 
     /// The next connection; pending while it is not our turn.
@@ -144,7 +153,11 @@ impl<T: Transport> Listener<T> {
 
 impl<T: Transport> Clone for Listener<T> {
     fn clone(&self) -> Self {
-        Self { handle: Arc::clone(&self.handle), backlog: self.backlog, transport: PhantomData }
+        Self {
+            handle: Arc::clone(&self.handle),
+            backlog: self.backlog,
+            transport: PhantomData,
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Sockets that a framework owns: told to pause and to resume, or shared on purpose.
+//! Inventory that a framework owns: told to pause and to resume, or shared on purpose.
 
 use std::future::Future;
 use std::io;
@@ -97,7 +97,10 @@ impl Core {
     /// The framework takes the socket over, if there is exactly one and the state allows it.
     fn take_raw(&self, raw: Raw, any_time: bool) -> Result<std::os::fd::OwnedFd> {
         let wrong = |what: &str| {
-            Error::new(ErrorKind::Config, format!("listener \"{}\": {what}", self.name()))
+            Error::new(
+                ErrorKind::Config,
+                format!("listener \"{}\": {what}", self.name()),
+            )
         };
         self.change(|inner| {
             match inner.state {
@@ -123,9 +126,10 @@ impl Core {
                 )));
             };
             member.deregister();
-            let fd = member.fd.try_clone().map_err(|error| {
-                wrong("its descriptor cannot be duplicated").with_source(error)
-            })?;
+            let fd = member
+                .fd
+                .try_clone()
+                .map_err(|error| wrong("its descriptor cannot be duplicated").with_source(error))?;
             inner.raw = raw;
             Ok(fd)
         })
@@ -174,7 +178,10 @@ impl<T: Transport> Listener<T> {
         if Arc::strong_count(&self.handle) == 1 {
             return Ok(());
         }
-        let text = format!("listener \"{}\": other clones of it accept as well", self.name());
+        let text = format!(
+            "listener \"{}\": other clones of it accept as well",
+            self.name()
+        );
         Err(Error::new(ErrorKind::Config, text))
     }
 }

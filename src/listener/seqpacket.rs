@@ -21,7 +21,9 @@ impl SeqpacketStream {
     /// Takes over a connected socket. Must be called in a tokio runtime with I/O enabled.
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
         SockRef::from(&fd).set_nonblocking(true)?;
-        Ok(Self { io: Watched::new(Arc::new(fd), Interest::READABLE | Interest::WRITABLE)? })
+        Ok(Self {
+            io: Watched::new(Arc::new(fd), Interest::READABLE | Interest::WRITABLE)?,
+        })
     }
 
     /// Sends `record` whole, and waits while the peer's queue is full.
@@ -35,7 +37,9 @@ impl SeqpacketStream {
     pub async fn send(&self, record: &[u8]) -> io::Result<usize> {
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         self.io
-            .async_io(Interest::WRITABLE, |fd| SockRef::from(fd).send_with_flags(record, flags))
+            .async_io(Interest::WRITABLE, |fd| {
+                SockRef::from(fd).send_with_flags(record, flags)
+            })
             .await
     }
 

@@ -26,7 +26,11 @@ pub struct Incoming<T: Transport> {
 impl<T: Transport> Listener<T> {
     /// The connections as a stream. Other clones may accept beside it.
     pub fn incoming(self) -> Incoming<T> {
-        Incoming { listener: self, next: None, ended: false }
+        Incoming {
+            listener: self,
+            next: None,
+            ended: false,
+        }
     }
 }
 

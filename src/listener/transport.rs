@@ -179,5 +179,8 @@ pub(super) fn unix(address: &Address) -> io::Result<UnixAddr> {
 }
 
 fn other_family(wanted: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("not a {wanted} address"))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("not a {wanted} address"),
+    )
 }

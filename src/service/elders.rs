@@ -50,7 +50,11 @@ pub(crate) struct Elders {
 impl Elders {
     pub(crate) fn new() -> Self {
         let (tell, news) = mpsc::channel(64);
-        Self { held: Vec::new(), tell, news }
+        Self {
+            held: Vec::new(),
+            tell,
+            news,
+        }
     }
 
     pub(crate) fn generations(&self) -> Vec<Generation> {
@@ -99,7 +103,12 @@ impl Elders {
         let (link, pidfd) = (sender.socket(), process.pidfd());
         let task = tokio::spawn(read(generation, receiver, process, self.tell.clone()));
         let watched = Some(Watched { sender, task });
-        self.held.push(Held { generation, link, process: pidfd, watched });
+        self.held.push(Held {
+            generation,
+            link,
+            process: pidfd,
+            watched,
+        });
     }
 
     /// Reads the links of all that are not watched yet, as an owner does.
@@ -187,7 +196,10 @@ impl Drop for Watched {
 fn open(elder: &Held) -> Result<(LinkSender, LinkReceiver, Process)> {
     let copy = |fd: &OwnedFd, what: &str| {
         fd.try_clone().map_err(|error| {
-            let text = format!("generation {}: its {what} cannot be duplicated", elder.generation);
+            let text = format!(
+                "generation {}: its {what} cannot be duplicated",
+                elder.generation
+            );
             Error::new(ErrorKind::Io, text).with_source(error)
         })
     };

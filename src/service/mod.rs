@@ -21,14 +21,14 @@ use tokio::task::JoinSet;
 pub use self::status::{Event, Outcome, Role, Status};
 
 use self::elders::Elders;
-use crate::birth::Signals;
-use crate::config::Config;
+use crate::birth::{Asked, Signals};
+use crate::config::{Config, ProgramOverrides};
 use crate::drain::Drain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::handoff::adoption::{Adoption, Turn};
 use crate::handoff::clock::Lengths;
-use crate::inventory::Sockets;
+use crate::inventory::Inventory;
 use crate::name::Name;
 use crate::pid_file::{PidFile, Prepared, Published};
 use crate::report::Report;
@@ -44,7 +44,7 @@ pub(crate) struct Shared {
     pub config: Config,
     pub service: Name,
     pub generation: Generation,
-    pub sockets: Sockets,
+    pub sockets: Inventory,
     pub drain: Drain,
     pub commands: mpsc::Sender<Command>,
     pub status: watch::Sender<Status>,
@@ -82,7 +82,7 @@ pub(crate) struct Captured {
 pub(crate) struct Service {
     shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
-    signals: Signals,
+    signals: Ears,
     program: Program,
     extra: Extra,
     own_process: Arc<OwnedFd>,
@@ -151,7 +151,7 @@ pub(crate) fn lengths(config: &Config) -> Lengths {
 pub(crate) fn begin(
     config: Config,
     generation: Generation,
-    sockets: Sockets,
+    sockets: Inventory,
     drain: Drain,
     captured: Captured,
     adoption: Option<Adoption>,
@@ -178,8 +178,8 @@ pub(crate) fn begin(
     let task = Service {
         shared: Arc::clone(&shared),
         commands: received,
-        signals: captured.signals,
-        program: captured.program.with(&shared.config.program),
+        signals: Ears(Some(captured.signals)),
+        program: program(captured.program, &shared.config.program),
         extra,
         own_process: captured.own_process,
         elders: Elders::new(),
@@ -194,12 +194,52 @@ pub(crate) fn begin(
     Ok(shared)
 }
 
+/// The program of the next generation: ours, but for what the configuration says.
+fn program(mut ours: Program, overrides: &ProgramOverrides) -> Program {
+    if let Some(executable) = &overrides.executable {
+        ours.exe.clone_from(executable);
+    }
+    if let Some(arguments) = &overrides.arguments {
+        ours.args.clone_from(arguments);
+    }
+    if let Some(directory) = &overrides.directory {
+        ours.cwd = Some(directory.clone());
+    }
+    for (name, value) in &overrides.environment {
+        ours.env.retain(|(other, _)| other != name);
+        ours.env
+            .extend(value.clone().map(|value| (name.clone(), value)));
+    }
+    ours
+}
+
 /// Why a reign ended.
 enum Reign {
     /// A successor owns.
     HandedOver(Box<crate::handoff::upgrade::Relation>),
     /// The service stops.
     Stopped,
+}
+
+/// The signals that mean something to the service.
+struct Ears(Option<Signals>);
+
+impl Ears {
+    /// The next wish that a signal brought. Signals that cannot be watched are as good as none:
+    /// that is said once, and the service serves on. Cancel safe.
+    async fn next(&mut self) -> Asked {
+        let Some(signals) = &mut self.0 else {
+            return std::future::pending().await;
+        };
+        match signals.next().await {
+            Ok(asked) => asked,
+            Err(error) => {
+                tracing::error!(error = %error.chain(), "signals are not heard any more");
+                self.0 = None;
+                std::future::pending().await
+            }
+        }
+    }
 }
 
 impl Service {

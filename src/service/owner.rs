@@ -65,7 +65,10 @@ impl Service {
                 Next::Told(Command::Failed(_) | Command::Ready(_)) | Next::Gone => {}
                 Next::News(generation, news) => self.hear(generation, news, &mut active),
                 Next::Ended(ended) => {
-                    let replies = active.take().map(|active| active.replies).unwrap_or_default();
+                    let replies = active
+                        .take()
+                        .map(|active| active.replies)
+                        .unwrap_or_default();
                     if let Some(reign) = self.conclude(ended, replies) {
                         return reign;
                     }
@@ -100,7 +103,9 @@ impl Service {
             }
             Some(_) if queue => {
                 self.shared.queued.store(true, Ordering::Relaxed);
-                self.shared.status.send_modify(|status| status.queued = true);
+                self.shared
+                    .status
+                    .send_modify(|status| status.queued = true);
                 self.shared.event(Event::UpgradeQueued);
                 self.waiting.extend(reply);
             }
@@ -156,12 +161,18 @@ impl Service {
             };
             upgrade::run(order, report, &mut heard, hand_over).await
         });
-        Active { future, words, replies: std::mem::take(&mut self.waiting) }
+        Active {
+            future,
+            words,
+            replies: std::mem::take(&mut self.waiting),
+        }
     }
 
     /// An upgrade has ended. `Some` if that is the end of this reign.
     fn conclude(&mut self, ended: Result<Ended>, replies: Vec<Reply>) -> Option<Reign> {
-        self.shared.status.send_modify(|status| status.upgrading = false);
+        self.shared
+            .status
+            .send_modify(|status| status.upgrading = false);
         match ended {
             Ok(Ended::Committed { report, successor }) => {
                 self.shared.event(Event::UpgradeEnded(report.clone()));
@@ -171,7 +182,9 @@ impl Service {
                     let text = format!("generation {generation} owns now and runs the upgrade");
                     Err(Error::new(ErrorKind::PassedOn, text))
                 });
-                self.shared.status.send_modify(|status| status.queued = false);
+                self.shared
+                    .status
+                    .send_modify(|status| status.queued = false);
                 Some(Reign::HandedOver(Box::new(successor)))
             }
             Ok(Ended::RolledBack { report, leaving }) => {
@@ -203,12 +216,18 @@ impl Service {
             News::Drained(report) => {
                 let cut = (report.cut.len() as u64).saturating_add(report.unlisted);
                 let drained = report.drained;
-                self.shared.event(Event::ElderDrained { generation, drained, cut });
+                self.shared.event(Event::ElderDrained {
+                    generation,
+                    drained,
+                    cut,
+                });
             }
             News::Ended => {
                 self.elders.forget(generation);
                 let elders = self.elders.generations();
-                self.shared.status.send_modify(|status| status.elders = elders);
+                self.shared
+                    .status
+                    .send_modify(|status| status.elders = elders);
                 self.shared.event(Event::ElderEnded(generation));
                 if self.elders.is_empty() {
                     self.shared.event(Event::AloneAtLast);
@@ -225,7 +244,10 @@ async fn finished(task: JoinHandle<()>) {
 
 fn rejected(report: &Report) -> Error {
     let cause = report.cause.clone().unwrap_or_default();
-    Error::new(ErrorKind::RolledBack, format!("upgrade {}: {cause}", report.id))
+    Error::new(
+        ErrorKind::RolledBack,
+        format!("upgrade {}: {cause}", report.id),
+    )
 }
 
 pub(super) fn answer(replies: Vec<Reply>, result: impl Fn() -> Result<Report>) {

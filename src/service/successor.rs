@@ -44,7 +44,9 @@ impl Service {
             }
             Fate::Left { why } => {
                 self.pid_file = None;
-                Err(Outcome::RolledBack { reason: why.chain() })
+                Err(Outcome::RolledBack {
+                    reason: why.chain(),
+                })
             }
         }
     }
@@ -108,7 +110,9 @@ impl Service {
             ownership.receiver,
             ownership.process,
         );
-        shared.queued.store(ownership.queued_upgrade, Ordering::Relaxed);
+        shared
+            .queued
+            .store(ownership.queued_upgrade, Ordering::Relaxed);
         self.begin_reign().await;
     }
 
@@ -158,7 +162,10 @@ impl Service {
         self.publish_pid_file().await;
         let generation = self.shared.generation;
         let queued_upgrade = self.shared.queued.load(Ordering::Relaxed);
-        self.elders.tell_all(&Message::NewOwner { generation, queued_upgrade });
+        self.elders.tell_all(&Message::NewOwner {
+            generation,
+            queued_upgrade,
+        });
         for hurried in self.elders.hurry_beyond(self.shared.config.max_draining) {
             tracing::warn!(generation = %hurried, "too many generations drain at once: the oldest is hurried");
             self.shared.event(Event::ElderHurried(hurried));

@@ -20,7 +20,7 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// A process that we started. It is reaped on every path.
 ///
-/// Dropped before it has ended, it is killed. A drop must not block a runtime's worker, and a
+/// Dropped before it has ended, it is killed, unless it was [set free](Self::set_free). A drop must not block a runtime's worker, and a
 /// killed process takes a moment to be gone, so a task of the runtime in which it was started
 /// reaps it. Without that runtime there is one attempt that does not wait; if that comes too
 /// early a zombie is left until this process ends, which is about to happen: its runtime has.
@@ -33,6 +33,7 @@ pub(crate) struct Child {
     fd: Arc<OwnedFd>,
     exit: Option<Exit>,
     runtime: Handle,
+    free: bool,
 }
 
 impl Child {
@@ -67,6 +68,7 @@ impl Child {
                     fd,
                     exit: None,
                     runtime: Handle::current(),
+                    free: false,
                 })
             }
             Err(error) => {
@@ -74,6 +76,11 @@ impl Child {
                 Err(wrong("watch its pidfd", error))
             }
         }
+    }
+
+    /// It lives on without us from now on: it owns the service.
+    pub(crate) fn set_free(&mut self) {
+        self.free = true;
     }
 
     /// Its pid, for reports; signals go by pidfd.
@@ -147,8 +154,10 @@ impl Drop for Child {
         let Some(watched) = self.watched.take().filter(|_| self.exit.is_none()) else {
             return;
         };
-        // If it may not be killed it is reaped whenever it ends.
-        let _ = pidfd::signal(self.fd.as_fd(), Some(Signal::SIGKILL));
+        if !self.free {
+            // If it may not be killed it is reaped whenever it ends.
+            let _ = pidfd::signal(self.fd.as_fd(), Some(Signal::SIGKILL));
+        }
         if !matches!(pidfd::wait(self.fd.as_fd()), Ok(Some(_))) {
             self.runtime.spawn(async move { reap(&watched).await });
         }

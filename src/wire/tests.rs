@@ -346,7 +346,10 @@ fn the_longest_message_of_each_kind_fits_a_frame() {
         Message::Refuse(Refuse {
             reason: text.clone(),
         }),
-        Message::RollBack { reason: text, last: true },
+        Message::RollBack {
+            reason: text,
+            last: true,
+        },
     ] {
         let (kind, payload) = message.encode().unwrap();
         let back = Message::decode(kind, &payload).unwrap();

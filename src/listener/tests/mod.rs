@@ -1,5 +1,7 @@
 //! Listeners on their own, with real sockets.
 
+mod owners;
+
 use std::future::{Future, poll_fn};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -48,7 +50,9 @@ fn connect(address: SocketAddr) -> TcpStream {
 }
 
 async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(LONG, future).await.expect("it should have happened by now")
+    tokio::time::timeout(LONG, future)
+        .await
+        .expect("it should have happened by now")
 }
 
 /// Whether a future is pending when it is polled once.
@@ -62,11 +66,10 @@ async fn let_epoll_turn() {
     let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = other.local_addr().unwrap();
     for _ in 0..3 {
-        let (accepted, _) = soon(async {
-            tokio::join!(other.accept(), tokio::net::TcpStream::connect(address)).0
-        })
-        .await
-        .unwrap();
+        let (accepted, _) =
+            soon(async { tokio::join!(other.accept(), tokio::net::TcpStream::connect(address)).0 })
+                .await
+                .unwrap();
         drop(accepted);
     }
 }
@@ -114,7 +117,10 @@ async fn a_parked_listener_is_out_of_epoll_open_and_not_woken() {
     assert!(poll().is_pending());
     let before = count.0.load(Ordering::SeqCst);
     let clients: Vec<TcpStream> = (0..50).map(|_| connect(address)).collect();
-    assert!(core.lock().members[0].has_queued(), "open, and connections queue");
+    assert!(
+        core.lock().members[0].has_queued(),
+        "open, and connections queue"
+    );
     let_epoll_turn().await;
     assert!(poll().is_pending());
     assert_eq!(count.0.load(Ordering::SeqCst), before, "nothing woke us");
@@ -128,7 +134,12 @@ async fn a_parked_listener_is_out_of_epoll_open_and_not_woken() {
 #[test]
 fn after_a_roll_back_the_acceptor_registers_in_its_own_runtime() {
     let (listener, address, _drain) = listener(State::Open);
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
     let first = runtime();
     let second = runtime();
     let accepts = |runtime: &tokio::runtime::Runtime| {
@@ -137,7 +148,10 @@ fn after_a_roll_back_the_acceptor_registers_in_its_own_runtime() {
         runtime.block_on(async move { soon(listener.accept()).await.unwrap().is_some() })
     };
     assert!(accepts(&first));
-    assert!(accepts(&second), "the first runtime is alive, but nobody drives it");
+    assert!(
+        accepts(&second),
+        "the first runtime is alive, but nobody drives it"
+    );
     assert!(accepts(&first));
     drop(first);
     assert!(accepts(&second), "the first runtime has ended");
@@ -175,7 +189,9 @@ async fn tasks_that_are_cancelled_at_random_lose_no_connection() {
                 match next {
                     Some(Ok(Some(mut conn))) => {
                         served.fetch_add(1, Ordering::SeqCst);
-                        tokio::io::AsyncWriteExt::write_all(&mut conn, b"x").await.unwrap();
+                        tokio::io::AsyncWriteExt::write_all(&mut conn, b"x")
+                            .await
+                            .unwrap();
                     }
                     Some(other) => return assert!(other.unwrap().is_none()),
                     None => tokio::task::yield_now().await,
@@ -269,16 +285,26 @@ async fn a_shortage_is_waited_out_and_never_ends_the_loop() {
         .next(
             &mut |_| {
                 tries += 1;
-                if tries < 4 { Err(io::Error::from_raw_os_error(libc::EMFILE)) } else { Ok(7) }
+                if tries < 4 {
+                    Err(io::Error::from_raw_os_error(libc::EMFILE))
+                } else {
+                    Ok(7)
+                }
             },
             "accept",
         )
         .await;
     assert_eq!(result.unwrap(), Some(7));
-    assert!(begun.elapsed() >= Duration::from_millis(70), "10, 20 and 40 ms");
+    assert!(
+        begun.elapsed() >= Duration::from_millis(70),
+        "10, 20 and 40 ms"
+    );
     let fatal = listener
         .core()
-        .next::<()>(&mut |_| Err(io::Error::from_raw_os_error(libc::EINVAL)), "accept")
+        .next::<()>(
+            &mut |_| Err(io::Error::from_raw_os_error(libc::EINVAL)),
+            "accept",
+        )
         .await;
     assert_eq!(fatal.unwrap_err().kind(), ErrorKind::Io);
 }
@@ -304,125 +330,16 @@ async fn a_back_off_ends_with_the_listener() {
     assert_eq!(begun.elapsed(), Duration::ZERO);
 }
 
-#[test]
-fn threads_accept_park_and_end_without_a_runtime() {
-    let (listener, address, drain) = listener(State::Waiting);
-    let core = Arc::clone(listener.core());
-    let (served, done) = mpsc::channel();
-    let threads: Vec<_> = (0..4)
-        .map(|_| {
-            let (listener, served) = (listener.clone(), served.clone());
-            std::thread::spawn(move || {
-                while let Some(mut conn) = listener.accept_blocking().unwrap() {
-                    conn.write_all(b"x").unwrap();
-                    served.send(()).unwrap();
-                }
-            })
-        })
-        .collect();
-    let ask = |client: &mut TcpStream| client.read_exact(&mut [0]).unwrap();
-    let mut early = connect(address);
-    core.open();
-    ask(&mut early);
-    for _ in 0..20 {
-        ask(&mut connect(address));
-        let _ = core.park();
-        let accepted = drain.accepted();
-        let mut client = connect(address);
-        assert!(core.lock().members[0].has_queued());
-        assert_eq!(drain.accepted(), accepted, "nobody accepts while it is parked");
-        core.resume();
-        ask(&mut client);
-    }
-    core.close();
-    for thread in threads {
-        thread.join().unwrap();
-    }
-    drop(served);
-    assert_eq!(done.iter().count(), 41);
-}
-
-#[test]
-fn a_thread_that_waits_in_poll_sees_a_member_that_joins() {
-    let drain = Drain::new();
-    let core = core(State::Open, &drain);
-    let listener = TcpListener::new(Arc::clone(&core), &ListenOptions::new());
-    let thread = std::thread::spawn(move || listener.accept_blocking().unwrap().is_some());
-    let (fd, address) = socket();
-    core.add(fd, Address::Inet(address));
-    let _client = connect(address);
-    assert!(thread.join().unwrap());
-}
-
-struct Framework {
-    asked: mpsc::Sender<&'static str>,
-    acknowledge: Option<oneshot::Receiver<io::Result<()>>>,
-}
-
-impl Pause for Framework {
-    async fn pause(&mut self) -> io::Result<()> {
-        self.asked.send("pause").unwrap();
-        match self.acknowledge.take() {
-            Some(acknowledged) => acknowledged.await.unwrap(),
-            None => Ok(()),
-        }
-    }
-
-    async fn resume(&mut self) -> io::Result<()> {
-        self.asked.send("resume").unwrap();
-        Ok(())
-    }
-}
-
-#[tokio::test]
-async fn parking_a_framework_waits_for_its_acknowledgement() {
-    let (listener, address, _drain) = listener(State::Open);
-    let core = Arc::clone(listener.core());
-    let (asked, asks) = mpsc::channel();
-    let (acknowledge, acknowledged) = oneshot::channel();
-    let framework = Framework { asked, acknowledge: Some(acknowledged) };
-    let raw = listener.into_raw_with(framework).unwrap();
-    let _client = connect(address);
-    raw.accept().unwrap();
-    let pause = core.park().unwrap();
-    let mut paused = pin!(pause.pause());
-    assert!(pending(paused.as_mut()).await);
-    assert_eq!(asks.recv().unwrap(), "pause");
-    acknowledge.send(Ok(())).unwrap();
-    soon(paused).await.unwrap();
-    core.resume();
-    soon(core.raw().unwrap().resume()).await.unwrap();
-    assert_eq!(asks.recv().unwrap(), "resume");
-}
-
-#[tokio::test]
-async fn a_framework_gets_a_listener_only_when_it_may_accept() {
-    let (asked, _asks) = mpsc::channel();
-    let framework = || Framework { asked: asked.clone(), acknowledge: None };
-    let refused = |listener: TcpListener| {
-        listener.into_raw_with(framework()).map(drop).unwrap_err().kind()
-    };
-    let (waiting, _, _) = listener(State::Waiting);
-    assert_eq!(refused(waiting.clone()), ErrorKind::Config, "clones");
-    assert_eq!(refused(waiting), ErrorKind::Config, "not our turn");
-    let (parked, _, _) = listener(State::Open);
-    let _ = parked.core().park();
-    assert_eq!(refused(parked), ErrorKind::Config);
-    let (overlap, address, _) = listener(State::Waiting);
-    let core = Arc::clone(overlap.core());
-    let raw = overlap.into_raw_overlap().unwrap();
-    assert!(core.is_overlap());
-    let _client = connect(address);
-    raw.accept().unwrap();
-}
-
 #[tokio::test]
 async fn a_stream_of_connections_ends_with_the_listener() {
     let (listener, address, _drain) = listener(State::Open);
     let core = Arc::clone(listener.core());
     let mut incoming = pin!(listener.incoming());
     let mut client = connect(address);
-    let mut conn = soon(poll_fn(|cx| incoming.as_mut().poll_next(cx))).await.unwrap().unwrap();
+    let mut conn = soon(poll_fn(|cx| incoming.as_mut().poll_next(cx)))
+        .await
+        .unwrap()
+        .unwrap();
     client.write_all(b"hello").unwrap();
     let mut text = [0; 5];
     soon(conn.read_exact(&mut text)).await.unwrap();
@@ -432,7 +349,11 @@ async fn a_stream_of_connections_ends_with_the_listener() {
     assert_eq!(core.drain().active(), 1);
     drop(guard);
     core.close();
-    assert!(soon(poll_fn(|cx| incoming.as_mut().poll_next(cx))).await.is_none());
+    assert!(
+        soon(poll_fn(|cx| incoming.as_mut().poll_next(cx)))
+            .await
+            .is_none()
+    );
 }
 
 #[test]
@@ -456,5 +377,13 @@ fn handles_cross_threads() {
     moves(async move { clone.accept().await.map(drop) });
     moves(listener.clone().incoming());
     assert!(format!("{listener:?}").contains("http"));
-    assert!(listener.core().first().unwrap().as_fd().try_clone_to_owned().is_ok());
+    assert!(
+        listener
+            .core()
+            .first()
+            .unwrap()
+            .as_fd()
+            .try_clone_to_owned()
+            .is_ok()
+    );
 }
