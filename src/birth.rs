@@ -10,7 +10,7 @@ mod signals;
 use std::ffi::OsString;
 use std::os::fd::{OwnedFd, RawFd};
 
-pub(crate) use self::signals::{Asked, Signals};
+pub(crate) use self::signals::{Asked, STOP, Signals, UPGRADE};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Name;
 use crate::sys::origin::{self, Origin, decimal};
@@ -63,11 +63,7 @@ fn birth_of(process: &Process, lookup: impl Fn(&str) -> Option<OsString>) -> Res
         return Ok(Birth::Inherited { link });
     }
     let descriptors = passed_descriptors(process, &lookup)?;
-    Ok(if descriptors.is_empty() {
-        Birth::Fresh
-    } else {
-        Birth::Activated { descriptors }
-    })
+    Ok(if descriptors.is_empty() { Birth::Fresh } else { Birth::Activated { descriptors } })
 }
 
 /// The link that `HEIRLOOM_LINK` describes, or none if the variable is absent or stale.
@@ -85,17 +81,10 @@ fn inherited_link(
     let Some(value) = lookup(origin::VARIABLE) else {
         return Ok(None);
     };
-    let origin: Origin = value
-        .to_str()
-        .unwrap_or_default()
-        .parse()
-        .map_err(|error| {
-            wrong(format!(
-                "{}={value:?}: unset it, only heirloom may set it",
-                origin::VARIABLE
-            ))
+    let origin: Origin = value.to_str().unwrap_or_default().parse().map_err(|error| {
+        wrong(format!("{}={value:?}: unset it, only heirloom may set it", origin::VARIABLE))
             .with_source(error)
-        })?;
+    })?;
     // Never a standard stream, whatever the variable says.
     let found = (origin.descriptor >= FIRST_PASSED)
         .then(|| socket::unix_stream_inode(origin.descriptor).ok().flatten())
@@ -147,18 +136,12 @@ fn passed_descriptors(
         && let Some(own) = pidfd::unique_id(process.pid)
         && own != meant
     {
-        tracing::debug!(
-            meant,
-            own,
-            "LISTEN_PIDFDID names another process and is ignored"
-        );
+        tracing::debug!(meant, own, "LISTEN_PIDFDID names another process and is ignored");
         return Ok(Vec::new());
     }
     let count = number("LISTEN_FDS", &lookup)?.unwrap_or(0);
     if count > MAX_PASSED {
-        return Err(wrong(format!(
-            "LISTEN_FDS={count}: at most {MAX_PASSED} can be passed"
-        )));
+        return Err(wrong(format!("LISTEN_FDS={count}: at most {MAX_PASSED} can be passed")));
     }
     let count = usize::try_from(count).unwrap_or(0);
     let names = passed_names(count, &lookup)?;
@@ -187,11 +170,9 @@ fn passed_names(
     let Some(value) = lookup("LISTEN_FDNAMES").filter(|_| count > 0) else {
         return Ok(vec![None; count]);
     };
-    let text = value.to_str().ok_or_else(|| {
-        wrong(format!(
-            "LISTEN_FDNAMES={value:?}: names are printable ASCII"
-        ))
-    })?;
+    let text = value
+        .to_str()
+        .ok_or_else(|| wrong(format!("LISTEN_FDNAMES={value:?}: names are printable ASCII")))?;
     let named = text.split(':').count();
     if named != count {
         let text = format!("LISTEN_FDNAMES has {named} names for the {count} of LISTEN_FDS");
@@ -212,14 +193,9 @@ fn number(name: &str, lookup: impl Fn(&str) -> Option<OsString>) -> Result<Optio
     let Some(value) = lookup(name) else {
         return Ok(None);
     };
-    let number = value
-        .to_str()
-        .filter(|text| !text.is_empty())
-        .and_then(decimal);
+    let number = value.to_str().filter(|text| !text.is_empty()).and_then(decimal);
     number.map(Some).ok_or_else(|| {
-        wrong(format!(
-            "{name}={value:?} is not a decimal number: correct or unset it"
-        ))
+        wrong(format!("{name}={value:?} is not a decimal number: correct or unset it"))
     })
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::birth::{STOP, UPGRADE};
 use crate::drain::DrainSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Name;
@@ -93,8 +94,8 @@ impl Config {
             drain: DrainSettings::default(),
             shutdown: Duration::from_secs(2),
             max_draining: 3,
-            upgrade_signal: Some(Signal::SIGHUP),
-            stop_signals: vec![Signal::SIGTERM, Signal::SIGINT],
+            upgrade_signal: Some(UPGRADE),
+            stop_signals: STOP.to_vec(),
             pid_file: None,
             program: ProgramOverrides::default(),
             pass: Vec::new(),
@@ -269,8 +270,7 @@ impl Config {
             ));
         }
         let descriptor = descriptor.as_fd().try_clone_to_owned().map_err(|error| {
-            Error::new(ErrorKind::Io, format!("descriptor to pass as {number}"))
-                .with_source(error)
+            Error::new(ErrorKind::Io, format!("descriptor to pass as {number}")).with_source(error)
         })?;
         self.pass.push((Arc::new(descriptor), number));
         Ok(self)

@@ -15,6 +15,7 @@ mod report;
 mod run;
 mod running;
 mod service;
+mod sockets;
 mod spawn;
 mod starting;
 mod sys;
@@ -25,13 +26,14 @@ pub use config::Config;
 pub use drain::{DrainOutcome, DrainPhase, DrainReport, DrainSettings, Guard, Held, Progress};
 pub use error::{Error, ErrorKind, Result};
 pub use generation::Generation;
-pub use name::Name;
 pub use listener::{
     BlockingConn, Conn, Incoming, ListenOptions, Listener, Pause, Seqpacket, SeqpacketListener,
     SeqpacketStream, Tcp, TcpListener, Transport, UdpSocket, Unix, UnixDatagram, UnixListener,
 };
+pub use name::Name;
 pub use report::{Report, UpgradeOutcome, UpgradePhase};
 pub use run::run;
 pub use running::Running;
 pub use service::{Event, Outcome, Role, Status};
+pub use sockets::Sockets;
 pub use starting::Starting;

@@ -18,7 +18,6 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::AbortHandle;
 
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::sys::scm::{self, Credentials};
@@ -36,10 +35,7 @@ mod tests;
 /// Frames that wait for the writer; a link carries a few messages a second.
 const QUEUE: usize = 64;
 
-const _: () = assert!(
-    MAX_FDS == scm::MAX_FDS,
-    "a frame holds what one sendmsg carries"
-);
+const _: () = assert!(MAX_FDS == scm::MAX_FDS, "a frame holds what one sendmsg carries");
 
 /// A message with what came along.
 #[derive(Debug)]
@@ -67,27 +63,11 @@ pub(crate) fn open(socket: OwnedFd) -> Result<(LinkSender, LinkReceiver)> {
     let registered = Arc::new(registered);
     let (queue, frames) = mpsc::channel(QUEUE);
     let broken = Arc::new(OnceLock::new());
-    let writer = Writer {
-        socket: Arc::clone(&registered),
-        frames,
-        broken: Arc::clone(&broken),
-    };
-    let writer = runtime.spawn(writer.run()).abort_handle();
-    let sender = LinkSender {
-        queue,
-        socket,
-        broken,
-        writer,
-    };
+    let writer = Writer { socket: Arc::clone(&registered), frames, broken: Arc::clone(&broken) };
+    runtime.spawn(writer.run());
+    let sender = LinkSender { queue, socket, broken };
     let incoming = Incoming::default();
-    Ok((
-        sender,
-        LinkReceiver {
-            socket: registered,
-            incoming,
-            broken: None,
-        },
-    ))
+    Ok((sender, LinkReceiver { socket: registered, incoming, broken: None }))
 }
 
 /// Why nothing can be sent any more; set once.
@@ -101,7 +81,6 @@ pub(crate) struct LinkSender {
     queue: mpsc::Sender<Outgoing>,
     socket: Arc<OwnedFd>,
     broken: Broken,
-    writer: AbortHandle,
 }
 
 impl LinkSender {
@@ -157,18 +136,6 @@ impl LinkSender {
         Arc::clone(&self.socket)
     }
 
-    /// Gives up on what is queued, even in the middle of a frame, so that nothing of the writer
-    /// outlives a handoff whose other side neither reads nor ends.
-    pub(crate) fn sever(&self) {
-        let reason = io::Error::new(
-            io::ErrorKind::ConnectionAborted,
-            "the link was severed here",
-        );
-        // Whatever broke it first stays the reason.
-        let _ = self.broken.set(Arc::new(reason));
-        self.writer.abort();
-    }
-
     fn refusal(&self, message: &Message) -> Error {
         let error = Error::new(ErrorKind::Link, format!("link: send {:?}", message.name()));
         match self.broken.get() {
@@ -192,11 +159,7 @@ impl Outgoing {
         written: Option<oneshot::Sender<()>>,
     ) -> Result<Self> {
         let bytes = message.frame(descriptors.len())?;
-        Ok(Self {
-            bytes,
-            descriptors,
-            written,
-        })
+        Ok(Self { bytes, descriptors, written })
     }
 }
 
@@ -281,11 +244,7 @@ impl LinkReceiver {
         loop {
             let mut ready = self.socket.readable().await?;
             // Seen before the bytes are looked at: then those that are there are the last.
-            let last = if ready.ready().is_read_closed() {
-                More::Never
-            } else {
-                More::MayCome
-            };
+            let last = if ready.ready().is_read_closed() { More::Never } else { More::MayCome };
             let step = ready.try_io(|socket| match self.incoming.step(socket.as_fd(), last) {
                 Err(Fault::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
                 step => Ok(step),

@@ -44,13 +44,8 @@ impl FromStr for Name {
         if text.len() > MAX_NAME {
             return Err(wrong("it is too long"));
         }
-        if !text
-            .bytes()
-            .all(|byte| (b' '..=b'~').contains(&byte) && byte != b':')
-        {
-            return Err(wrong(
-                "it holds a character that a service manager would refuse",
-            ));
+        if !text.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b':') {
+            return Err(wrong("it holds a character that a service manager would refuse"));
         }
         Ok(Self(text.to_owned()))
     }

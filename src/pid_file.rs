@@ -52,12 +52,7 @@ fn prepare(path: PathBuf, pid: u32) -> Result<Prepared> {
     let temporary = path.with_file_name(temporary);
     let file = create(&temporary).map_err(|error| failed(&path, "create", &temporary, error))?;
     // From here on the temporary goes away on every path that does not publish it.
-    let mut prepared = Prepared {
-        path,
-        temporary: Some(temporary),
-        pid,
-        file,
-    };
+    let mut prepared = Prepared { path, temporary: Some(temporary), pid, file };
     match prepared.write() {
         Ok(()) => Ok(prepared),
         Err(error) => {
@@ -71,11 +66,7 @@ fn prepare(path: PathBuf, pid: u32) -> Result<Prepared> {
 fn create(path: &Path) -> io::Result<File> {
     let flags = (OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits();
     let mut options = OpenOptions::new();
-    options
-        .write(true)
-        .create_new(true)
-        .mode(MODE)
-        .custom_flags(flags);
+    options.write(true).create_new(true).mode(MODE).custom_flags(flags);
     match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             // The name holds our number, so whoever made it is dead.
@@ -99,8 +90,7 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     fn write(&mut self) -> io::Result<()> {
-        self.file
-            .set_permissions(fs::Permissions::from_mode(MODE))?;
+        self.file.set_permissions(fs::Permissions::from_mode(MODE))?;
         self.file.write_all(format!("{}\n", self.pid).as_bytes())?;
         self.file.sync_all()
     }
@@ -120,10 +110,7 @@ impl Prepared {
             }
             sync_directory(&self.path);
         }
-        Ok(Published {
-            path: self.path.clone(),
-            pid: self.pid,
-        })
+        Ok(Published { path: self.path.clone(), pid: self.pid })
     }
 }
 
@@ -139,9 +126,7 @@ impl Drop for Prepared {
 /// After a rename, makes the new name last through a power cut. It is a courtesy: a PID file means
 /// nothing after a reboot, and not every file system can do it.
 fn sync_directory(path: &Path) {
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     if let Ok(directory) = File::open(directory.unwrap_or(Path::new("."))) {
         let _ = directory.sync_all();
     }
@@ -164,11 +149,8 @@ impl Published {
     /// no regular file or holds another number is no error.
     pub(crate) fn remove_if_ours(self) -> Result<()> {
         let wrong = |verb: &str, error| {
-            Error::new(
-                ErrorKind::Io,
-                format!("PID file {:?}: cannot {verb} it", self.path),
-            )
-            .with_source(error)
+            Error::new(ErrorKind::Io, format!("PID file {:?}: cannot {verb} it", self.path))
+                .with_source(error)
         };
         let ours = format!("{}\n", self.pid);
         match read(&self.path) {
@@ -192,10 +174,7 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
     // Should a FIFO or a symlink take its place right now: do not wait for it, do not follow it.
     let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).bits();
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags)
-        .open(path)?;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let mut text = Vec::new();
     file.take(MAX_LENGTH).read_to_end(&mut text)?;
     Ok(Some(text))
@@ -245,10 +224,7 @@ mod tests {
         let published = prepared.publish().unwrap();
         let ours = format!("{}\n", std::process::id());
         assert_eq!(fs::read_to_string(&path).unwrap(), ours);
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
-            MODE
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, MODE);
         assert_eq!(names(directory.path()), ["shop.pid"]);
         published.remove_if_ours().unwrap();
         assert!(names(directory.path()).is_empty());
@@ -331,17 +307,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         fs::write(&file, "").unwrap();
-        for path in [
-            directory.path().join("missing/shop.pid"),
-            file.join("shop.pid"),
-        ] {
+        for path in [directory.path().join("missing/shop.pid"), file.join("shop.pid")] {
             let error = PidFile::prepare(&path).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Io);
             let text = error.chain();
-            assert!(
-                text.contains(&format!("PID file {path:?}: cannot create ")),
-                "{text}"
-            );
+            assert!(text.contains(&format!("PID file {path:?}: cannot create ")), "{text}");
             assert!(text.contains("create its directory"), "{text}");
             assert!(text.contains("os error"), "{text}");
         }
@@ -379,10 +349,7 @@ mod tests {
                 .output()
                 .unwrap();
             let text = String::from_utf8_lossy(&output.stdout);
-            assert!(
-                output.status.success() && text.contains("1 passed"),
-                "{text}"
-            );
+            assert!(output.status.success() && text.contains("1 passed"), "{text}");
             return;
         }
         let directory = tempfile::tempdir().unwrap();

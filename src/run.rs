@@ -12,7 +12,7 @@ use crate::drain::Drain;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::generation::Generation;
 use crate::handoff::adoption;
-use crate::inventory::{Inherited, Sockets};
+use crate::inventory::{Inherited, Inventory};
 use crate::service::{self, Captured, Command, Outcome, Shared};
 use crate::spawn::Program;
 use crate::starting::Starting;
@@ -133,7 +133,7 @@ impl Prepared {
             Birth::Inherited { link } => {
                 let (adoption, inheritance) =
                     adoption::adopt(link, &config.version, lengths).await?;
-                match Sockets::new(drain.clone(), Inherited::Link(inheritance.sockets)) {
+                match Inventory::new(drain.clone(), Inherited::Link(inheritance.sockets)) {
                     Ok(sockets) => (sockets, inheritance.generation, Some(adoption)),
                     Err(error) => {
                         adoption.give_up(error.chain()).await;
@@ -142,15 +142,14 @@ impl Prepared {
                 }
             }
             Birth::Activated { descriptors } => {
-                let sockets = Sockets::new(drain.clone(), Inherited::Activated(descriptors))?;
+                let sockets = Inventory::new(drain.clone(), Inherited::Activated(descriptors))?;
                 (sockets, Generation::FIRST, None)
             }
             Birth::Fresh => {
-                (Sockets::new(drain.clone(), Inherited::Fresh)?, Generation::FIRST, None)
+                (Inventory::new(drain.clone(), Inherited::Fresh)?, Generation::FIRST, None)
             }
         };
-        let shared =
-            service::begin(config, generation, sockets, drain, self.captured, adoption)?;
+        let shared = service::begin(config, generation, sockets, drain, self.captured, adoption)?;
         Ok(Starting::new(shared))
     }
 }

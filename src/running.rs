@@ -1,17 +1,17 @@
 //! What an application holds while it serves.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::drain::{DrainPhase, Guard, Progress};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
-use crate::inventory::Sockets;
 use crate::listener::{Conn, Listener, Transport};
 use crate::report::Report;
 use crate::service::{Command, Event, Outcome, Role, Shared, Status, ended};
+use crate::sockets::Sockets;
 
 /// A service that accepts: [`Starting::ready`](crate::Starting::ready) returns it when it is this
 /// generation's turn. Clones are the same service.
@@ -74,8 +74,21 @@ impl Running {
     /// Listeners and sockets that are added now, by the same claim-or-bind path as before
     /// readiness. They accept at once.
     #[must_use]
-    pub fn sockets(&self) -> &Sockets {
-        &self.shared.sockets
+    pub fn sockets(&self) -> Sockets {
+        Sockets::new(self.shared.sockets.clone())
+    }
+
+    /// The reports of the last 64 upgrades that this generation was asked for, the oldest first.
+    #[must_use]
+    pub fn history(&self) -> Vec<Report> {
+        let history = self.shared.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.iter().cloned().collect()
+    }
+
+    /// How many connections hold a guard now.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.shared.drain.active()
     }
 
     /// A guard for work that is not a connection of one of our listeners: the drain waits for it.

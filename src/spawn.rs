@@ -22,7 +22,7 @@ pub(crate) use self::program::Program;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::origin::{self, Origin};
 pub(crate) use crate::sys::pidfd::Exit;
-use crate::sys::{socket, spawn as system};
+use crate::sys::{scm, socket, spawn as system};
 
 /// The number of the link in the successor: the first after the standard streams.
 const LINK: RawFd = 3;
@@ -50,11 +50,8 @@ pub(crate) async fn spawn(program: &Program, extra: &Extra) -> Result<(Child, Ow
     // The call returns only after the exec, which waits for the disk: not on a worker.
     let started = tokio::task::spawn_blocking(move || prepared.start(&program));
     started.await.map_err(|error| {
-        Error::new(
-            ErrorKind::Spawn,
-            "the runtime ended before the program was started",
-        )
-        .with_source(error)
+        Error::new(ErrorKind::Spawn, "the runtime ended before the program was started")
+            .with_source(error)
     })?
 }
 
@@ -71,10 +68,7 @@ impl Prepared {
     fn new(program: &Program, extra: &Extra) -> Result<Self> {
         let words = |what: &str, text: &OsStr| {
             CString::new(text.as_bytes()).map_err(|error| {
-                let text = format!(
-                    "program {:?}: {what} {text:?} holds a NUL byte",
-                    program.exe
-                );
+                let text = format!("program {:?}: {what} {text:?} holds a NUL byte", program.exe);
                 Error::new(ErrorKind::Spawn, text).with_source(error)
             })
         };
@@ -87,15 +81,9 @@ impl Prepared {
                 return Err(Error::new(ErrorKind::Spawn, text));
             }
         }
-        let args = program
-            .args
-            .iter()
-            .map(|argument| words("argument", argument));
+        let args = program.args.iter().map(|argument| words("argument", argument));
         // The first of two variables would win, and it would not be ours.
-        let others = program
-            .env
-            .iter()
-            .filter(|(name, _)| name != origin::VARIABLE);
+        let others = program.env.iter().filter(|(name, _)| name != origin::VARIABLE);
         let env = others.map(|(name, value)| {
             let mut text = name.clone();
             text.push("=");
@@ -121,11 +109,7 @@ impl Prepared {
             let text = format!("program {:?}: create the link", program.exe);
             Error::new(ErrorKind::Spawn, text).with_source(error)
         })?;
-        let listed = self
-            .extra
-            .descriptors
-            .iter()
-            .map(|(fd, number)| (fd.as_fd(), *number));
+        let listed = self.extra.descriptors.iter().map(|(fd, number)| (fd.as_fd(), *number));
         let fds: Vec<(BorrowedFd<'_>, RawFd)> =
             [(theirs.as_fd(), LINK)].into_iter().chain(listed).collect();
         let last = fds.iter().map(|(_, number)| *number).max().unwrap_or(LINK);
@@ -149,6 +133,8 @@ impl Prepared {
 /// A socket pair, both ends `CLOEXEC`, and the variable that describes the far end.
 fn link(env: &mut Vec<CString>) -> io::Result<(OwnedFd, OwnedFd)> {
     let (ours, theirs) = UnixStream::pair()?;
+    // The kernel then says of each message who sent it: on a pair SO_PEERCRED names us ourselves.
+    scm::pass_credentials(ours.as_fd())?;
     let pid = std::process::id().cast_signed();
     let origin = Origin {
         descriptor: LINK,

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::handoff::adoption::Turn;
-use crate::inventory::Sockets;
 use crate::pid_file::PidFile;
 use crate::running::Running;
 use crate::service::{Command, Shared};
+use crate::sockets::Sockets;
 
 /// A generation that starts: it claims or binds its sockets, loads what it needs, and says
 /// [`ready`](Self::ready).
@@ -19,6 +19,7 @@ use crate::service::{Command, Shared};
 #[must_use = "a generation that is never ready never serves"]
 pub struct Starting {
     shared: Arc<Shared>,
+    sockets: Sockets,
 }
 
 impl std::fmt::Debug for Starting {
@@ -31,13 +32,14 @@ impl Deref for Starting {
     type Target = Sockets;
 
     fn deref(&self) -> &Sockets {
-        &self.shared.sockets
+        &self.sockets
     }
 }
 
 impl Starting {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        let sockets = Sockets::new(shared.sockets.clone());
+        Self { shared, sockets }
     }
 
     pub(crate) fn shared(&self) -> Arc<Shared> {

@@ -23,9 +23,8 @@ pub(crate) enum Decision {
 }
 
 /// The seals that mean something here; a kernel may hold others (`F_SEAL_EXEC`) from the start.
-const MEANING: SealFlag = SealFlag::F_SEAL_SEAL
-    .union(SealFlag::F_SEAL_GROW)
-    .union(SealFlag::F_SEAL_SHRINK);
+const MEANING: SealFlag =
+    SealFlag::F_SEAL_SEAL.union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_SHRINK);
 
 /// The seal set for 'committed'.
 const COMMITTED: SealFlag = SealFlag::F_SEAL_SEAL.union(SealFlag::F_SEAL_GROW);
@@ -123,10 +122,7 @@ mod tests {
             assert_eq!(there.decide(first).unwrap(), first);
             assert_eq!(here.decide(second).unwrap(), first);
             assert_eq!(here.decide(first).unwrap(), first);
-            assert_eq!(
-                (here.read().unwrap(), there.read().unwrap()),
-                (Some(first), Some(first))
-            );
+            assert_eq!((here.read().unwrap(), there.read().unwrap()), (Some(first), Some(first)));
             let late = Verdict::adopt(here.as_fd().try_clone_to_owned().unwrap()).unwrap();
             assert_eq!(late.read().unwrap(), Some(first));
         }
@@ -178,10 +174,7 @@ mod tests {
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&both));
         let read_only: OwnedFd = std::fs::File::open(path).unwrap().into();
         for fd in [file, pipe.into(), fixed, odd, both, read_only] {
-            assert_eq!(
-                Verdict::adopt(fd).unwrap_err().kind(),
-                ErrorKind::Descriptor
-            );
+            assert_eq!(Verdict::adopt(fd).unwrap_err().kind(), ErrorKind::Descriptor);
         }
     }
 }

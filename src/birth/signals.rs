@@ -49,10 +49,8 @@ impl Signals {
             return Err(Error::new(ErrorKind::Config, text));
         }
         let signals: Vec<_> = upgrade.iter().chain(stop).copied().collect();
-        let meaning = upgrade
-            .iter()
-            .map(|_| Asked::Upgrade)
-            .chain(stop.iter().map(|_| Asked::Stop));
+        let meaning =
+            upgrade.iter().map(|_| Asked::Upgrade).chain(stop.iter().map(|_| Asked::Stop));
         let meaning = meaning.collect();
         let failed = |what: &str, error: io::Error| {
             let names: Vec<_> = signals.iter().map(|signal| signal.as_str()).collect();
@@ -63,11 +61,7 @@ impl Signals {
         if let Some(upgrade) = upgrade {
             signal::unblock(upgrade).map_err(|error| failed("unblock", error))?;
         }
-        Ok(Self {
-            watch,
-            meaning,
-            watched: None,
-        })
+        Ok(Self { watch, meaning, watched: None })
     }
 
     /// Waits for the next request. However often a signal came since the last, it is one request;
@@ -106,11 +100,7 @@ impl Signals {
     fn take(&self) -> Option<Asked> {
         [Asked::Stop, Asked::Upgrade].into_iter().find(|wanted| {
             let mut came = 0_u32;
-            for (index, _) in self
-                .meaning
-                .iter()
-                .enumerate()
-                .filter(|(_, asked)| *asked == wanted)
+            for (index, _) in self.meaning.iter().enumerate().filter(|(_, asked)| *asked == wanted)
             {
                 came = came.saturating_add(self.watch.take(index));
             }
@@ -131,17 +121,11 @@ mod tests {
     const LONG: Duration = Duration::from_secs(20);
 
     fn runtime() -> tokio::runtime::Runtime {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
     }
 
     async fn next(signals: &mut Signals) -> Asked {
-        tokio::time::timeout(LONG, signals.next())
-            .await
-            .unwrap()
-            .unwrap()
+        tokio::time::timeout(LONG, signals.next()).await.unwrap().unwrap()
     }
 
     async fn nothing(signals: &mut Signals) {

@@ -11,10 +11,7 @@ use super::*;
 
 fn us() -> Process {
     let pid = std::process::id().cast_signed();
-    Process {
-        pid,
-        parent: std::os::unix::process::parent_id().cast_signed(),
-    }
+    Process { pid, parent: std::os::unix::process::parent_id().cast_signed() }
 }
 
 fn born(process: Process, variables: &[(&str, &str)]) -> Result<Birth> {
@@ -32,13 +29,7 @@ fn inherited_end(end: UnixStream) -> (RawFd, u64) {
 /// The variable as our parent would have written it.
 fn from_parent(descriptor: RawFd, inode: u64) -> String {
     let pid = us().parent;
-    Origin {
-        descriptor,
-        inode,
-        pid,
-        start: origin::start_time(pid).unwrap(),
-    }
-    .to_string()
+    Origin { descriptor, inode, pid, start: origin::start_time(pid).unwrap() }.to_string()
 }
 
 fn refusal(process: Process, variables: &[(&str, &str)]) -> String {
@@ -50,10 +41,7 @@ fn refusal(process: Process, variables: &[(&str, &str)]) -> String {
 #[test]
 fn without_variables_a_birth_is_fresh() {
     assert!(matches!(born(us(), &[]).unwrap(), Birth::Fresh));
-    assert!(matches!(
-        born(us(), &[("LISTEN_FDS", "2")]).unwrap(),
-        Birth::Fresh
-    ));
+    assert!(matches!(born(us(), &[("LISTEN_FDS", "2")]).unwrap(), Birth::Fresh));
 }
 
 #[test]
@@ -62,17 +50,8 @@ fn a_link_is_inherited_whoever_the_parent_is_by_now() {
         for pid in [us().parent, us().pid, i32::MAX] {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
             let (descriptor, inode) = inherited_end(ours);
-            let text = Origin {
-                descriptor,
-                inode,
-                pid,
-                start,
-            }
-            .to_string();
-            let variables = [
-                (origin::VARIABLE, text.as_str()),
-                ("LISTEN_PID", "nonsense"),
-            ];
+            let text = Origin { descriptor, inode, pid, start }.to_string();
+            let variables = [(origin::VARIABLE, text.as_str()), ("LISTEN_PID", "nonsense")];
             let Birth::Inherited { link } = born(us(), &variables).unwrap() else {
                 panic!("{text}")
             };
@@ -99,10 +78,7 @@ fn p3_a_link_that_a_wrapper_closed_is_an_error_and_not_a_fresh_start() {
     for (descriptor, inode) in cases {
         let text = from_parent(descriptor, inode);
         let refusal = refusal(us(), &[(origin::VARIABLE, &text)]);
-        assert!(
-            refusal.contains(&format!("descriptor {descriptor} is not the link")),
-            "{refusal}"
-        );
+        assert!(refusal.contains(&format!("descriptor {descriptor} is not the link")), "{refusal}");
         assert!(refusal.contains("wrapper"), "{refusal}");
     }
     // Nothing that was not ours has been closed.
@@ -116,24 +92,9 @@ fn p9_a_variable_that_was_meant_for_an_ancestor_is_stale() {
     let start = origin::start_time(us().parent).unwrap();
     let stale = [
         // Another process, one that had our parent's pid before it, and ourselves.
-        Origin {
-            descriptor: other.as_raw_fd(),
-            inode,
-            pid: i32::MAX,
-            start,
-        },
-        Origin {
-            descriptor: other.as_raw_fd(),
-            inode,
-            pid: us().parent,
-            start: start + 1,
-        },
-        Origin {
-            descriptor: other.as_raw_fd(),
-            inode,
-            pid: us().pid,
-            start,
-        },
+        Origin { descriptor: other.as_raw_fd(), inode, pid: i32::MAX, start },
+        Origin { descriptor: other.as_raw_fd(), inode, pid: us().parent, start: start + 1 },
+        Origin { descriptor: other.as_raw_fd(), inode, pid: us().pid, start },
     ];
     for origin in stale {
         let text = origin.to_string();
@@ -145,25 +106,14 @@ fn p9_a_variable_that_was_meant_for_an_ancestor_is_stale() {
 
 #[test]
 fn p9_nonsense_in_the_variable_is_an_error_with_a_remedy() {
-    for text in [
-        "",
-        "3",
-        "3:1:1:1:1",
-        "a:b:c:d",
-        "-3:1:1:1",
-        &"9".repeat(1 << 20),
-    ] {
+    for text in ["", "3", "3:1:1:1:1", "a:b:c:d", "-3:1:1:1", &"9".repeat(1 << 20)] {
         let refusal = refusal(us(), &[(origin::VARIABLE, text)]);
         assert!(refusal.contains("unset it"), "{refusal}");
     }
 }
 
 fn activation<'a>(pid: &'a str, count: &'a str, names: &'a str) -> Vec<(&'a str, &'a str)> {
-    vec![
-        ("LISTEN_PID", pid),
-        ("LISTEN_FDS", count),
-        ("LISTEN_FDNAMES", names),
-    ]
+    vec![("LISTEN_PID", pid), ("LISTEN_FDS", count), ("LISTEN_FDNAMES", names)]
 }
 
 #[test]
@@ -173,14 +123,8 @@ fn an_activation_for_another_process_is_ignored() {
         assert!(matches!(birth, Birth::Fresh), "{pid}");
     }
     let own = us().pid.to_string();
-    assert!(matches!(
-        born(us(), &activation(&own, "0", "")).unwrap(),
-        Birth::Fresh
-    ));
-    assert!(matches!(
-        born(us(), &[("LISTEN_PID", own.as_str())]).unwrap(),
-        Birth::Fresh
-    ));
+    assert!(matches!(born(us(), &activation(&own, "0", "")).unwrap(), Birth::Fresh));
+    assert!(matches!(born(us(), &[("LISTEN_PID", own.as_str())]).unwrap(), Birth::Fresh));
 }
 
 #[test]
@@ -236,27 +180,17 @@ fn p5_activation_passes_descriptors_with_their_names() {
     let output = std::process::Command::new("/bin/sh")
         .args(["-c", script])
         .arg(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "birth::tests::activated",
-            "--ignored",
-            "--test-threads=1",
-        ])
+        .args(["--exact", "birth::tests::activated", "--ignored", "--test-threads=1"])
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && text.contains("1 passed"),
-        "{text}"
-    );
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
 #[test]
 #[ignore = "started with descriptors by the test above"]
 fn activated() {
-    let Birth::Activated { descriptors } = birth().unwrap() else {
-        panic!("not activated")
-    };
+    let Birth::Activated { descriptors } = birth().unwrap() else { panic!("not activated") };
     let told: Vec<_> = descriptors
         .iter()
         .map(|(name, fd)| {

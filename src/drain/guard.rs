@@ -114,22 +114,14 @@ impl Guard {
     /// Says what this connection is, for progress and reports. The last name given holds.
     pub fn name(&self, name: impl Into<String>) {
         let name = Some(name.into());
-        self.entry
-            .labels
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .name = name;
+        self.entry.labels.lock().unwrap_or_else(PoisonError::into_inner).name = name;
     }
 
     /// Says what this connection is busy with, so that a report can tell why it was still there at
     /// the deadline. The last reason given holds.
     pub fn reason(&self, reason: impl Into<String>) {
         let reason = Some(reason.into());
-        self.entry
-            .labels
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .reason = reason;
+        self.entry.labels.lock().unwrap_or_else(PoisonError::into_inner).reason = reason;
     }
 
     /// The phase that this connection is in.
@@ -177,9 +169,7 @@ impl Clone for Guard {
     fn clone(&self) -> Self {
         // Relaxed as in `Arc`: this guard keeps the count above zero meanwhile.
         self.entry.guards.fetch_add(1, Ordering::Relaxed);
-        Self {
-            entry: Arc::clone(&self.entry),
-        }
+        Self { entry: Arc::clone(&self.entry) }
     }
 }
 

@@ -80,9 +80,7 @@ impl Drain {
     /// An empty registry in [`DrainPhase::Serving`].
     pub(crate) fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = (cores * 4)
-            .clamp(*SHARDS.start(), *SHARDS.end())
-            .next_power_of_two();
+        let count = (cores * 4).clamp(*SHARDS.start(), *SHARDS.end()).next_power_of_two();
         let hub = Arc::new(Hub {
             watchers: AtomicUsize::new(0),
             drains: AtomicUsize::new(0),
@@ -92,16 +90,8 @@ impl Drain {
             phase: Mutex::default(),
             progress: watch::Sender::default(),
         });
-        let shard = || {
-            Arc::new(Shard {
-                hub: Arc::clone(&hub),
-                inner: Mutex::default(),
-            })
-        };
-        Self {
-            shards: std::iter::repeat_with(shard).take(count).collect(),
-            hub,
-        }
+        let shard = || Arc::new(Shard { hub: Arc::clone(&hub), inner: Mutex::default() });
+        Self { shards: std::iter::repeat_with(shard).take(count).collect(), hub }
     }
 
     /// Takes a guard for a connection that `listener` has accepted. Needs no runtime.
@@ -125,10 +115,7 @@ impl Drain {
 
     /// Connections that hold a guard.
     pub(crate) fn active(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| shard.lock().live.len())
-            .sum()
+        self.shards.iter().map(|shard| shard.lock().live.len()).sum()
     }
 
     /// Guards ever taken; clones are not counted.
@@ -194,13 +181,7 @@ impl Drain {
             for shard in self.shards.iter() {
                 let mut entries = shard.lock();
                 entries.phase = *now;
-                behind.extend(
-                    entries
-                        .live
-                        .values()
-                        .filter(|entry| entry.phase() < phase)
-                        .cloned(),
-                );
+                behind.extend(entries.live.values().filter(|entry| entry.phase() < phase).cloned());
             }
         }
         self.publish();
@@ -254,10 +235,7 @@ impl Drain {
 
     /// What is held now.
     pub(crate) fn progress(&self) -> Progress {
-        let mut progress = Progress {
-            phase: *self.lock_phase(),
-            ..Progress::default()
-        };
+        let mut progress = Progress { phase: *self.lock_phase(), ..Progress::default() };
         let mut by_listener = BTreeMap::new();
         let mut oldest: Option<Arc<Entry>> = None;
         for shard in self.shards.iter() {
@@ -271,17 +249,13 @@ impl Drain {
                 }
             }
             if let Some((_, first)) = entries.live.first_key_value()
-                && oldest
-                    .as_ref()
-                    .is_none_or(|oldest| first.born < oldest.born)
+                && oldest.as_ref().is_none_or(|oldest| first.born < oldest.born)
             {
                 oldest = Some(Arc::clone(first));
             }
         }
-        progress.by_listener = by_listener
-            .into_iter()
-            .map(|(name, count)| (Name::clone(&name), count))
-            .collect();
+        progress.by_listener =
+            by_listener.into_iter().map(|(name, count)| (Name::clone(&name), count)).collect();
         progress.oldest = oldest.map(|entry| entry.held());
         progress
     }
@@ -303,14 +277,7 @@ impl Drain {
             eldest.extend(entries.live.values().take(limit).cloned());
         }
         eldest.sort_by_key(|entry| entry.born);
-        (
-            totals,
-            eldest
-                .iter()
-                .take(limit)
-                .map(|entry| entry.held())
-                .collect(),
-        )
+        (totals, eldest.iter().take(limit).map(|entry| entry.held()).collect())
     }
 
     /// Changes of the counts are noted in [`Hub::changed`] while the answer lives.
@@ -331,10 +298,7 @@ impl Drain {
     }
 
     fn lock_phase(&self) -> MutexGuard<'_, DrainPhase> {
-        self.hub
-            .phase
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.hub.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -69,12 +69,8 @@ impl Entries {
         let (tally, name) = self.tally(listener);
         let sequence = self.accepted;
         self.accepted += 1;
-        let entry = Arc::new(Entry::new(
-            Arc::clone(shard),
-            (sequence, tally, name),
-            life,
-            self.phase,
-        ));
+        let entry =
+            Arc::new(Entry::new(Arc::clone(shard), (sequence, tally, name), life, self.phase));
         self.live.insert(sequence, Arc::clone(&entry));
         if let Some(count) = self.tallies.get_mut(tally) {
             *count += 1;

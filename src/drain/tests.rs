@@ -60,22 +60,13 @@ async fn progress_counts_by_listener_and_names_the_oldest() {
     let others = [drain.guard(&http(), None), drain.guard(&http(), None)];
     let progress = drain.progress();
     assert_eq!(progress.active, 3);
-    assert_eq!(
-        progress.by_listener,
-        [(first.listener().clone(), 1), (http(), 2)]
-    );
+    assert_eq!(progress.by_listener, [(first.listener().clone(), 1), (http(), 2)]);
     assert_eq!(
         progress.oldest.unwrap().to_string(),
         "admin \"console\" from 192.0.2.1:9, 12 s: waits for a command"
     );
     drop((first, others));
-    assert_eq!(
-        drain.progress(),
-        Progress {
-            accepted: 3,
-            ..Progress::default()
-        }
-    );
+    assert_eq!(drain.progress(), Progress { accepted: 3, ..Progress::default() });
 }
 
 #[tokio::test]
@@ -96,9 +87,7 @@ async fn each_guard_is_told_its_phase_and_may_stop_waiting() {
     assert!(late.as_mut().poll(&mut context).is_pending());
     drain.advance(DrainPhase::Force);
     timeout(LONG, late).await.unwrap();
-    timeout(LONG, guard.reached(DrainPhase::Serving))
-        .await
-        .unwrap();
+    timeout(LONG, guard.reached(DrainPhase::Serving)).await.unwrap();
     assert_eq!(guard.phase(), DrainPhase::Force);
 }
 
@@ -110,24 +99,17 @@ fn a_predecessor_that_owns_again_serves_newcomers_and_calls_nobody_back() {
     assert_eq!(drain.guard(&http(), None).phase(), DrainPhase::Graceful);
     drain.reopen();
     let new = drain.guard(&http(), None);
-    assert_eq!(
-        (old.phase(), new.phase()),
-        (DrainPhase::Graceful, DrainPhase::Serving)
-    );
+    assert_eq!((old.phase(), new.phase()), (DrainPhase::Graceful, DrainPhase::Serving));
     drain.advance(DrainPhase::LameDuck);
-    assert_eq!(
-        (old.phase(), new.phase()),
-        (DrainPhase::Graceful, DrainPhase::LameDuck)
-    );
+    assert_eq!((old.phase(), new.phase()), (DrainPhase::Graceful, DrainPhase::LameDuck));
     assert_eq!(drain.progress().phase, DrainPhase::LameDuck);
 }
 
 #[tokio::test(start_paused = true)]
 async fn closings_are_spread_evenly_over_the_window() {
     let drain = Drain::new();
-    let tasks: Vec<_> = (0..1_000)
-        .map(|_| obey(drain.guard(&http(), None), DrainPhase::Graceful))
-        .collect();
+    let tasks: Vec<_> =
+        (0..1_000).map(|_| obey(drain.guard(&http(), None), DrainPhase::Graceful)).collect();
     tokio::task::yield_now().await;
     let began = Instant::now();
     drain.advance_spread(DrainPhase::Graceful, ms(2_000)).await;
@@ -137,28 +119,18 @@ async fn closings_are_spread_evenly_over_the_window() {
         tenths[usize::try_from(at.as_millis() / 200).unwrap()] += 1;
     }
     // A tenth may differ by the one that falls on the clock's next tick.
-    assert!(
-        tenths.iter().all(|count| (99..=101).contains(count)),
-        "{tenths:?}"
-    );
+    assert!(tenths.iter().all(|count| (99..=101).contains(count)), "{tenths:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_spread_that_is_cancelled_goes_on_where_it_was() {
     let drain = Drain::new();
     let guards: Vec<_> = (0..100).map(|_| drain.guard(&http(), None)).collect();
-    let moved = || {
-        guards
-            .iter()
-            .filter(|guard| guard.phase() == DrainPhase::Graceful)
-            .count()
-    };
+    let moved = || guards.iter().filter(|guard| guard.phase() == DrainPhase::Graceful).count();
     let spread = drain.advance_spread(DrainPhase::Graceful, ms(1_000));
     assert!(timeout(ms(500), spread).await.is_err());
     assert!((49..=52).contains(&moved()), "{}", moved());
-    drain
-        .advance_spread(DrainPhase::Graceful, Duration::ZERO)
-        .await;
+    drain.advance_spread(DrainPhase::Graceful, Duration::ZERO).await;
     assert_eq!(moved(), 100);
 }
 
@@ -174,28 +146,12 @@ async fn a_drain_ends_at_once_at_zero_in_every_phase() {
         let task = (phase > DrainPhase::Serving).then(|| obey(drain.guard(&http(), None), phase));
         let report = drain.run(&settings(), &Notify::new()).await;
         // The clock of tokio's timers ticks once a millisecond.
-        assert!(
-            report.elapsed.as_millis().abs_diff(at) <= 1,
-            "{phase}: {:?}",
-            report.elapsed
-        );
+        assert!(report.elapsed.as_millis().abs_diff(at) <= 1, "{phase}: {:?}", report.elapsed);
         let forced = phase == DrainPhase::Force;
-        let outcome = if forced {
-            DrainOutcome::Cut
-        } else {
-            DrainOutcome::Drained
-        };
+        let outcome = if forced { DrainOutcome::Cut } else { DrainOutcome::Drained };
         assert_eq!(report.outcome, outcome, "{phase}");
-        assert_eq!(
-            report.drained,
-            u64::from(task.is_some() && !forced),
-            "{phase}"
-        );
-        assert_eq!(
-            (report.cut_count, report.left),
-            (u64::from(forced), 0),
-            "{phase}"
-        );
+        assert_eq!(report.drained, u64::from(task.is_some() && !forced), "{phase}");
+        assert_eq!((report.cut_count, report.left), (u64::from(forced), 0), "{phase}");
         assert_eq!(drain.watch().borrow().active, 0);
     }
 }
@@ -213,15 +169,8 @@ async fn a_drain_ends_at_the_deadline_and_names_who_was_cut_and_why() {
     assert_eq!((report.drained, report.cut_count, report.left), (1, 2, 1));
     assert_eq!(report.cut.len(), 2);
     let named = report.cut.iter().find(|held| held.name.is_some()).unwrap();
-    assert_eq!(
-        named.to_string(),
-        "http \"GET /events\" from 192.0.2.7:80, 10 s: endless stream"
-    );
-    assert!(
-        report.elapsed.as_millis().abs_diff(11_000) <= 2,
-        "{:?}",
-        report.elapsed
-    );
+    assert_eq!(named.to_string(), "http \"GET /events\" from 192.0.2.7:80, 10 s: endless stream");
+    assert!(report.elapsed.as_millis().abs_diff(11_000) <= 2, "{:?}", report.elapsed);
     assert!(!report.hurried);
     gentle.await.unwrap();
     late.await.unwrap();
@@ -283,16 +232,9 @@ async fn progress_is_told_ten_times_a_second_in_a_drain_and_never_in_steady_stat
     }
     ends.await.unwrap();
     let report = run.await.unwrap();
-    assert_eq!(
-        (report.outcome, report.drained, last),
-        (DrainOutcome::Drained, 500, 0)
-    );
+    assert_eq!((report.outcome, report.drained, last), (DrainOutcome::Drained, 500, 0));
     // 1 s of closings: one every 100 ms, two phases and the end.
-    assert!(
-        (8..=14).contains(&told),
-        "{told} times in {:?}",
-        report.elapsed
-    );
+    assert!((8..=14).contains(&told), "{told} times in {:?}", report.elapsed);
 }
 
 /// One connection moves between the last shard and the first, a new guard before the old one
@@ -343,10 +285,7 @@ fn a_guard_that_goes_while_the_wait_for_zero_begins_is_noticed() {
                 }
             }
         });
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         in_time = runtime.block_on(async { timeout(LONG, rounds).await });
         stop.store(true, Ordering::Relaxed);
     });
@@ -406,10 +345,7 @@ fn threads_meet_in_different_shards_and_each_stays_in_its_own() {
                 })
             })
             .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect()
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert!(shards.len() >= 8, "{shards:?}");
 }

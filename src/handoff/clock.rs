@@ -44,10 +44,7 @@ impl Lengths {
 
 impl Clock {
     pub(crate) fn new(lengths: Lengths) -> Self {
-        Self {
-            lengths,
-            armed: BTreeMap::new(),
-        }
+        Self { lengths, armed: BTreeMap::new() }
     }
 
     /// From now on the timers that are armed run so long.
@@ -83,11 +80,8 @@ impl Clock {
 
     /// The next timer that runs out; it is disarmed then. Pends while none is armed. Cancel safe.
     pub(crate) async fn next(&mut self) -> Timer {
-        let earliest = self
-            .armed
-            .iter()
-            .min_by_key(|(_, at)| **at)
-            .map(|(timer, at)| (*timer, *at));
+        let earliest =
+            self.armed.iter().min_by_key(|(_, at)| **at).map(|(timer, at)| (*timer, *at));
         let Some((timer, at)) = earliest else {
             return std::future::pending().await;
         };

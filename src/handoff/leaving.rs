@@ -24,10 +24,7 @@ pub(crate) struct Leaving {
 impl Leaving {
     /// How it ended, if that is known within `wait`.
     pub(crate) async fn status(&mut self, wait: Duration) -> Option<Exit> {
-        tokio::time::timeout(wait, &mut self.status)
-            .await
-            .ok()?
-            .ok()
+        tokio::time::timeout(wait, &mut self.status).await.ok()?.ok()
     }
 
     /// The task that ends when the process has.

@@ -179,10 +179,7 @@ impl World {
     }
 
     fn s_going(&self) -> bool {
-        matches!(
-            self.s_state(),
-            Some(succ::State::Leaving { .. } | succ::State::Failed)
-        )
+        matches!(self.s_state(), Some(succ::State::Leaving { .. } | succ::State::Failed))
     }
 
     fn p_owns(&self) -> bool {
@@ -195,10 +192,7 @@ impl World {
     }
 
     fn s_owns(&self) -> bool {
-        let by_state = matches!(
-            self.s_state(),
-            Some(succ::State::Owner | succ::State::Committed)
-        );
+        let by_state = matches!(self.s_state(), Some(succ::State::Owner | succ::State::Committed));
         self.s_life != Life::Dead && by_state
     }
 
@@ -225,9 +219,7 @@ impl World {
         }
         if *self.p.state() == pred::State::Spawning && self.s.is_none() {
             let born = self.with(|w| {
-                let (s, actions) = Successor::new(succ::Plan {
-                    enforceable: w.enforceable,
-                });
+                let (s, actions) = Successor::new(succ::Plan { enforceable: w.enforceable });
                 w.s = Some(s);
                 w.act_s(actions);
                 w.tell_p(pred::Event::Spawned);
@@ -277,11 +269,7 @@ impl World {
                 }
                 w.tell_p(pred::Event::Expired(*timer));
             });
-            all.push((
-                format!("p: {timer:?} runs out"),
-                told,
-                *timer != Timer::Ping,
-            ));
+            all.push((format!("p: {timer:?} runs out"), told, *timer != Timer::Ping));
         }
         if self.p_parking {
             let parked = self.with(|w| {
@@ -402,18 +390,10 @@ impl World {
             all.push(("s is stopped".into(), stopped, false));
         }
         if self.p_life == Life::Stopped {
-            all.push((
-                "p wakes".into(),
-                self.with(|w| w.p_life = Life::Running),
-                false,
-            ));
+            all.push(("p wakes".into(), self.with(|w| w.p_life = Life::Running), false));
         }
         if self.s.is_some() && self.s_life == Life::Stopped {
-            all.push((
-                "s wakes".into(),
-                self.with(|w| w.s_life = Life::Running),
-                false,
-            ));
+            all.push(("s wakes".into(), self.with(|w| w.s_life = Life::Running), false));
         }
     }
 
@@ -433,15 +413,9 @@ impl World {
                 w.p_told_stop = true;
                 w.tell_p(pred::Event::Stop);
             });
-            say("the successor is rejected", &|w| {
-                w.tell_p(pred::Event::Rejected("no".into()))
-            });
-            say("the successor is approved", &|w| {
-                w.tell_p(pred::Event::Approved)
-            });
-            say("garbage reaches p", &|w| {
-                w.tell_p(pred::Event::Nonsense("garbage".into()))
-            });
+            say("the successor is rejected", &|w| w.tell_p(pred::Event::Rejected("no".into())));
+            say("the successor is approved", &|w| w.tell_p(pred::Event::Approved));
+            say("garbage reaches p", &|w| w.tell_p(pred::Event::Nonsense("garbage".into())));
             if self.p_parking {
                 say("parking fails", &|w| {
                     w.p_parking = false;
@@ -512,9 +486,7 @@ fn explore(start: World) -> usize {
         let world = order[at].clone();
         let next = world.next();
         let stuck = !next.iter().any(|(_, _, fair)| *fair);
-        let verdict = world
-            .check()
-            .and_then(|()| if stuck { world.check_end() } else { Ok(()) });
+        let verdict = world.check().and_then(|()| if stuck { world.check_end() } else { Ok(()) });
         if let Err(broken) = verdict {
             panic!("{broken}\n{}{world:#?}", trace(&from, at));
         }
@@ -540,23 +512,14 @@ fn trace(from: &[(Option<usize>, String)], mut at: usize) -> String {
             None => break,
         }
     }
-    steps
-        .iter()
-        .rev()
-        .map(|step| format!("  {step}\n"))
-        .collect()
+    steps.iter().rev().map(|step| format!("  {step}\n")).collect()
 }
 
 #[test]
 fn one_owner_whatever_dies_stops_or_wakes_at_any_step() {
     for probation in [true, false] {
         for enforceable in [true, false] {
-            let budget = Budget {
-                deaths: 2,
-                stops: 2,
-                pings: 1,
-                words: 1,
-            };
+            let budget = Budget { deaths: 2, stops: 2, pings: 1, words: 1 };
             let states = explore(World::new(probation, enforceable, budget));
             assert!(states > 1_000, "the model has shrunk to {states} states");
         }

@@ -27,42 +27,24 @@ pub(crate) fn offer(
     sockets: Vec<(SocketRecord, Arc<OwnedFd>)>,
 ) -> Result<Vec<Parcel>> {
     let register = verdict.as_fd().try_clone_to_owned().map_err(|error| {
-        Error::new(
-            ErrorKind::Io,
-            "the verdict's register could not be duplicated",
-        )
-        .with_source(error)
+        Error::new(ErrorKind::Io, "the verdict's register could not be duplicated")
+            .with_source(error)
     })?;
-    let mut items = vec![
-        (Role::Verdict, Arc::new(register)),
-        (Role::Predecessor, Arc::clone(own_process)),
-    ];
+    let mut items =
+        vec![(Role::Verdict, Arc::new(register)), (Role::Predecessor, Arc::clone(own_process))];
     for elder in elders {
         let generation = elder.generation;
         items.push((Role::ElderLink { generation }, Arc::clone(&elder.link)));
-        items.push((
-            Role::ElderProcess { generation },
-            Arc::clone(&elder.process),
-        ));
+        items.push((Role::ElderProcess { generation }, Arc::clone(&elder.process)));
     }
-    items.extend(
-        sockets
-            .into_iter()
-            .map(|(record, fd)| (Role::Socket(record), fd)),
-    );
+    items.extend(sockets.into_iter().map(|(record, fd)| (Role::Socket(record), fd)));
     let chunks = items.chunks(MAX_ITEMS);
     let count = chunks.len();
     Ok(chunks
         .enumerate()
         .map(|(index, chunk)| {
             let (items, descriptors) = split(chunk);
-            (
-                Message::Offer(Offer {
-                    items,
-                    last: index + 1 == count,
-                }),
-                descriptors,
-            )
+            (Message::Offer(Offer { items, last: index + 1 == count }), descriptors)
         })
         .collect())
 }
@@ -73,10 +55,7 @@ pub(crate) fn ready(
     bound: Vec<(SocketRecord, Arc<OwnedFd>)>,
     notes: Vec<String>,
 ) -> Vec<Parcel> {
-    let bound: Vec<_> = bound
-        .into_iter()
-        .map(|(record, fd)| (Role::Socket(record), fd))
-        .collect();
+    let bound: Vec<_> = bound.into_iter().map(|(record, fd)| (Role::Socket(record), fd)).collect();
     let mut chunks: Vec<&[(Role, Arc<OwnedFd>)]> = bound.chunks(MAX_ITEMS).collect();
     if chunks.is_empty() {
         chunks.push(&[]);
@@ -101,10 +80,7 @@ pub(crate) fn ready(
 }
 
 fn split(chunk: &[(Role, Arc<OwnedFd>)]) -> (Vec<Item>, Vec<Arc<OwnedFd>>) {
-    chunk
-        .iter()
-        .map(|(role, fd)| (Item { role: role.clone() }, Arc::clone(fd)))
-        .unzip()
+    chunk.iter().map(|(role, fd)| (Item { role: role.clone() }, Arc::clone(fd))).unzip()
 }
 
 /// What a successor's 'ready' said, over all its frames.
@@ -173,40 +149,23 @@ impl Received {
     /// [`ErrorKind::Protocol`] if the count is not the announced one, or if verdict or predecessor
     /// are missing; [`ErrorKind::Descriptor`] if the verdict is not a register.
     pub(crate) fn finish(self, announced: usize) -> Result<Whole> {
-        let missing = |what: &str| {
-            Error::new(
-                ErrorKind::Protocol,
-                format!("the predecessor's offer {what}"),
-            )
-        };
+        let missing =
+            |what: &str| Error::new(ErrorKind::Protocol, format!("the predecessor's offer {what}"));
         if self.count != announced {
             let text = format!("announced {announced} descriptors and held {}", self.count);
             return Err(missing(&text));
         }
-        let verdict = self
-            .verdict
-            .ok_or_else(|| missing("holds no verdict register"))?;
-        let predecessor = self
-            .process
-            .ok_or_else(|| missing("does not name its process"))?;
+        let verdict = self.verdict.ok_or_else(|| missing("holds no verdict register"))?;
+        let predecessor = self.process.ok_or_else(|| missing("does not name its process"))?;
         let mut processes = self.processes;
         let mut elders = Vec::new();
         for (generation, link) in self.links {
             let at = processes.iter().position(|(of, _)| *of == generation);
             let at = at.ok_or_else(|| missing("holds an elder's link without its process"))?;
             let (_, process) = processes.swap_remove(at);
-            elders.push(Elder {
-                generation,
-                link: Arc::new(link),
-                process: Arc::new(process),
-            });
+            elders.push(Elder { generation, link: Arc::new(link), process: Arc::new(process) });
         }
         let verdict = Verdict::adopt(verdict)?;
-        Ok(Whole {
-            sockets: self.sockets,
-            verdict,
-            predecessor,
-            elders,
-        })
+        Ok(Whole { sockets: self.sockets, verdict, predecessor, elders })
     }
 }

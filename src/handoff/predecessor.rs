@@ -143,8 +143,10 @@ pub(crate) enum Event {
     /// A timer that was armed ran out.
     Expired(Timer),
     /// It has proven itself early, by an operator's word.
+    #[cfg_attr(not(test), allow(dead_code, reason = "health checks and operators will say it"))]
     Approved,
     /// Health check, error budget or operator say no.
+    #[cfg_attr(not(test), allow(dead_code, reason = "health checks and operators will say it"))]
     Rejected(String),
     /// This generation shall stop.
     Stop,
@@ -236,13 +238,7 @@ type Step = (State, Vec<Action>);
 impl Predecessor {
     /// A handoff that begins with the start of the successor's program.
     pub(crate) fn new(plan: Plan) -> (Self, Vec<Action>) {
-        (
-            Self {
-                state: State::Spawning,
-                plan,
-            },
-            vec![Action::Arm(Timer::Spawn)],
-        )
+        (Self { state: State::Spawning, plan }, vec![Action::Arm(Timer::Spawn)])
     }
 
     /// A machine that stands there already, for the table.
@@ -292,37 +288,24 @@ fn step(state: State, event: Event, seen: Option<Decision>, plan: Plan) -> Step 
 fn forward(state: State, event: Event, plan: Plan) -> Step {
     use Action::{Arm, Disarm, Park, Send};
     match (state, event) {
-        (State::Spawning, Event::Spawned) => (
-            State::Greeting,
-            vec![Disarm(Timer::Spawn), Arm(Timer::Hello)],
-        ),
+        (State::Spawning, Event::Spawned) => {
+            (State::Greeting, vec![Disarm(Timer::Spawn), Arm(Timer::Hello)])
+        }
         (State::Greeting, Event::Hello) => (
             State::Offering,
-            vec![
-                Disarm(Timer::Hello),
-                Send(Say::Welcome),
-                Send(Say::Offer),
-                Arm(Timer::Adopt),
-            ],
+            vec![Disarm(Timer::Hello), Send(Say::Welcome), Send(Say::Offer), Arm(Timer::Adopt)],
         ),
-        (State::Offering, Event::Adopted) => (
-            State::Starting,
-            vec![Disarm(Timer::Adopt), Arm(Timer::Ready), Arm(Timer::Ping)],
-        ),
-        (State::Starting, Event::Ready) => (
-            State::Checking,
-            vec![Disarm(Timer::Ready), Arm(Timer::Gap), Send(Say::Ping)],
-        ),
+        (State::Offering, Event::Adopted) => {
+            (State::Starting, vec![Disarm(Timer::Adopt), Arm(Timer::Ready), Arm(Timer::Ping)])
+        }
+        (State::Starting, Event::Ready) => {
+            (State::Checking, vec![Disarm(Timer::Ready), Arm(Timer::Gap), Send(Say::Ping)])
+        }
         (State::Checking, Event::Pong) => (State::Parking, vec![Park]),
         (State::Parking, Event::Parked) => (State::Yielding, vec![Send(Say::Yield)]),
-        (State::Yielding, Event::Serving) if plan.probation => (
-            State::Probation,
-            vec![
-                Disarm(Timer::Gap),
-                Arm(Timer::Probation),
-                Arm(Timer::Silence),
-            ],
-        ),
+        (State::Yielding, Event::Serving) if plan.probation => {
+            (State::Probation, vec![Disarm(Timer::Gap), Arm(Timer::Probation), Arm(Timer::Silence)])
+        }
         (State::Yielding, Event::Serving) => permit(vec![Disarm(Timer::Gap)]),
         (State::Probation, Event::Expired(Timer::Probation) | Event::Approved) => {
             permit(vec![Disarm(Timer::Probation), Disarm(Timer::Silence)])
@@ -389,10 +372,7 @@ fn deadline_of(state: &State) -> Option<Timer> {
 }
 
 fn before_verdict(state: &State) -> bool {
-    !matches!(
-        state,
-        State::RolledBack | State::Elder | State::Retired | State::OwnsAgain
-    )
+    !matches!(state, State::RolledBack | State::Elder | State::Retired | State::OwnsAgain)
 }
 
 /// Whether listeners may be parked in this state.
@@ -406,15 +386,8 @@ fn parked(state: &State) -> bool {
 
 fn retreat(state: &State, cause: Cause) -> Step {
     let reachable = !matches!(cause, Cause::Spawn(_) | Cause::Died(_) | Cause::LinkClosed);
-    let retreat = Retreat {
-        cause,
-        parked: parked(state),
-        reachable,
-    };
-    (
-        State::Deciding(retreat),
-        vec![Action::Seal(Decision::RolledBack)],
-    )
+    let retreat = Retreat { cause, parked: parked(state), reachable };
+    (State::Deciding(retreat), vec![Action::Seal(Decision::RolledBack)])
 }
 
 /// The verdict is ours: serve again first, speak second.
@@ -427,9 +400,7 @@ fn take_back(retreat: Retreat) -> Step {
     if retreat.reachable {
         let last_word = match retreat.cause {
             Cause::Incompatible(_) => Say::Refuse,
-            _ => Say::RollBack {
-                last: retreat.cause == Cause::Stop,
-            },
+            _ => Say::RollBack { last: retreat.cause == Cause::Stop },
         };
         actions.push(Action::Send(last_word));
     }

@@ -161,13 +161,7 @@ type Step = (State, Vec<Action>);
 impl Successor {
     /// A handoff that begins with our hello.
     pub(crate) fn new(plan: Plan) -> (Self, Vec<Action>) {
-        (
-            Self {
-                state: State::Greeting,
-                plan,
-            },
-            vec![Action::Arm(Timer::Hello)],
-        )
+        (Self { state: State::Greeting, plan }, vec![Action::Arm(Timer::Hello)])
     }
 
     /// The plan became known with the welcome.
@@ -213,28 +207,21 @@ fn step(state: State, event: Event, seen: Option<Decision>, plan: Plan) -> Step 
 }
 
 fn before_verdict(state: &State) -> bool {
-    !matches!(
-        state,
-        State::Committed | State::Owner | State::Leaving { .. } | State::Failed
-    )
+    !matches!(state, State::Committed | State::Owner | State::Leaving { .. } | State::Failed)
 }
 
 /// Whether it has accepted since its turn came.
 fn open(state: &State) -> bool {
-    matches!(
-        state,
-        State::Serving | State::Suspended | State::Deciding { open: true, .. }
-    )
+    matches!(state, State::Serving | State::Suspended | State::Deciding { open: true, .. })
 }
 
 /// Until everything is here there is nothing to save: any failure ends it.
 fn adopting(state: State, event: Event) -> Step {
     use Action::{Arm, Disarm, Send};
     match (state, event) {
-        (State::Greeting, Event::Welcome) => (
-            State::Receiving,
-            vec![Disarm(Timer::Hello), Arm(Timer::Adopt)],
-        ),
+        (State::Greeting, Event::Welcome) => {
+            (State::Receiving, vec![Disarm(Timer::Hello), Arm(Timer::Adopt)])
+        }
         (State::Receiving, Event::Offered) => (
             State::Starting { orphaned: false },
             vec![Disarm(Timer::Adopt), Send(Say::Adopted), Action::Start],
@@ -246,10 +233,9 @@ fn adopting(state: State, event: Event) -> Step {
         (_, Event::Unusable(why)) => fail(Why::Unusable(why), true),
         (_, Event::Failed(why) | Event::Nonsense(why)) => fail(Why::Failed(why), true),
         (State::Greeting, Event::Expired(Timer::Hello))
-        | (State::Receiving, Event::Expired(Timer::Adopt)) => fail(
-            Why::Unusable("the predecessor did not answer in time".into()),
-            true,
-        ),
+        | (State::Receiving, Event::Expired(Timer::Adopt)) => {
+            fail(Why::Unusable("the predecessor did not answer in time".into()), true)
+        }
         (state, Event::Ping) => (state, vec![Send(Say::Pong)]),
         (_, Event::RollBack { .. }) => leave(false),
         (state, _) => (state, Vec::new()),
@@ -312,10 +298,7 @@ fn heard(state: State, plan: Plan) -> Step {
 }
 
 fn seal(open: bool, reachable: bool) -> Step {
-    (
-        State::Deciding { open, reachable },
-        vec![Action::Seal(Decision::Committed)],
-    )
+    (State::Deciding { open, reachable }, vec![Action::Seal(Decision::Committed)])
 }
 
 fn deciding(open: bool, reachable: bool, event: Event) -> Step {
@@ -344,10 +327,9 @@ fn committed(event: Event) -> Step {
         | Event::LinkClosed
         | Event::Died
         | Event::Nonsense(_)
-        | Event::Expired(Timer::Handover) => (
-            State::Owner,
-            vec![Action::Disarm(Timer::Handover), Action::Own],
-        ),
+        | Event::Expired(Timer::Handover) => {
+            (State::Owner, vec![Action::Disarm(Timer::Handover), Action::Own])
+        }
         Event::Ping => (State::Committed, vec![Action::Send(Say::Pong)]),
         _ => (State::Committed, Vec::new()),
     }

@@ -35,11 +35,7 @@ fn rows<S: Debug + PartialEq, A: Debug>(
             idle.push(event);
             continue;
         }
-        let to = if to == *state {
-            "stays".to_owned()
-        } else {
-            format!("{to:?}")
-        };
+        let to = if to == *state { "stays".to_owned() } else { format!("{to:?}") };
         let _ = writeln!(text, "  {event}\n      → {to} {actions:?}");
     }
     let _ = writeln!(text, "  nothing on: {}\n", idle.join(", "));
@@ -47,11 +43,7 @@ fn rows<S: Debug + PartialEq, A: Debug>(
 
 fn predecessor_table(probation: bool) -> String {
     use pred::{Cause, Event, Retreat, State};
-    let retreat = |parked| Retreat {
-        cause: Cause::Rejected("no".into()),
-        parked,
-        reachable: true,
-    };
+    let retreat = |parked| Retreat { cause: Cause::Rejected("no".into()), parked, reachable: true };
     let states = [
         State::Spawning,
         State::Greeting,
@@ -121,14 +113,8 @@ fn successor_table(enforceable: bool) -> String {
         State::Waiting,
         State::Serving,
         State::Suspended,
-        State::Deciding {
-            open: false,
-            reachable: false,
-        },
-        State::Deciding {
-            open: true,
-            reachable: true,
-        },
+        State::Deciding { open: false, reachable: false },
+        State::Deciding { open: true, reachable: true },
         State::Committed,
         State::Owner,
         State::Leaving { spare: true },

@@ -1,4 +1,4 @@
-//! What an application can ask for. Every kind goes through [`Sockets::ask`].
+//! What an application can ask for. Every kind goes through [`Inventory::ask`].
 
 use std::net::ToSocketAddrs;
 use std::num::NonZeroUsize;
@@ -7,8 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::Inventory;
 use super::entry::{Ask, Entry};
-use super::{Sockets, Standing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::listener::{
     Core, ListenOptions, Listener, SeqpacketListener, TcpListener, UdpSocket, UnixDatagram,
@@ -16,7 +16,7 @@ use crate::listener::{
 };
 use crate::wire::{Address, Kind};
 
-impl Sockets {
+impl Inventory {
     /// A TCP listener.
     pub(crate) fn tcp(
         &self,
@@ -103,7 +103,9 @@ impl Sockets {
     pub(crate) fn descriptor(&self, name: &str) -> Result<Option<OwnedFd>> {
         let name = name.parse()?;
         let mut book = self.book();
-        let Some(found) = book.inherited.descriptor(&name)? else { return Ok(None) };
+        let Some(found) = book.inherited.descriptor(&name)? else {
+            return Ok(None);
+        };
         book.taken.extend(found.index);
         Ok(Some(found.fd))
     }
@@ -139,11 +141,6 @@ impl Sockets {
     ) -> Result<Vec<Arc<Core>>> {
         let (name, count) = (name.parse()?, count.get());
         self.ask(&Ask { name, kind, wanted, count, group: true, options })
-    }
-
-    /// Whether this generation has begun to stop or has handed over.
-    pub(crate) fn is_leaving(&self) -> bool {
-        matches!(self.book().standing, Standing::Elder | Standing::Stopped)
     }
 }
 

@@ -29,7 +29,8 @@ impl Plan<'_> {
     /// Makes a socket and binds it to the first of these addresses that works; gives it with the
     /// address that it got. A Unix path is not for this: [`place`](Self::place).
     pub(super) fn bind(&self, wanted: &[Address]) -> Result<(OwnedFd, Address)> {
-        let mut last = Error::new(ErrorKind::Config, format!("socket \"{}\": no address", self.name));
+        let mut last =
+            Error::new(ErrorKind::Config, format!("socket \"{}\": no address", self.name));
         for address in wanted {
             match self.bind_one(address) {
                 Ok(bound) => return Ok(bound),

@@ -82,7 +82,9 @@ fn buffer_notes(socket: &SockRef<'_>, kind: Kind, options: &ListenOptions) -> Ve
 }
 
 fn path_notes(found: &Found, options: &ListenOptions) -> Vec<String> {
-    let Address::Path(path) = &found.record.address else { return Vec::new() };
+    let Address::Path(path) = &found.record.address else {
+        return Vec::new();
+    };
     if found.record.path_inode.is_some() && inode_of(path).ok() != found.record.path_inode {
         let text = "no longer leads to this socket; nobody new finds it";
         return vec![format!("{} {text}", path.display())];

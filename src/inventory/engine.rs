@@ -9,7 +9,7 @@ use std::task::Poll;
 use socket2::SockRef;
 
 use super::inherited::address_of;
-use super::{Book, Sockets, Standing};
+use super::{Book, Inventory, Standing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::listener::{Core, RawPause, State, unlink_if};
 use crate::wire::{Address, SocketRecord};
@@ -24,7 +24,7 @@ pub(crate) struct ReadyPart {
     pub(crate) notes: Vec<String>,
 }
 
-impl Sockets {
+impl Inventory {
     /// Every socket that the next generation can claim. What is closing is not among them.
     pub(crate) fn offer(&self) -> Vec<(SocketRecord, Arc<OwnedFd>)> {
         let mut book = self.book();
@@ -77,9 +77,17 @@ impl Sockets {
         join(all.collect()).await.into_iter().collect()
     }
 
+    /// Stops accepting everywhere, at once. The future tells frameworks to pause.
+    pub(crate) fn pause(&self) -> impl Future<Output = Vec<String>> + Send + 'static {
+        let open = self.book().cores().into_iter().filter(|core| core.state() == State::Open);
+        let raw: Vec<_> = open.filter_map(|core| core.park().map(|pause| (core, pause))).collect();
+        tell_raw(raw, "pause", |pause| Box::pin(async move { pause.pause().await }))
+    }
+
     /// Roll back: accepts again on the very same sockets, at once, and serves the queues of what
-    /// the successor had bound. Then tells the frameworks that were paused; gives what went wrong.
-    pub(crate) async fn resume(&self) -> Vec<String> {
+    /// the successor had bound. The future tells the frameworks that were paused; it gives what
+    /// went wrong.
+    pub(crate) fn resume(&self) -> impl Future<Output = Vec<String>> + Send + 'static {
         let cores = {
             let mut book = self.book();
             book.given.clear();
@@ -88,11 +96,12 @@ impl Sockets {
             book.serve_adopted();
             parked
         };
-        resume_raw(cores).await
+        resume_raw(cores)
     }
 
-    /// The successor died after the verdict while we drain: we own, and accept, again.
-    pub(crate) async fn own_again(&self) -> Vec<String> {
+    /// The successor died after the verdict while we drain: we own, and accept, again, at once. The
+    /// future tells the frameworks that were paused.
+    pub(crate) fn own_again(&self) -> impl Future<Output = Vec<String>> + Send + 'static {
         let cores = {
             let mut book = self.book();
             if book.standing != Standing::Stopped {
@@ -104,7 +113,7 @@ impl Sockets {
             book.given.clear();
             accept_again(book.cores())
         };
-        resume_raw(cores).await
+        resume_raw(cores)
     }
 
     /// Our turn: listens on what is new and accepts.
@@ -255,12 +264,23 @@ fn accept_again(cores: Vec<Arc<Core>>) -> Vec<Arc<Core>> {
 
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-async fn resume_raw(cores: Vec<Arc<Core>>) -> Vec<String> {
+type Told = fn(Arc<RawPause>) -> Pending<std::io::Result<()>>;
+
+fn resume_raw(cores: Vec<Arc<Core>>) -> impl Future<Output = Vec<String>> + Send + 'static {
     let raw = cores.into_iter().filter_map(|core| core.raw().map(|pause| (core, pause)));
-    let all = raw.map(|(core, pause)| -> Pending<Option<String>> {
+    tell_raw(raw.collect(), "resume", |pause| Box::pin(async move { pause.resume().await }))
+}
+
+/// Tells frameworks that hold listeners of their own; gives what went wrong.
+async fn tell_raw(
+    raw: Vec<(Arc<Core>, Arc<RawPause>)>,
+    what: &'static str,
+    tell: Told,
+) -> Vec<String> {
+    let all = raw.into_iter().map(|(core, pause)| -> Pending<Option<String>> {
         Box::pin(async move {
-            let error = pause.resume().await.err()?;
-            Some(format!("listener \"{}\": the application's resume: {error}", core.name()))
+            let error = tell(pause).await.err()?;
+            Some(format!("listener \"{}\": the application's {what}: {error}", core.name()))
         })
     });
     join(all.collect()).await.into_iter().flatten().collect()

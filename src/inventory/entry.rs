@@ -1,7 +1,7 @@
 //! What was asked for under one name: its listeners and its sockets.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::bind::{Plan, listens};
 use super::drift;
@@ -36,8 +36,10 @@ pub(super) struct Entry {
 
 /// One socket of an entry.
 pub(super) struct Held {
-    /// `None`: it is bound at commit.
-    pub(super) fd: Option<Arc<OwnedFd>>,
+    /// The socket, which its listener has, and closes. `None`: it is bound at commit.
+    fd: Option<Weak<OwnedFd>>,
+    /// A descriptor that no listener has.
+    kept: Option<Arc<OwnedFd>>,
     pub(super) address: Address,
     /// Its place in the offer that it was claimed from.
     pub(super) claimed: Option<u32>,
@@ -72,15 +74,15 @@ impl Entry {
             {
                 core.set_place(Arc::new(Place::inherited(path.clone(), record.path_inode)));
             }
-            let mut held = Held::bound(found.fd, record.address, at % entry.cores.len().max(1));
+            let mut held = Held::new(record.address, at % entry.cores.len().max(1));
             held.claimed = found.index;
             held.inherited = true;
-            entry.add(held);
+            entry.add(held, found.fd);
         }
         if ask.group && reuse_port {
             let address = entry.sockets.first().map_or(Address::None, |held| held.address.clone());
             for core in entry.sockets.len()..entry.cores.len() {
-                entry.add(Held::later(address.clone(), core));
+                entry.sockets.push(Held::new(address.clone(), core));
             }
         }
         (entry, notes)
@@ -101,12 +103,12 @@ impl Entry {
         let plan = plan.plan();
         if let [Address::Path(path)] = ask.wanted.as_slice() {
             let (fd, place) = plan.place(path)?;
-            let mut held = Held::bound(fd, Address::Path(path.clone()), 0);
+            let mut held = Held::new(Address::Path(path.clone()), 0);
             held.quiet = listens(ask.kind);
             if let Some(core) = entry.cores.first() {
                 core.set_place(Arc::new(place));
             }
-            entry.add(held);
+            entry.add(held, fd);
         } else {
             let later = successor && !now && !listens(ask.kind);
             let mut wanted = ask.wanted.clone();
@@ -116,15 +118,15 @@ impl Entry {
                         (true, Some(first)) => first.clone(),
                         _ => tried(&plan, &wanted)?,
                     };
-                    entry.add(Held::later(address, core));
+                    entry.sockets.push(Held::new(address, core));
                     continue;
                 }
                 let (fd, actual) = plan.bind(&wanted)?;
                 // The other members of the group join the first, whatever port it got.
                 wanted = vec![actual.clone()];
-                let mut held = Held::bound(fd, actual, core);
+                let mut held = Held::new(actual, core);
                 held.quiet = listens(ask.kind);
-                entry.add(held);
+                entry.add(held, fd);
             }
         }
         if now {
@@ -136,7 +138,8 @@ impl Entry {
 
     /// A descriptor that no listener reads from, to be handed on as it is.
     pub(super) fn descriptor(name: Name, fd: OwnedFd) -> Self {
-        let held = Held::bound(fd, Address::None, 0);
+        let mut held = Held::new(Address::None, 0);
+        held.kept = Some(Arc::new(fd));
         Self {
             name,
             kind: Kind::Other,
@@ -158,9 +161,11 @@ impl Entry {
         }
     }
 
-    fn add(&mut self, held: Held) {
-        if let (Some(fd), Some(core)) = (&held.fd, self.cores.get(held.core)) {
-            core.add(Arc::clone(fd), held.address.clone());
+    fn add(&mut self, mut held: Held, fd: OwnedFd) {
+        let fd = Arc::new(fd);
+        held.fd = Some(Arc::downgrade(&fd));
+        if let Some(core) = self.cores.get(held.core) {
+            core.add(fd, held.address.clone());
         }
         self.sockets.push(held);
     }
@@ -177,13 +182,13 @@ impl Entry {
     /// Its open sockets with their records, for an offer.
     pub(super) fn records(&self) -> Vec<(SocketRecord, Arc<OwnedFd>, Option<Arc<Core>>)> {
         let stays = |held: &&Held| self.core_of(held).is_none_or(|core| !core.is_leaving());
-        let open: Vec<&Held> =
-            self.sockets.iter().filter(|held| held.fd.is_some()).filter(stays).collect();
+        let sockets = self.sockets.iter().filter(stays);
+        let open: Vec<_> = sockets.filter_map(|held| Some((held, held.open()?))).collect();
         let count = u32::try_from(open.len()).unwrap_or(u32::MAX);
         let grouped = self.group || count > 1;
         (0u32..)
             .zip(open)
-            .filter_map(|(index, held)| {
+            .map(|(index, (held, fd))| {
                 let core = self.core_of(held).cloned();
                 let place = core.as_ref().and_then(|core| core.place());
                 let record = SocketRecord {
@@ -193,7 +198,7 @@ impl Entry {
                     group: grouped.then_some(Member { index, count }),
                     path_inode: place.and_then(|place| place.inode()),
                 };
-                Some((record, Arc::clone(held.fd.as_ref()?), core))
+                (record, fd, core)
             })
             .collect()
     }
@@ -212,8 +217,8 @@ impl Entry {
     pub(super) fn listen(&mut self) -> Result<()> {
         let plan = self.plan_owned();
         for held in self.sockets.iter_mut().filter(|held| held.quiet) {
-            if let Some(fd) = &held.fd {
-                plan.plan().listen(fd, &held.address)?;
+            if let Some(fd) = held.open() {
+                plan.plan().listen(&fd, &held.address)?;
             }
             held.quiet = false;
         }
@@ -256,7 +261,7 @@ impl Entry {
         let bound = self.sockets.iter().find(|held| held.fd.is_some());
         let mut joined = bound.map(|held| held.address.clone());
         let mut notes = Vec::new();
-        for held in self.sockets.iter_mut().filter(|held| held.fd.is_none()) {
+        for held in self.sockets.iter_mut().filter(|held| held.is_deferred()) {
             let core = self.cores.get(held.core);
             if core.is_some_and(|core| core.is_leaving()) {
                 continue;
@@ -270,7 +275,7 @@ impl Entry {
             });
             match made {
                 Ok((fd, actual)) => {
-                    held.fd = Some(Arc::clone(&fd));
+                    held.fd = Some(Arc::downgrade(&fd));
                     held.address = actual.clone();
                     joined.get_or_insert_with(|| actual.clone());
                     if let Some(core) = core {
@@ -294,9 +299,9 @@ impl Entry {
     pub(super) fn apply_options(&self) -> Vec<String> {
         let inherited = self.sockets.iter().filter(|held| held.inherited);
         let mut notes = Vec::new();
-        for (held, fd) in inherited.filter_map(|held| Some((held, held.fd.as_ref()?))) {
+        for (held, fd) in inherited.filter_map(|held| Some((held, held.open()?))) {
             let place = self.core_of(held).and_then(|core| core.place());
-            let applied = drift::apply(self.kind, fd, place.as_deref(), &self.options);
+            let applied = drift::apply(self.kind, &fd, place.as_deref(), &self.options);
             if let Err(error) = applied {
                 notes.push(format!("listener \"{}\": options at commit: {error}", self.name));
             }
@@ -329,13 +334,20 @@ impl Owned {
 }
 
 impl Held {
-    fn bound(fd: OwnedFd, address: Address, core: usize) -> Self {
-        let fd = Some(Arc::new(fd));
-        Self { fd, address, claimed: None, inherited: false, quiet: false, core }
+    /// A socket at this address, not bound yet, for this listener.
+    fn new(address: Address, core: usize) -> Self {
+        let (fd, kept, claimed) = (None, None, None);
+        Self { fd, kept, address, claimed, inherited: false, quiet: false, core }
     }
 
-    fn later(address: Address, core: usize) -> Self {
-        Self { fd: None, address, claimed: None, inherited: false, quiet: false, core }
+    /// Whether it is yet to be bound.
+    fn is_deferred(&self) -> bool {
+        self.fd.is_none() && self.kept.is_none()
+    }
+
+    /// The socket, if it is open.
+    fn open(&self) -> Option<Arc<OwnedFd>> {
+        self.kept.clone().or_else(|| self.fd.as_ref()?.upgrade())
     }
 }
 

@@ -61,7 +61,12 @@ impl Table {
             by_name.entry(record.name.clone()).or_default().push(at);
             by_address.entry((record.kind, record.address.clone())).or_default().push(at);
         }
-        Ok(Self { slots: found.into_iter().map(Some).collect(), by_name, by_address, closed: false })
+        Ok(Self {
+            slots: found.into_iter().map(Some).collect(),
+            by_name,
+            by_address,
+            closed: false,
+        })
     }
 
     /// Takes the socket that is wanted, with all members of its `SO_REUSEPORT` group. Nothing
@@ -80,8 +85,7 @@ impl Table {
             Some(address) => address,
             None => {
                 self.refuse_misfit(named, name, kind)?;
-                let there =
-                    |address: &&Address| self.first(kind, address, |_| true).is_some();
+                let there = |address: &&Address| self.first(kind, address, |_| true).is_some();
                 match wanted.iter().find(there) {
                     Some(address) => address.clone(),
                     None => return Ok(Vec::new()),
@@ -111,10 +115,8 @@ impl Table {
         };
         match &self.slots[at] {
             Some(found) if found.record.kind != Kind::Other => {
-                let text = format!(
-                    "descriptor \"{name}\": it is {}; ask for it as such",
-                    found.what
-                );
+                let text =
+                    format!("descriptor \"{name}\": it is {}; ask for it as such", found.what);
                 Err(Error::new(ErrorKind::Descriptor, text))
             }
             _ => Ok(self.slots[at].take()),

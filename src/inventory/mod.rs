@@ -2,7 +2,7 @@
 //!
 //! A socket that is asked for is looked for in what was inherited: first under its name and a
 //! compatible address, then at its exact address under another name; else it is bound anew. All
-//! kinds take this path, [`Sockets::ask`]. A claim consumes what it finds.
+//! kinds take this path, [`Inventory::ask`]. A claim consumes what it finds.
 
 mod asks;
 mod bind;
@@ -18,7 +18,6 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::entry::{Ask, Entry};
-pub(crate) use self::engine::ReadyPart;
 pub(crate) use self::inherited::Inherited;
 use self::inherited::Table;
 use crate::drain::Drain;
@@ -44,7 +43,7 @@ enum Standing {
 
 /// The sockets of this generation, and what it inherited and has not claimed. Clones share them.
 #[derive(Clone)]
-pub(crate) struct Sockets {
+pub(crate) struct Inventory {
     drain: Drain,
     book: Arc<Mutex<Book>>,
 }
@@ -69,7 +68,7 @@ struct Book {
     adopted: Vec<(SocketRecord, OwnedFd)>,
 }
 
-impl Sockets {
+impl Inventory {
     /// An inventory of what was inherited, each descriptor checked and made non-blocking.
     ///
     /// # Errors
@@ -156,4 +155,13 @@ impl Book {
     fn cores(&self) -> Vec<Arc<Core>> {
         self.entries.iter().flat_map(|entry| entry.cores.iter().cloned()).collect()
     }
+}
+
+/// Tells frameworks in a task of their own: nothing waits for what they make of it.
+pub(crate) fn in_background(telling: impl Future<Output = Vec<String>> + Send + 'static) {
+    tokio::spawn(async move {
+        for failure in telling.await {
+            tracing::error!(target: "heirloom::handoff", failure, "a framework did not follow");
+        }
+    });
 }

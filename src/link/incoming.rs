@@ -46,10 +46,7 @@ impl Incoming {
                 received => Some(received?).filter(|received| received.bytes > 0),
             };
             let Some(received) = received else {
-                return Err(Fault::Torn {
-                    header: self.header,
-                    got: self.filled,
-                });
+                return Err(Fault::Torn { header: self.header, got: self.filled });
             };
             if self.filled == 0 {
                 self.credentials = received.credentials;
@@ -72,11 +69,7 @@ impl Incoming {
         if seen == 0 {
             return Ok(false);
         }
-        let header = if seen == HEADER {
-            Some(Header::parse(&bytes)?)
-        } else {
-            None
-        };
+        let header = if seen == HEADER { Some(Header::parse(&bytes)?) } else { None };
         let frame = header.map_or(HEADER, |header| header.frame());
         if frame <= WHOLE_FRAME {
             // A look ends where other descriptors or credentials begin, this count does not. So
@@ -84,10 +77,7 @@ impl Incoming {
             let queued = scm::queued(socket)?;
             if queued < frame {
                 return Err(match more {
-                    More::Never => Fault::Torn {
-                        header,
-                        got: queued,
-                    },
+                    More::Never => Fault::Torn { header, got: queued },
                     More::MayCome => io::Error::from(io::ErrorKind::WouldBlock).into(),
                 });
             }
@@ -100,10 +90,7 @@ impl Incoming {
     /// Takes the header from what was read, if it could not be seen before.
     fn read_header(&mut self) -> Result<(), WireError> {
         if self.header.is_none()
-            && let Some(bytes) = self
-                .bytes
-                .get(..self.filled)
-                .and_then(|read| read.first_chunk())
+            && let Some(bytes) = self.bytes.get(..self.filled).and_then(|read| read.first_chunk())
         {
             let header = Header::parse(bytes)?;
             self.bytes.resize(header.frame(), 0);
@@ -117,37 +104,19 @@ impl Incoming {
         let expected = self.header.map_or(MAX_FDS, |header| header.descriptors);
         let carried = self.descriptors.len();
         if carried > expected {
-            return Err(WireError::Descriptors {
-                kind: self.kind(),
-                expected,
-                carried,
-            });
+            return Err(WireError::Descriptors { kind: self.kind(), expected, carried });
         }
         Ok(())
     }
 
     /// The message of a complete frame.
     fn finish(&mut self) -> Result<Envelope, Fault> {
-        let Self {
-            header,
-            bytes,
-            descriptors,
-            credentials,
-            ..
-        } = std::mem::take(self);
-        let header = header.ok_or(Fault::Torn {
-            header,
-            got: bytes.len(),
-        })?;
+        let Self { header, bytes, descriptors, credentials, .. } = std::mem::take(self);
+        let header = header.ok_or(Fault::Torn { header, got: bytes.len() })?;
         let kind = FrameKind(header.kind);
         let (expected, carried) = (header.descriptors, descriptors.len());
         if expected != carried {
-            return Err(WireError::Descriptors {
-                kind,
-                expected,
-                carried,
-            }
-            .into());
+            return Err(WireError::Descriptors { kind, expected, carried }.into());
         }
         let payload = bytes.get(HEADER..).unwrap_or_default();
         let message = Message::decode(header.kind, payload)?;
@@ -156,11 +125,7 @@ impl Incoming {
             Message::Unknown(_) => Vec::new(),
             _ => descriptors.into(),
         };
-        Ok(Envelope {
-            message,
-            descriptors,
-            credentials,
-        })
+        Ok(Envelope { message, descriptors, credentials })
     }
 
     fn kind(&self) -> FrameKind {
@@ -197,15 +162,9 @@ impl From<Fault> for Error {
                 ErrorKind::Link,
                 format!("{closed} header, after {got} of {HEADER} bytes"),
             ),
-            Fault::Torn {
-                header: Some(header),
-                got,
-            } => {
+            Fault::Torn { header: Some(header), got } => {
                 let (kind, all) = (FrameKind(header.kind), header.frame());
-                Self::new(
-                    ErrorKind::Link,
-                    format!("{closed} {kind}, after {got} of {all} bytes"),
-                )
+                Self::new(ErrorKind::Link, format!("{closed} {kind}, after {got} of {all} bytes"))
             }
         }
     }

@@ -8,7 +8,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::accept::{Accepted, FIRST_DELAY, longer};
-use super::core::{Core, Inner, State};
+use super::core::{Core, State};
+use super::inner::Inner;
 use super::transport::Transport;
 use super::{BlockingConn, Listener};
 use crate::error::Result;
@@ -126,9 +127,6 @@ impl Core {
         inner: MutexGuard<'a, Inner>,
         delay: Duration,
     ) -> MutexGuard<'a, Inner> {
-        self.changed
-            .wait_timeout(inner, delay)
-            .unwrap_or_else(PoisonError::into_inner)
-            .0
+        self.changed.wait_timeout(inner, delay).unwrap_or_else(PoisonError::into_inner).0
     }
 }

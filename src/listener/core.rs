@@ -6,17 +6,17 @@
 //! wait for and nothing to acknowledge.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
-use nix::sys::eventfd::EventFd;
 use tokio::sync::Notify;
 
+use super::inner::Inner;
 use super::member::Member;
 use super::place::Place;
-use super::raw::{Raw, RawPause};
-use crate::drain::{Drain, Guard};
+use super::raw::RawPause;
+use crate::drain::Drain;
 use crate::name::Name;
 use crate::wire::Address;
 
@@ -44,30 +44,6 @@ pub(crate) enum State {
     Ended,
 }
 
-/// The state and the sockets, under the core's lock.
-pub(super) struct Inner {
-    pub(super) state: State,
-    /// Asked to close while it may not accept: closes as soon as it may.
-    leaving: bool,
-    /// No handle is left: nobody will ever accept here again.
-    abandoned: bool,
-    pub(super) members: Vec<Member>,
-    /// The member that is asked first next time, so that none starves.
-    next: usize,
-    waker: Option<Waker>,
-    /// Counts changes of state, for waits that end with any of them.
-    pub(super) epoch: u64,
-    pub(super) raw: Raw,
-    /// Keeps the drain from ending before a queue has been served.
-    queue: Option<Guard>,
-    failure: Option<String>,
-    place: Option<Arc<Place>>,
-    address: Option<Address>,
-    /// Wakes the one thread that waits in `poll(2)`; made when a thread first waits.
-    pub(super) kick: Option<Arc<EventFd>>,
-    pub(super) polling: bool,
-}
-
 /// One listener or datagram socket: its name, its state, its sockets.
 pub(crate) struct Core {
     name: Name,
@@ -93,22 +69,7 @@ impl Core {
             name,
             drain,
             nodelay,
-            inner: Mutex::new(Inner {
-                state,
-                leaving: false,
-                abandoned: false,
-                members: Vec::new(),
-                next: 0,
-                waker: None,
-                epoch: 0,
-                raw: Raw::No,
-                queue: None,
-                failure: None,
-                place: None,
-                address: None,
-                kick: None,
-                polling: false,
-            }),
+            inner: Mutex::new(Inner::new(state)),
             changed: Condvar::new(),
             ended: Notify::new(),
             bound: Notify::new(),
@@ -355,103 +316,5 @@ impl Core {
             waker.wake();
         }
         result
-    }
-}
-
-impl Inner {
-    /// Ends the waits of threads and of back-offs; the waker is for who holds the lock to take.
-    fn tell(&mut self) {
-        self.epoch = self.epoch.wrapping_add(1);
-        if self.polling
-            && let Some(kick) = &self.kick
-        {
-            // The counter cannot overflow, it is read by the thread that is woken.
-            let _ = kick.write(1);
-        }
-    }
-
-    fn end(&mut self) {
-        self.state = State::Ended;
-        self.tell();
-        self.leaving = false;
-        self.members.clear();
-        self.queue = None;
-        if let Raw::Paused(_) = self.raw {
-            self.raw = Raw::Gone;
-        }
-    }
-
-    #[must_use = "to be dropped after the lock"]
-    fn remember(&mut self, waker: &Waker) -> Option<Waker> {
-        match &self.waker {
-            Some(known) if known.will_wake(waker) => None,
-            _ => self.waker.replace(waker.clone()),
-        }
-    }
-
-    fn poll_members<R>(
-        &mut self,
-        cx: &mut Context<'_>,
-        op: &mut dyn FnMut(BorrowedFd<'_>) -> io::Result<R>,
-    ) -> Poll<io::Result<R>> {
-        let mut left = self.members.len();
-        while left > 0 {
-            left -= 1;
-            let index = self.next % self.members.len();
-            let member = &mut self.members[index];
-            if member.leftover {
-                match op(member.fd.as_fd()) {
-                    Ok(result) => return Poll::Ready(Ok(result)),
-                    // Served to its end, or it never listened.
-                    Err(_) => drop(self.members.remove(index)),
-                }
-                continue;
-            }
-            match member.poll(cx, op) {
-                Poll::Pending => self.next = index + 1,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Ready(Ok(result)) => {
-                    self.next = index + 1;
-                    return Poll::Ready(Ok(result));
-                }
-            }
-        }
-        Poll::Pending
-    }
-
-    /// Tries each socket once, without epoll. `WouldBlock`: all of them are empty.
-    pub(super) fn try_members<R>(
-        &mut self,
-        op: &mut dyn FnMut(BorrowedFd<'_>) -> io::Result<R>,
-    ) -> io::Result<R> {
-        let mut left = self.members.len();
-        while left > 0 {
-            left -= 1;
-            let index = self.next % self.members.len();
-            self.next = index + 1;
-            match op(self.members[index].fd.as_fd()) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return result,
-            }
-        }
-        Err(io::ErrorKind::WouldBlock.into())
-    }
-
-    /// Serves what is queued; when nothing is, this is the end.
-    pub(super) fn serve_rest<R>(
-        &mut self,
-        op: &mut dyn FnMut(BorrowedFd<'_>) -> io::Result<R>,
-    ) -> io::Result<Option<R>> {
-        match self.try_members(op) {
-            Ok(result) => Ok(Some(result)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.end();
-                match &self.failure {
-                    Some(message) => Err(io::Error::other(message.clone())),
-                    None => Ok(None),
-                }
-            }
-            Err(error) => Err(error),
-        }
     }
 }

@@ -114,7 +114,9 @@ impl UdpSocket {
     /// # Errors
     /// [`ErrorKind::Io`] for those of `recvfrom(2)`, and if it could not be bound.
     pub async fn recv_from(&self, buffer: &mut [u8]) -> Result<Option<(usize, SocketAddr)>> {
-        let Some((length, peer)) = self.0.recv_from(buffer).await? else { return Ok(None) };
+        let Some((length, peer)) = self.0.recv_from(buffer).await? else {
+            return Ok(None);
+        };
         match peer.as_socket() {
             Some(peer) => Ok(Some((length, peer))),
             None => Err(foreign(self.name())),
@@ -178,7 +180,9 @@ impl UnixDatagram {
     /// # Errors
     /// As [`recv`](Self::recv).
     pub async fn recv_from(&self, buffer: &mut [u8]) -> Result<Option<(usize, UnixAddr)>> {
-        let Some((length, peer)) = self.0.recv_from(buffer).await? else { return Ok(None) };
+        let Some((length, peer)) = self.0.recv_from(buffer).await? else {
+            return Ok(None);
+        };
         let peer = unix_peer(&peer).map_err(|error| foreign(self.name()).with_source(error))?;
         Ok(Some((length, peer)))
     }

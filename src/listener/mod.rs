@@ -5,6 +5,7 @@ mod blocking;
 mod conn;
 mod core;
 mod datagram;
+mod inner;
 mod member;
 mod options;
 mod place;
@@ -24,7 +25,9 @@ pub use self::conn::{BlockingConn, Conn};
 pub(crate) use self::core::{Core, State};
 pub use self::datagram::{UdpSocket, UnixDatagram};
 pub use self::options::ListenOptions;
-pub(crate) use self::place::{Occupant, Place, fits, inode_of, occupant, temporary_name, unlink_if};
+pub(crate) use self::place::{
+    Occupant, Place, fits, inode_of, occupant, temporary_name, unlink_if,
+};
 pub use self::raw::Pause;
 pub(crate) use self::raw::RawPause;
 pub use self::seqpacket::SeqpacketStream;

@@ -13,6 +13,9 @@ use socket2::{Domain, SockAddr, Socket, Type};
 /// The longest path of a Unix socket, in bytes (`unix(7)`: 108 with the closing zero).
 pub(crate) const MAX_PATH: usize = 107;
 
+/// So many temporary names are tried.
+const MAX_TRIES: u32 = 100;
+
 /// Device and inode of a path: what is compared before anything is unlinked.
 pub(crate) type Inode = (u64, u64);
 
@@ -68,16 +71,13 @@ impl Place {
         self.inode
     }
 
-    /// Where the socket can be found now: its final path, or the temporary one.
-    pub(crate) fn current(&self) -> PathBuf {
-        self.temporary().clone().unwrap_or_else(|| self.path.clone())
-    }
-
     /// Renames the socket into place if the final path is free; nothing there is disturbed.
     /// Says whether the socket is in its place now.
     pub(crate) fn settle(&self) -> io::Result<bool> {
         let mut temporary = self.temporary();
-        let Some(from) = temporary.as_deref() else { return Ok(true) };
+        let Some(from) = temporary.as_deref() else {
+            return Ok(true);
+        };
         match rename_to_free(from, &self.path) {
             Ok(()) => {
                 *temporary = None;
@@ -157,19 +157,33 @@ pub(crate) fn inode_of(path: &Path) -> io::Result<Inode> {
 }
 
 /// A short, unused name in the directory of `path`, of at most [`MAX_PATH`] bytes.
+///
+/// Process ids repeat, in containers all the time: what a process of the same id left behind when
+/// it was killed is removed.
 pub(crate) fn temporary_name(path: &Path) -> io::Result<PathBuf> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let name = path.with_file_name(format!(".h{}-{number}", std::process::id()));
-    fits(&name)?;
-    Ok(name)
+    for _ in 0..MAX_TRIES {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = path.with_file_name(format!(".h{}-{number}", std::process::id()));
+        fits(&name)?;
+        match occupant(&name)? {
+            Occupant::Nobody => return Ok(name),
+            Occupant::Dead => {
+                fs::remove_file(&name)?;
+                return Ok(name);
+            }
+            Occupant::Other(_) => {}
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AddrInUse, "no temporary name beside it is free"))
 }
 
 /// An error that says so when `path` is too long for a Unix socket.
 pub(crate) fn fits(path: &Path) -> io::Result<()> {
     let length = path.as_os_str().len();
     if length > MAX_PATH {
-        let text = format!("{} has {length} bytes, a Unix socket may have {MAX_PATH}", path.display());
+        let text =
+            format!("{} has {length} bytes, a Unix socket may have {MAX_PATH}", path.display());
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     Ok(())
@@ -243,11 +257,14 @@ mod tests {
     #[test]
     fn a_link_or_a_file_is_never_taken_for_a_dead_socket() {
         let dir = tempfile::tempdir().unwrap();
-        let (file, link, socket) = (dir.path().join("f"), dir.path().join("l"), dir.path().join("s"));
+        let (file, link, socket) =
+            (dir.path().join("f"), dir.path().join("l"), dir.path().join("s"));
         fs::write(&file, b"x").unwrap();
         drop(UnixListener::bind(&socket).unwrap());
         std::os::unix::fs::symlink(&socket, &link).unwrap();
-        assert!(matches!(occupant(&file).unwrap(), Occupant::Other(what) if what.contains("no socket")));
+        assert!(
+            matches!(occupant(&file).unwrap(), Occupant::Other(what) if what.contains("no socket"))
+        );
         assert!(matches!(occupant(&link).unwrap(), Occupant::Other(what) if what.contains("link")));
     }
 
@@ -266,6 +283,23 @@ mod tests {
         let _foreign = UnixListener::bind(&path).unwrap();
         place.unlink();
         assert!(path.exists(), "someone else's socket is not touched");
+    }
+
+    #[test]
+    fn a_temporary_name_is_free_or_made_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let process = std::process::id();
+        let name = temporary_name(&path).unwrap();
+        let text = name.file_name().unwrap().to_str().unwrap().to_owned();
+        let number: u64 = text.rsplit('-').next().unwrap().parse().unwrap();
+        let left = |ahead: u64| dir.path().join(format!(".h{process}-{}", number + ahead));
+        // Other tests take numbers as well, so a whole row is left behind.
+        let living = UnixListener::bind(left(1)).unwrap();
+        (2..60).for_each(|ahead| drop(UnixListener::bind(left(ahead)).unwrap()));
+        let next = temporary_name(&path).unwrap();
+        assert!(!next.exists() && next != left(1));
+        drop(living);
     }
 
     #[test]

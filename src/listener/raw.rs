@@ -1,4 +1,4 @@
-//! Sockets that a framework owns: told to pause and to resume, or shared on purpose.
+//! Inventory that a framework owns: told to pause and to resume, or shared on purpose.
 
 use std::future::Future;
 use std::io;
@@ -123,9 +123,10 @@ impl Core {
                 )));
             };
             member.deregister();
-            let fd = member.fd.try_clone().map_err(|error| {
-                wrong("its descriptor cannot be duplicated").with_source(error)
-            })?;
+            let fd = member
+                .fd
+                .try_clone()
+                .map_err(|error| wrong("its descriptor cannot be duplicated").with_source(error))?;
             inner.raw = raw;
             Ok(fd)
         })

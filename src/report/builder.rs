@@ -59,26 +59,10 @@ impl ReportBuilder {
             claimed: 0,
             unclaimed: 0,
             bound: 0,
-            accepted_by_rejected: None,
         };
-        let builder = Self {
-            report,
-            started: now,
-            entered: now,
-            span,
-        };
+        let builder = Self { report, started: now, entered: now, span };
         builder.log_step(now);
         builder
-    }
-
-    /// The upgrade's span, for what else is logged about it.
-    pub(crate) fn span(&self) -> &Span {
-        &self.span
-    }
-
-    /// The last phase that was entered.
-    pub(crate) fn phase(&self) -> UpgradePhase {
-        self.report.phase
     }
 
     /// The phase at hand ends and `phase` begins.
@@ -121,11 +105,6 @@ impl ReportBuilder {
         }
     }
 
-    /// A successor that was rolled back has said how many connections it had accepted.
-    pub(crate) fn accepted_by_rejected(&mut self, connections: u64) {
-        self.report.accepted_by_rejected = Some(connections);
-    }
-
     /// The upgrade has ended.
     pub(crate) fn finish(
         mut self,
@@ -163,7 +142,6 @@ impl ReportBuilder {
     fn log_step(&self, now: Instant) {
         let elapsed = Time(now.saturating_duration_since(self.started));
         let step = self.report.phase.as_str();
-        self.span
-            .in_scope(|| tracing::info!(target: "heirloom::handoff", step, %elapsed));
+        self.span.in_scope(|| tracing::info!(target: "heirloom::handoff", step, %elapsed));
     }
 }

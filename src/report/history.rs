@@ -18,10 +18,7 @@ impl History {
 
     /// An empty history that forgets the oldest report when it has `capacity` of them.
     pub(crate) fn new(capacity: NonZeroUsize) -> Self {
-        Self {
-            reports: VecDeque::new(),
-            capacity,
-        }
+        Self { reports: VecDeque::new(), capacity }
     }
 
     /// Adds the newest report.
@@ -30,16 +27,6 @@ impl History {
             self.reports.pop_front();
         }
         self.reports.push_back(report);
-    }
-
-    /// The newest report.
-    pub(crate) fn last(&self) -> Option<&Report> {
-        self.reports.back()
-    }
-
-    /// The report of one upgrade.
-    pub(crate) fn find(&self, id: &str) -> Option<&Report> {
-        self.reports.iter().rev().find(|report| report.id == id)
     }
 
     /// All that are kept, the oldest first.

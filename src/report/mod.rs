@@ -145,25 +145,13 @@ pub struct Report {
     pub unclaimed: usize,
     /// Sockets that the successor bound itself.
     pub bound: usize,
-    /// Connections that a successor had accepted when it was rolled back; it finishes them. None
-    /// when there was no roll back, or when the successor did not live to say.
-    pub accepted_by_rejected: Option<u64>,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "upgrade {} from generation {} ({})",
-            self.id,
-            self.from,
-            Plain(&self.version)
-        )?;
+        write!(f, "upgrade {} from generation {} ({})", self.id, self.from, Plain(&self.version))?;
         write!(f, " to {}", self.to)?;
-        let version = self
-            .successor_version
-            .as_deref()
-            .unwrap_or("version unknown");
+        let version = self.successor_version.as_deref().unwrap_or("version unknown");
         match self.successor_pid {
             Some(pid) => write!(f, " ({}, pid {pid})", Plain(version))?,
             None => write!(f, " ({}, not started)", Plain(version))?,
@@ -187,15 +175,7 @@ impl fmt::Display for Report {
             "\n  sockets: {} claimed, {} unclaimed, {} bound",
             self.claimed, self.unclaimed, self.bound
         )?;
-        if let Some(accepted) = self.accepted_by_rejected {
-            write!(
-                f,
-                "\n  connections the rejected successor accepted: {accepted}"
-            )?;
-        }
-        self.notes
-            .iter()
-            .try_for_each(|note| write!(f, "\n  note: {}", Plain(note)))
+        self.notes.iter().try_for_each(|note| write!(f, "\n  note: {}", Plain(note)))
     }
 }
 

@@ -27,7 +27,6 @@ fn rolled_back() -> Report {
     builder.gap(Duration::from_millis(1));
     builder.sockets(2, 1, 3);
     builder.note("listener \"http\": backlog 128 asked for, 4096 inherited");
-    builder.accepted_by_rejected(41);
     let cause = "health check \"db\": \u{1b}[31mno\nanswer".to_owned();
     builder.finish(UpgradeOutcome::RolledBack, Some(cause), at(12_358_433))
 }
@@ -42,7 +41,6 @@ fn the_operator_reads_what_happened() {
          times: requested 20 µs, spawn 413 µs, hello 58 ms, probation 12.3 s\n  \
          longest accept gap: 2 ms\n  \
          sockets: 2 claimed, 1 unclaimed, 3 bound\n  \
-         connections the rejected successor accepted: 41\n  \
          note: listener \"http\": backlog 128 asked for, 4096 inherited"
     );
 }
@@ -68,24 +66,14 @@ fn a_commit_is_told_in_a_few_lines() {
 fn a_report_survives_its_serialisation() {
     let report = rolled_back();
     let text = serde_json::to_string(&report).unwrap();
-    assert!(
-        text.contains(r#""outcome":"rolled_back","phase":"probation""#),
-        "{text}"
-    );
+    assert!(text.contains(r#""outcome":"rolled_back","phase":"probation""#), "{text}");
     assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
 }
 
 #[test]
 fn the_times_of_the_phases_add_up() {
     let report = rolled_back();
-    assert_eq!(
-        report
-            .phases
-            .iter()
-            .map(|(_, time)| *time)
-            .sum::<Duration>(),
-        report.elapsed
-    );
+    assert_eq!(report.phases.iter().map(|(_, time)| *time).sum::<Duration>(), report.elapsed);
 }
 
 #[test]
@@ -100,7 +88,7 @@ fn notes_are_bounded() {
 #[test]
 fn history_forgets_the_oldest() {
     let mut history = History::default();
-    assert!(history.last().is_none());
+    assert!(history.iter().next().is_none());
     for id in 0..70 {
         let now = Instant::now();
         let builder = ReportBuilder::new(id.to_string(), (FIRST, FIRST.next()), "1", now);
@@ -108,8 +96,7 @@ fn history_forgets_the_oldest() {
     }
     assert_eq!(history.iter().count(), 64);
     assert_eq!(history.iter().next().unwrap().id, "6");
-    assert_eq!(history.last().unwrap().id, "69");
-    assert!(history.find("5").is_none() && history.find("6").is_some());
+    assert_eq!(history.iter().next_back().unwrap().id, "69");
 }
 
 #[derive(Clone, Default)]
@@ -145,19 +132,10 @@ fn the_log_has_one_span_and_one_line_for_each_phase() {
     let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 5, "{text}");
-    for (line, step) in lines
-        .iter()
-        .zip(["requested", "spawn", "hello", "probation"])
-    {
+    for (line, step) in lines.iter().zip(["requested", "spawn", "hello", "probation"]) {
         assert!(line.contains(&format!("step=\"{step}\"")), "{line}");
         assert!(line.contains("heirloom::handoff"), "{line}");
     }
-    assert!(
-        lines[3].contains("successor_pid=812 successor_version=1.5.0"),
-        "{text}"
-    );
-    assert!(
-        lines[4].contains("WARN") && lines[4].contains("outcome=rolled back"),
-        "{text}"
-    );
+    assert!(lines[3].contains("successor_pid=812 successor_version=1.5.0"), "{text}");
+    assert!(lines[4].contains("WARN") && lines[4].contains("outcome=rolled back"), "{text}");
 }

@@ -8,6 +8,7 @@ use crate::drain::DrainReport;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::handoff::predecessor::Event;
 use crate::handoff::upgrade::Relation;
+use crate::inventory::in_background;
 use crate::link::Envelope;
 use crate::wire::{CutItem, LastReport, MAX_CUT, Message, Progress};
 
@@ -130,7 +131,7 @@ impl Service {
     /// Every newer generation died while this one still drained.
     pub(super) async fn own_again(&mut self) {
         tracing::warn!(target: "heirloom::handoff", step = "owns again", "every newer generation is gone");
-        self.shared.sockets.own_again();
+        in_background(self.shared.sockets.own_again());
         self.shared.drain.reopen();
         self.hurry = Arc::new(tokio::sync::Notify::new());
         self.elders.watch();
@@ -154,8 +155,8 @@ fn last_report(report: &DrainReport) -> LastReport {
     let cut: Vec<CutItem> = listed
         .map(|held| CutItem {
             listener: held.listener.clone(),
-            name: held.name.clone(),
-            reason: held.reason.clone(),
+            name: held.to_string(),
+            reason: held.reason.clone().unwrap_or_default(),
             age_ms: millis(held.age),
         })
         .collect();

@@ -12,8 +12,8 @@ mod stop;
 mod successor;
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -21,17 +21,18 @@ use tokio::task::JoinSet;
 pub use self::status::{Event, Outcome, Role, Status};
 
 use self::elders::Elders;
-use crate::birth::Signals;
-use crate::config::Config;
+use crate::birth::{Asked, Signals};
+use crate::config::{Config, ProgramOverrides};
 use crate::drain::Drain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::handoff::adoption::{Adoption, Turn};
 use crate::handoff::clock::Lengths;
-use crate::inventory::Sockets;
+use crate::inventory::Inventory;
 use crate::name::Name;
 use crate::pid_file::{PidFile, Prepared, Published};
 use crate::report::Report;
+use crate::report::history::History;
 use crate::spawn::{Extra, Program};
 
 /// How many events a slow subscriber may fall behind.
@@ -44,13 +45,14 @@ pub(crate) struct Shared {
     pub config: Config,
     pub service: Name,
     pub generation: Generation,
-    pub sockets: Sockets,
+    pub sockets: Inventory,
     pub drain: Drain,
     pub commands: mpsc::Sender<Command>,
     pub status: watch::Sender<Status>,
     pub events: broadcast::Sender<Event>,
     pub turn: watch::Sender<Turn>,
     pub outcome: watch::Sender<Option<Outcome>>,
+    pub history: Mutex<History>,
     /// An upgrade is to be run by whoever owns afterwards.
     pub queued: Arc<AtomicBool>,
 }
@@ -82,7 +84,7 @@ pub(crate) struct Captured {
 pub(crate) struct Service {
     shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
-    signals: Signals,
+    signals: Ears,
     program: Program,
     extra: Extra,
     own_process: Arc<OwnedFd>,
@@ -107,6 +109,19 @@ impl Shared {
     pub(crate) fn event(&self, event: Event) {
         // Nobody may be listening.
         let _ = self.events.send(event);
+    }
+
+    /// An upgrade was asked for that cannot begin now: whoever owns afterwards runs it.
+    pub(crate) fn remember_upgrade(&self) {
+        self.queued.store(true, Ordering::Relaxed);
+        self.status.send_modify(|status| status.queued = true);
+        self.event(Event::UpgradeQueued);
+    }
+
+    /// An upgrade has ended: it is remembered and told.
+    pub(crate) fn upgrade_ended(&self, report: &Report) {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).push(report.clone());
+        self.event(Event::UpgradeEnded(report.clone()));
     }
 
     pub(crate) fn set_role(&self, role: Role) {
@@ -151,7 +166,7 @@ pub(crate) fn lengths(config: &Config) -> Lengths {
 pub(crate) fn begin(
     config: Config,
     generation: Generation,
-    sockets: Sockets,
+    sockets: Inventory,
     drain: Drain,
     captured: Captured,
     adoption: Option<Adoption>,
@@ -168,18 +183,17 @@ pub(crate) fn begin(
         events: broadcast::Sender::new(EVENTS),
         turn: watch::Sender::new(Turn::Waiting),
         outcome: watch::Sender::new(None),
+        history: Mutex::new(History::default()),
         queued: Arc::new(AtomicBool::new(false)),
         config,
     });
-    let extra = Extra {
-        descriptors: shared.config.pass.clone(),
-        blocked: shared.config.upgrade_signal,
-    };
+    let extra =
+        Extra { descriptors: shared.config.pass.clone(), blocked: shared.config.upgrade_signal };
     let task = Service {
         shared: Arc::clone(&shared),
         commands: received,
-        signals: captured.signals,
-        program: captured.program.with(&shared.config.program),
+        signals: Ears(Some(captured.signals)),
+        program: program(captured.program, &shared.config.program),
         extra,
         own_process: captured.own_process,
         elders: Elders::new(),
@@ -194,12 +208,51 @@ pub(crate) fn begin(
     Ok(shared)
 }
 
+/// The program of the next generation: ours, but for what the configuration says.
+fn program(mut ours: Program, overrides: &ProgramOverrides) -> Program {
+    if let Some(executable) = &overrides.executable {
+        ours.exe.clone_from(executable);
+    }
+    if let Some(arguments) = &overrides.arguments {
+        ours.args.clone_from(arguments);
+    }
+    if let Some(directory) = &overrides.directory {
+        ours.cwd = Some(directory.clone());
+    }
+    for (name, value) in &overrides.environment {
+        ours.env.retain(|(other, _)| other != name);
+        ours.env.extend(value.clone().map(|value| (name.clone(), value)));
+    }
+    ours
+}
+
 /// Why a reign ended.
 enum Reign {
     /// A successor owns.
     HandedOver(Box<crate::handoff::upgrade::Relation>),
     /// The service stops.
     Stopped,
+}
+
+/// The signals that mean something to the service.
+struct Ears(Option<Signals>);
+
+impl Ears {
+    /// The next wish that a signal brought. Signals that cannot be watched are as good as none:
+    /// that is said once, and the service serves on. Cancel safe.
+    async fn next(&mut self) -> Asked {
+        let Some(signals) = &mut self.0 else {
+            return std::future::pending().await;
+        };
+        match signals.next().await {
+            Ok(asked) => asked,
+            Err(error) => {
+                tracing::error!(error = %error.chain(), "signals are not heard any more");
+                self.0 = None;
+                std::future::pending().await
+            }
+        }
+    }
 }
 
 impl Service {

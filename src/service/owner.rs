@@ -31,7 +31,7 @@ enum Next {
     Asked(Asked),
     Told(Command),
     News(Generation, News),
-    Ended(Result<Ended>),
+    Ended(Box<Result<Ended>>),
     /// A rejected successor is gone.
     Gone,
 }
@@ -66,7 +66,7 @@ impl Service {
                 Next::News(generation, news) => self.hear(generation, news, &mut active),
                 Next::Ended(ended) => {
                     let replies = active.take().map(|active| active.replies).unwrap_or_default();
-                    if let Some(reign) = self.conclude(ended, replies) {
+                    if let Some(reign) = self.conclude(*ended, replies) {
                         return reign;
                     }
                 }
@@ -82,7 +82,7 @@ impl Service {
                     Some(active) => active.future.as_mut().await,
                     None => std::future::pending().await,
                 }
-            } => Next::Ended(ended),
+            } => Next::Ended(Box::new(ended)),
             asked = self.signals.next() => Next::Asked(asked),
             Some(command) = self.commands.recv() => Next::Told(command),
             (generation, news) = self.elders.news() => Next::News(generation, news),
@@ -99,9 +99,7 @@ impl Service {
                 *active = Some(begun);
             }
             Some(_) if queue => {
-                self.shared.queued.store(true, Ordering::Relaxed);
-                self.shared.status.send_modify(|status| status.queued = true);
-                self.shared.event(Event::UpgradeQueued);
+                self.shared.remember_upgrade();
                 self.waiting.extend(reply);
             }
             Some(_) => {
@@ -141,6 +139,10 @@ impl Service {
             own_process: Arc::clone(&self.own_process),
             elders: self.elders.offer(),
             queued: Arc::clone(&shared.queued),
+            on_asked: {
+                let shared = Arc::clone(&shared);
+                Box::new(move || shared.remember_upgrade())
+            },
         };
         shared.status.send_modify(|status| {
             status.upgrading = true;
@@ -164,7 +166,7 @@ impl Service {
         self.shared.status.send_modify(|status| status.upgrading = false);
         match ended {
             Ok(Ended::Committed { report, successor }) => {
-                self.shared.event(Event::UpgradeEnded(report.clone()));
+                self.shared.upgrade_ended(&report);
                 answer(replies, || Ok(report.clone()));
                 let generation = successor.generation;
                 answer(std::mem::take(&mut self.waiting), || {
@@ -172,10 +174,10 @@ impl Service {
                     Err(Error::new(ErrorKind::PassedOn, text))
                 });
                 self.shared.status.send_modify(|status| status.queued = false);
-                Some(Reign::HandedOver(Box::new(successor)))
+                Some(Reign::HandedOver(successor))
             }
             Ok(Ended::RolledBack { report, leaving }) => {
-                self.shared.event(Event::UpgradeEnded(report.clone()));
+                self.shared.upgrade_ended(&report);
                 answer(replies, || Err(rejected(&report)));
                 if let Some(task) = leaving {
                     self.leaving.spawn(finished(task));

@@ -60,7 +60,7 @@ impl Service {
         while !self.elders.is_empty() || !self.leaving.is_empty() {
             tokio::select! {
                 biased;
-                (generation, news) = self.elders.news(), if !self.elders.is_empty() => {
+                (generation, news) = self.elders.news() => {
                     self.note_elder(generation, &news);
                 }
                 Some(_) = self.leaving.join_next() => {}

@@ -39,7 +39,7 @@ impl Service {
         };
         match fate {
             Fate::Owner(ownership) => {
-                self.take_over(ownership).await;
+                self.take_over(*ownership).await;
                 Ok(())
             }
             Fate::Left { why } => {
@@ -59,7 +59,10 @@ impl Service {
 
     async fn asked_early(&mut self, asked: Asked, request: &mpsc::Sender<Request>) {
         let request_for = match asked {
-            Asked::Upgrade => Request::UpgradeAsked,
+            Asked::Upgrade => {
+                self.shared.remember_upgrade();
+                Request::UpgradeAsked
+            }
             Asked::Stop if self.stop_asked => return self.hurry.notify_one(),
             Asked::Stop => {
                 self.stop_asked = true;
@@ -85,6 +88,7 @@ impl Service {
                 if !queue {
                     return;
                 }
+                self.shared.remember_upgrade();
                 Request::UpgradeAsked
             }
             Command::Stop => {
@@ -120,7 +124,7 @@ impl Service {
                 asked = self.signals.next() => match asked {
                     // There is nothing to upgrade from before the first readiness.
                     Asked::Upgrade => {
-                        self.shared.queued.store(true, Ordering::Relaxed);
+                        self.shared.remember_upgrade();
                         continue;
                     }
                     Asked::Stop => return lost("it was asked to stop by a signal".into()),

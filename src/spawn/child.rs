@@ -20,7 +20,7 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// A process that we started. It is reaped on every path.
 ///
-/// Dropped before it has ended, it is killed. A drop must not block a runtime's worker, and a
+/// Dropped before it has ended, it is killed, unless it was [set free](Self::set_free). A drop must not block a runtime's worker, and a
 /// killed process takes a moment to be gone, so a task of the runtime in which it was started
 /// reaps it. Without that runtime there is one attempt that does not wait; if that comes too
 /// early a zombie is left until this process ends, which is about to happen: its runtime has.
@@ -33,6 +33,7 @@ pub(crate) struct Child {
     fd: Arc<OwnedFd>,
     exit: Option<Exit>,
     runtime: Handle,
+    free: bool,
 }
 
 impl Child {
@@ -52,22 +53,13 @@ impl Child {
         // With SIGCHLD ignored it may have ended, been reaped, and its pid given to a stranger.
         if !pidfd::is_child(pidfd.as_fd()) {
             let gone = io::Error::from_raw_os_error(libc::ECHILD);
-            return Err(wrong(
-                "it ended at once, and its status was taken by another",
-                gone,
-            ));
+            return Err(wrong("it ended at once, and its status was taken by another", gone));
         }
         let fd = Arc::new(pidfd);
         match watch(&fd) {
             Ok(watched) => {
                 let watched = Some(watched);
-                Ok(Self {
-                    pid,
-                    watched,
-                    fd,
-                    exit: None,
-                    runtime: Handle::current(),
-                })
+                Ok(Self { pid, watched, fd, exit: None, runtime: Handle::current(), free: false })
             }
             Err(error) => {
                 abandon(pid);
@@ -76,12 +68,18 @@ impl Child {
         }
     }
 
+    /// It lives on without us from now on: it owns the service.
+    pub(crate) fn set_free(&mut self) {
+        self.free = true;
+    }
+
     /// Its pid, for reports; signals go by pidfd.
     pub(crate) fn pid(&self) -> i32 {
         self.pid
     }
 
     /// Its pidfd, to hand on.
+    #[cfg(test)]
     pub(crate) fn pidfd(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.fd)
     }
@@ -134,9 +132,7 @@ impl Child {
             if self.kill(Signal::SIGKILL).is_err() {
                 return Exit::NotYet;
             }
-            tokio::time::timeout(KILL_LIMIT, self.ended())
-                .await
-                .unwrap_or(Exit::NotYet)
+            tokio::time::timeout(KILL_LIMIT, self.ended()).await.unwrap_or(Exit::NotYet)
         });
         async move { task.await.unwrap_or(Exit::NotYet) }
     }
@@ -147,8 +143,10 @@ impl Drop for Child {
         let Some(watched) = self.watched.take().filter(|_| self.exit.is_none()) else {
             return;
         };
-        // If it may not be killed it is reaped whenever it ends.
-        let _ = pidfd::signal(self.fd.as_fd(), Some(Signal::SIGKILL));
+        if !self.free {
+            // If it may not be killed it is reaped whenever it ends.
+            let _ = pidfd::signal(self.fd.as_fd(), Some(Signal::SIGKILL));
+        }
         if !matches!(pidfd::wait(self.fd.as_fd()), Ok(Some(_))) {
             self.runtime.spawn(async move { reap(&watched).await });
         }
@@ -195,11 +193,7 @@ impl Process {
             };
             let looked = guard.try_io(|fd| {
                 let ended = pidfd::ended(fd.as_fd())?;
-                if ended {
-                    Ok(())
-                } else {
-                    Err(io::ErrorKind::WouldBlock.into())
-                }
+                if ended { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
             });
             // A failed look leaves the event where it is, and the next one sees it again.
             if let Ok(Ok(())) = looked {
@@ -209,11 +203,13 @@ impl Process {
     }
 
     /// Sends it a signal; none is sent to a process that has ended, and that is no error.
+    #[cfg(test)]
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
         gone_is_fine(pidfd::signal(self.watched.get_ref().as_fd(), Some(signal)))
     }
 
     /// Whether we may signal it: not if it is another user's or out of reach of our pid namespace.
+    #[cfg(test)]
     pub(crate) fn may_signal(&self) -> bool {
         gone_is_fine(pidfd::signal(self.watched.get_ref().as_fd(), None)).is_ok()
     }

@@ -48,24 +48,13 @@ impl Program {
         let called = args.first().map(OsString::as_os_str).unwrap_or_default();
         let exe = candidates(called, &path, cwd.as_deref())
             .find(|candidate| is_running(candidate, running))
-            .or_else(|| {
-                std::fs::read_link("/proc/self/exe")
-                    .ok()
-                    .map(without_deleted)
-            })
+            .or_else(|| std::fs::read_link("/proc/self/exe").ok().map(without_deleted))
             .ok_or_else(|| {
                 let text = format!("the file of this program, called as {called:?}, was not found");
                 Error::new(ErrorKind::Spawn, text)
             })?;
-        let env = std::env::vars_os()
-            .filter(|(name, _)| !is_personal(name))
-            .collect();
-        Ok(Self {
-            exe,
-            args,
-            env,
-            cwd,
-        })
+        let env = std::env::vars_os().filter(|(name, _)| !is_personal(name)).collect();
+        Ok(Self { exe, args, env, cwd })
     }
 }
 
@@ -87,11 +76,7 @@ fn candidates<'a>(
         .map(move |directory| directory.join(called));
     // Relative ones begin at the working directory, and an empty entry of PATH is that directory.
     here.into_iter().chain(searched).filter_map(move |found| {
-        if found.is_absolute() {
-            Some(found)
-        } else {
-            Some(cwd?.join(found))
-        }
+        if found.is_absolute() { Some(found) } else { Some(cwd?.join(found)) }
     })
 }
 
@@ -105,9 +90,7 @@ fn is_running(candidate: &Path, running: Option<(u64, u64)>) -> bool {
 
 /// Device and inode of what a path leads to.
 fn identity(path: &Path) -> Option<(u64, u64)> {
-    std::fs::metadata(path)
-        .ok()
-        .map(|found| (found.dev(), found.ino()))
+    std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
 /// The working directory as the shell names it (`PWD`), if that is where we are.
@@ -157,15 +140,9 @@ mod tests {
         let (running, current) = (root.join("v1/app"), root.join("current/app"));
         let text = current.to_str().unwrap();
         assert_eq!(found(text, "", None, &running), Some(current.clone()));
-        assert_eq!(
-            found("current/app", "", Some(root), &running),
-            Some(current.clone())
-        );
+        assert_eq!(found("current/app", "", Some(root), &running), Some(current.clone()));
         let relative = root.join("./current/app");
-        assert_eq!(
-            found("./current/app", "", Some(root), &running),
-            Some(relative)
-        );
+        assert_eq!(found("./current/app", "", Some(root), &running), Some(relative));
         assert_eq!(found("current/app", "", None, &running), None);
     }
 
@@ -185,18 +162,11 @@ mod tests {
         let two = root.join("two");
         let running = two.join("app");
         // An empty entry and a relative one begin at the working directory.
-        assert_eq!(
-            found("app", "/nowhere:", Some(&two), &running),
-            Some(running.clone())
-        );
+        assert_eq!(found("app", "/nowhere:", Some(&two), &running), Some(running.clone()));
         let relative = found("app", "two", Some(root), &running);
         assert_eq!(relative, Some(running.clone()));
         for called in ["", "other", "-app"] {
-            assert_eq!(
-                found(called, &path, Some(&two), &running),
-                None,
-                "{called:?}"
-            );
+            assert_eq!(found(called, &path, Some(&two), &running), None, "{called:?}");
         }
     }
 
@@ -217,22 +187,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let link = dir.path().join("here");
         symlink(&physical, &link).unwrap();
-        assert_eq!(
-            working_directory(Some(link.clone().into())),
-            Some(link.clone())
-        );
+        assert_eq!(working_directory(Some(link.clone().into())), Some(link.clone()));
         let up = link.join("x/..");
-        for stale in [
-            dir.path().as_os_str(),
-            up.as_os_str(),
-            "here".as_ref(),
-            "".as_ref(),
-        ] {
-            assert_eq!(
-                working_directory(Some(stale.into())),
-                Some(physical.clone()),
-                "{stale:?}"
-            );
+        for stale in [dir.path().as_os_str(), up.as_os_str(), "here".as_ref(), "".as_ref()] {
+            assert_eq!(working_directory(Some(stale.into())), Some(physical.clone()), "{stale:?}");
         }
         assert_eq!(working_directory(None), Some(physical));
     }

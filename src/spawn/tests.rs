@@ -78,29 +78,16 @@ async fn p5_listed_descriptors_get_their_numbers_and_gaps_are_closed() {
     let (reader, writer) = std::io::pipe().unwrap();
     let writer: Arc<OwnedFd> = Arc::new(writer.into());
     let descriptors = vec![(Arc::clone(&writer), 9), (Arc::clone(&writer), 4)];
-    let extra = Extra {
-        descriptors,
-        blocked: None,
-    };
-    let list = output(
-        dir.path(),
-        &format!("{LIST}; echo hi >&9; echo ho >&4"),
-        &extra,
-    )
-    .await;
-    let mut numbers: Vec<u32> = list
-        .split_whitespace()
-        .map(|n| n.parse().unwrap())
-        .collect();
+    let extra = Extra { descriptors, blocked: None };
+    let list = output(dir.path(), &format!("{LIST}; echo hi >&9; echo ho >&4"), &extra).await;
+    let mut numbers: Vec<u32> = list.split_whitespace().map(|n| n.parse().unwrap()).collect();
     numbers.sort_unstable();
     assert_eq!(numbers, [0, 1, 2, 3, 4, 9]);
     let flags = fcntl(writer.as_fd(), FcntlArg::F_GETFD).unwrap();
     assert!(FdFlag::from_bits_retain(flags).contains(FdFlag::FD_CLOEXEC));
     drop((extra, writer));
     let mut text = String::new();
-    std::fs::File::from(OwnedFd::from(reader))
-        .read_to_string(&mut text)
-        .unwrap();
+    std::fs::File::from(OwnedFd::from(reader)).read_to_string(&mut text).unwrap();
     assert_eq!(text, "hi\nho\n");
 }
 
@@ -108,14 +95,8 @@ async fn p5_listed_descriptors_get_their_numbers_and_gaps_are_closed() {
 async fn a_descriptor_number_that_is_taken_is_refused() {
     let fd: Arc<OwnedFd> = Arc::new(std::io::pipe().unwrap().0.into());
     for numbers in [&[3][..], &[-1], &[0], &[1024], &[5, 5]] {
-        let descriptors = numbers
-            .iter()
-            .map(|number| (Arc::clone(&fd), *number))
-            .collect();
-        let extra = Extra {
-            descriptors,
-            blocked: None,
-        };
+        let descriptors = numbers.iter().map(|number| (Arc::clone(&fd), *number)).collect();
+        let extra = Extra { descriptors, blocked: None };
         let error = spawn(&sh("exit 0"), &extra).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Spawn, "{numbers:?}");
     }
@@ -126,27 +107,20 @@ async fn the_link_is_what_the_variable_says() {
     let dir = tempfile::tempdir().unwrap();
     let script = "echo $HEIRLOOM_LINK $(readlink /proc/$$/fd/3) > out";
     let mut program = sh(script);
-    program
-        .env
-        .push((origin::VARIABLE.into(), "3:1:1:1".into()));
+    program.env.push((origin::VARIABLE.into(), "3:1:1:1".into()));
     program.cwd = Some(dir.path().into());
     assert_eq!(run(&program, &Extra::default()).await, Exit::Code(0));
     let text = fs::read_to_string(dir.path().join("out")).unwrap();
     let (variable, target) = text.trim().split_once(' ').unwrap();
     let origin: Origin = variable.parse().unwrap();
-    assert_eq!(
-        (origin.descriptor, origin.pid),
-        (3, std::process::id().cast_signed())
-    );
+    assert_eq!((origin.descriptor, origin.pid), (3, std::process::id().cast_signed()));
     assert_eq!(origin.start, origin::start_time(origin.pid).unwrap());
     assert_eq!(target, format!("socket:[{}]", origin.inode));
 }
 
 #[tokio::test]
 async fn the_link_carries_bytes_and_ends_with_the_child() {
-    let (mut child, link) = spawn(&sh("echo hello >&3"), &Extra::default())
-        .await
-        .unwrap();
+    let (mut child, link) = spawn(&sh("echo hello >&3"), &Extra::default()).await.unwrap();
     let mut link = UnixStream::from(link);
     link.set_read_timeout(Some(LONG)).unwrap();
     let mut text = String::new();
@@ -157,10 +131,7 @@ async fn the_link_carries_bytes_and_ends_with_the_child() {
 
 /// The masks of a process as `/proc/PID/status` tells them.
 fn mask(status: &str, field: &str) -> u64 {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix(field))
-        .unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
     u64::from_str_radix(line.trim_start_matches(':').trim(), 16).unwrap()
 }
 
@@ -171,10 +142,7 @@ async fn only_the_upgrade_signal_is_blocked_and_none_is_ignored() {
     let own = fs::read_to_string("/proc/self/status").unwrap();
     assert_ne!(mask(&own, "SigIgn") & (1 << (libc::SIGPIPE - 1)), 0);
     for blocked in [None, Some(Signal::SIGHUP)] {
-        let extra = Extra {
-            descriptors: Vec::new(),
-            blocked,
-        };
+        let extra = Extra { descriptors: Vec::new(), blocked };
         let mut program = program("/bin/cp", &["/proc/self/status", "out"]);
         program.cwd = Some(dir.path().into());
         assert_eq!(run(&program, &extra).await, Exit::Code(0));
@@ -210,12 +178,7 @@ async fn a_program_that_cannot_start_is_named_with_the_cause() {
         // Written by another process: a child that some other test starts meanwhile would hold our
         // descriptor for a moment, and the file would be busy.
         let shell = std::process::Command::new("/bin/sh")
-            .args([
-                "-c",
-                "printf '%s' \"$1\" > \"$0\"",
-                path.to_str().unwrap(),
-                text,
-            ])
+            .args(["-c", "printf '%s' \"$1\" > \"$0\"", path.to_str().unwrap(), text])
             .status();
         assert!(shell.unwrap().success());
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
@@ -225,22 +188,13 @@ async fn a_program_that_cannot_start_is_named_with_the_cause() {
     let cases = [
         (missing.to_str().unwrap().to_owned(), "does not exist"),
         (file("data", "text", 0o600), "may not be executed"),
-        (
-            file("noise", "\x01\x02 noise", 0o700),
-            "no program for this machine",
-        ),
+        (file("noise", "\x01\x02 noise", 0o700), "no program for this machine"),
         (file("script", "#!/nowhere/sh\n", 0o700), "interpreter"),
-        (
-            dir.path().to_str().unwrap().to_owned(),
-            "may not be executed",
-        ),
+        (dir.path().to_str().unwrap().to_owned(), "may not be executed"),
     ];
     for (exe, expected) in cases {
         let text = refused(&program(&exe, &[])).await;
-        assert!(
-            text.contains(&format!("{exe:?}")) && text.contains(expected),
-            "{text}"
-        );
+        assert!(text.contains(&format!("{exe:?}")) && text.contains(expected), "{text}");
     }
     let busy = file("busy", "#!/bin/sh\n", 0o700);
     fs::copy("/bin/true", &busy).unwrap();
@@ -265,22 +219,10 @@ async fn a_missing_directory_and_a_nul_byte_are_told() {
         assert!(text.contains(&expected), "{text}");
     }
     for odd in [
-        Program {
-            args: vec!["a\0b".into()],
-            ..sh("")
-        },
-        Program {
-            env: vec![("A".into(), "\0".into())],
-            ..sh("")
-        },
-        Program {
-            exe: "/bin/\0".into(),
-            ..sh("")
-        },
-        Program {
-            cwd: Some("/\0".into()),
-            ..sh("")
-        },
+        Program { args: vec!["a\0b".into()], ..sh("") },
+        Program { env: vec![("A".into(), "\0".into())], ..sh("") },
+        Program { exe: "/bin/\0".into(), ..sh("") },
+        Program { cwd: Some("/\0".into()), ..sh("") },
     ] {
         let text = refused(&odd).await;
         assert!(text.contains("NUL byte"), "{text}");
@@ -289,23 +231,14 @@ async fn a_missing_directory_and_a_nul_byte_are_told() {
 
 #[tokio::test]
 async fn a_killed_child_is_known_to_have_ended_and_is_reaped() {
-    let (mut child, _link) = spawn(&program("/bin/sleep", &["60"]), &Extra::default())
-        .await
-        .unwrap();
-    assert!(
-        tokio::time::timeout(Duration::ZERO, child.ended())
-            .await
-            .is_err()
-    );
+    let (mut child, _link) =
+        spawn(&program("/bin/sleep", &["60"]), &Extra::default()).await.unwrap();
+    assert!(tokio::time::timeout(Duration::ZERO, child.ended()).await.is_err());
     child.kill(Signal::SIGKILL).unwrap();
     let killed = Instant::now();
     let exit = tokio::time::timeout(LONG, child.ended()).await.unwrap();
     assert_eq!(exit, Exit::Signal(libc::SIGKILL));
-    assert!(
-        killed.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        killed.elapsed()
-    );
+    assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());
     assert_eq!(child.ended().await, exit);
     assert!(!Path::new(&format!("/proc/{}", child.pid())).exists());
     child.kill(Signal::SIGKILL).unwrap();
@@ -329,9 +262,8 @@ fn process_of(child: &Child) -> Process {
 #[tokio::test]
 async fn p5_a_dropped_child_is_killed_and_leaves_no_zombie() {
     for _ in 0..10 {
-        let (child, _link) = spawn(&program("/bin/sleep", &["60"]), &Extra::default())
-            .await
-            .unwrap();
+        let (child, _link) =
+            spawn(&program("/bin/sleep", &["60"]), &Extra::default()).await.unwrap();
         let (pid, process) = (child.pid(), process_of(&child));
         drop(child);
         gone(pid, &process).await;
@@ -340,9 +272,7 @@ async fn p5_a_dropped_child_is_killed_and_leaves_no_zombie() {
 
 #[tokio::test]
 async fn p5_a_child_dropped_outside_of_the_runtime_is_reaped_by_it() {
-    let (child, _link) = spawn(&program("/bin/sleep", &["60"]), &Extra::default())
-        .await
-        .unwrap();
+    let (child, _link) = spawn(&program("/bin/sleep", &["60"]), &Extra::default()).await.unwrap();
     let (pid, process) = (child.pid(), process_of(&child));
     std::thread::spawn(move || drop(child)).join().unwrap();
     gone(pid, &process).await;
@@ -355,10 +285,7 @@ async fn p5_a_cancelled_spawn_leaves_no_process() {
         // A pipe is the witness: it ends only when no process holds its other end.
         let (reader, writer) = std::io::pipe().unwrap();
         let descriptors = vec![(Arc::new(writer.into()), 4)];
-        let extra = Extra {
-            descriptors,
-            blocked: None,
-        };
+        let extra = Extra { descriptors, blocked: None };
         let mut future = Box::pin(spawn(&program, &extra));
         let polled =
             std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx))).await;
@@ -378,10 +305,7 @@ fn a_parent_that_ignores_sigchld_learns_of_the_end_without_the_status() {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && text.contains("1 passed"),
-        "{text}"
-    );
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
 #[tokio::test]
@@ -417,9 +341,8 @@ async fn end_waits_then_kills_then_reaps_and_goes_on_when_dropped() {
 
 #[tokio::test]
 async fn a_process_by_pidfd_may_be_signalled_and_is_seen_to_end() {
-    let (mut child, _link) = spawn(&program("/bin/sleep", &["60"]), &Extra::default())
-        .await
-        .unwrap();
+    let (mut child, _link) =
+        spawn(&program("/bin/sleep", &["60"]), &Extra::default()).await.unwrap();
     let process = process_of(&child);
     assert!(process.may_signal() && child.may_signal());
     assert_ne!(process.pidfd().as_raw_fd(), child.pidfd().as_raw_fd());
@@ -438,9 +361,6 @@ async fn p9_what_is_no_pidfd_is_no_process() {
     let file: OwnedFd = tempfile::tempfile().unwrap().into();
     let (pipe, _writer) = std::io::pipe().unwrap();
     for fd in [file, pipe.into()] {
-        assert_eq!(
-            Process::from_pidfd(fd).unwrap_err().kind(),
-            ErrorKind::Descriptor
-        );
+        assert_eq!(Process::from_pidfd(fd).unwrap_err().kind(), ErrorKind::Descriptor);
     }
 }

@@ -66,10 +66,7 @@ pub(crate) fn decode(filled: &[u8]) -> impl Iterator<Item = Message<'_>> {
 
 /// The whole `int`s in a message's data; a torn last one is left out.
 pub(crate) fn ints(data: &[u8]) -> impl Iterator<Item = i32> + '_ {
-    data.as_chunks::<4>()
-        .0
-        .iter()
-        .map(|bytes| i32::from_ne_bytes(*bytes))
+    data.as_chunks::<4>().0.iter().map(|bytes| i32::from_ne_bytes(*bytes))
 }
 
 #[cfg(test)]
@@ -92,14 +89,7 @@ mod tests {
         let taken = buffer.encode(1, 2, &[7; 12]).unwrap();
         assert_eq!(taken, space(12));
         let all: Vec<_> = decode(&buffer.0[..taken]).collect();
-        assert_eq!(
-            all,
-            [Message {
-                level: 1,
-                kind: 2,
-                data: &[7; 12]
-            }]
-        );
+        assert_eq!(all, [Message { level: 1, kind: 2, data: &[7; 12] }]);
         assert_eq!(buffer.encode(1, 2, &[0; 64]), None);
     }
 

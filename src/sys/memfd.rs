@@ -29,10 +29,7 @@ pub(crate) fn add_seals(fd: BorrowedFd<'_>, seals: SealFlag) -> io::Result<()> {
 
 /// The seals that hold; `InvalidInput` if the file is of a kind that cannot be sealed.
 pub(crate) fn seals(fd: BorrowedFd<'_>) -> io::Result<SealFlag> {
-    Ok(SealFlag::from_bits_retain(fcntl(
-        fd,
-        FcntlArg::F_GET_SEALS,
-    )?))
+    Ok(SealFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GET_SEALS)?))
 }
 
 #[cfg(test)]
@@ -57,9 +54,6 @@ mod tests {
     #[test]
     fn an_ordinary_file_has_no_seals() {
         let (reader, _writer) = std::io::pipe().unwrap();
-        assert_eq!(
-            seals(reader.as_fd()).unwrap_err().kind(),
-            io::ErrorKind::InvalidInput
-        );
+        assert_eq!(seals(reader.as_fd()).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 }

@@ -28,9 +28,5 @@ pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T>
 
 /// Turns the `-1` of a system call into the error that `errno` names.
 pub(crate) fn checked<T: Into<i64> + Copy>(returned: T) -> io::Result<T> {
-    if returned.into() == -1 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(returned)
-    }
+    if returned.into() == -1 { Err(io::Error::last_os_error()) } else { Ok(returned) }
 }

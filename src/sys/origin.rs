@@ -24,11 +24,7 @@ pub(crate) struct Origin {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}:{}:{}:{}",
-            self.descriptor, self.inode, self.pid, self.start
-        )
+        write!(f, "{}:{}:{}:{}", self.descriptor, self.inode, self.pid, self.start)
     }
 }
 
@@ -66,10 +62,7 @@ pub(crate) fn decimal(text: &str) -> Option<u64> {
 pub(crate) fn start_time(pid: i32) -> io::Result<u64> {
     let stat = std::fs::read(format!("/proc/{pid}/stat"))?;
     start_time_in(&stat).ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("/proc/{pid}/stat: no start time"),
-        )
+        io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat: no start time"))
     })
 }
 
@@ -86,12 +79,7 @@ mod tests {
 
     #[test]
     fn an_origin_survives_the_environment() {
-        let origin = Origin {
-            descriptor: 3,
-            inode: u64::MAX,
-            pid: 4711,
-            start: 12345,
-        };
+        let origin = Origin { descriptor: 3, inode: u64::MAX, pid: 4711, start: 12345 };
         assert_eq!(origin.to_string(), "3:18446744073709551615:4711:12345");
         assert_eq!(origin.to_string().parse::<Origin>().unwrap(), origin);
         let long = format!("3:1:1:{}", "0".repeat(100));
@@ -116,10 +104,7 @@ mod tests {
 
     #[test]
     fn the_start_time_is_found_behind_any_name() {
-        let tail = (4..=25)
-            .map(|field| field.to_string())
-            .collect::<Vec<_>>()
-            .join(" ");
+        let tail = (4..=25).map(|field| field.to_string()).collect::<Vec<_>>().join(" ");
         for name in ["sleep", "a b", ") 1 2 (", "(("] {
             let stat = format!("1 ({name}) S {tail}\n");
             assert_eq!(start_time_in(stat.as_bytes()), Some(22), "{name:?}");

@@ -101,11 +101,7 @@ fn wait_with(pidfd: BorrowedFd<'_>, options: libc::c_int) -> io::Result<Option<E
     // SAFETY: as above.
     let status = unsafe { info.si_status() };
     let exited = info.si_code == libc::CLD_EXITED;
-    Ok(Some(if exited {
-        Exit::Code(status)
-    } else {
-        Exit::Signal(status)
-    }))
+    Ok(Some(if exited { Exit::Code(status) } else { Exit::Signal(status) }))
 }
 
 /// Whether a process has ended, also one that is not our child. Never blocks, reaps nothing.
@@ -151,10 +147,7 @@ mod tests {
         signal(pidfd.as_fd(), Some(Signal::SIGKILL)).unwrap();
         until_ended(&pidfd);
         assert!(is_child(pidfd.as_fd()));
-        assert_eq!(
-            wait(pidfd.as_fd()).unwrap(),
-            Some(Exit::Signal(libc::SIGKILL))
-        );
+        assert_eq!(wait(pidfd.as_fd()).unwrap(), Some(Exit::Signal(libc::SIGKILL)));
         // Reaped: whoever asks again is told that it is gone.
         assert_eq!(wait(pidfd.as_fd()).unwrap(), Some(Exit::Unknown));
         assert!(!is_child(pidfd.as_fd()));
@@ -165,10 +158,7 @@ mod tests {
 
     #[test]
     fn a_status_that_somebody_else_took_is_unknown_and_no_error() {
-        let mut child = Command::new("/bin/sh")
-            .args(["-c", "exit 3"])
-            .spawn()
-            .unwrap();
+        let mut child = Command::new("/bin/sh").args(["-c", "exit 3"]).spawn().unwrap();
         let pidfd = open(child.id().cast_signed()).unwrap();
         child.wait().unwrap();
         assert!(ended(pidfd.as_fd()).unwrap());
@@ -178,10 +168,7 @@ mod tests {
     #[test]
     fn a_process_that_is_not_our_child_is_seen_to_live_and_to_end() {
         let script = "sleep 60 >/dev/null 2>&1 & echo $!";
-        let output = Command::new("/bin/sh")
-            .args(["-c", script])
-            .stdin(Stdio::null())
-            .output();
+        let output = Command::new("/bin/sh").args(["-c", script]).stdin(Stdio::null()).output();
         let text = String::from_utf8(output.unwrap().stdout).unwrap();
         let pidfd = open(text.trim().parse().unwrap()).unwrap();
         assert_eq!(wait(pidfd.as_fd()).unwrap(), None);
@@ -193,16 +180,10 @@ mod tests {
 
     #[test]
     fn an_exit_is_told_in_words() {
-        let mut child = Command::new("/bin/sh")
-            .args(["-c", "exit 3"])
-            .spawn()
-            .unwrap();
+        let mut child = Command::new("/bin/sh").args(["-c", "exit 3"]).spawn().unwrap();
         let pidfd = open(child.id().cast_signed()).unwrap();
         until_ended(&pidfd);
-        assert_eq!(
-            wait(pidfd.as_fd()).unwrap().unwrap().to_string(),
-            "exited with status 3"
-        );
+        assert_eq!(wait(pidfd.as_fd()).unwrap().unwrap().to_string(), "exited with status 3");
         assert!(child.wait().is_err());
         assert_eq!(Exit::Signal(9).to_string(), "killed by SIGKILL");
         assert_eq!(Exit::Signal(40).to_string(), "killed by signal 40");

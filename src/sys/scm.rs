@@ -63,21 +63,15 @@ pub(crate) fn send(
     }
     if bytes.is_empty() {
         // The kernel drops descriptors without a byte to carry them.
-        return if fds.is_empty() {
-            Ok(0)
-        } else {
-            Err(invalid("descriptors without a byte"))
-        };
+        return if fds.is_empty() { Ok(0) } else { Err(invalid("descriptors without a byte")) };
     }
     let mut numbers = [0_u8; MAX_FDS * size_of::<i32>()];
     for (place, fd) in numbers.as_chunks_mut::<4>().0.iter_mut().zip(fds) {
         *place = fd.as_raw_fd().to_ne_bytes();
     }
     let mut control = cmsg::Buffer::<RIGHTS_SPACE>::new();
-    let mut slice = libc::iovec {
-        iov_base: bytes.as_ptr().cast_mut().cast(),
-        iov_len: bytes.len(),
-    };
+    let mut slice =
+        libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let mut header = header(&mut slice);
     if !fds.is_empty() {
         let data = &numbers[..size_of_val(fds) / size_of::<BorrowedFd<'_>>() * size_of::<i32>()];
@@ -110,10 +104,7 @@ pub(crate) fn recv(
         return Err(invalid("receive into an empty buffer"));
     }
     let mut control = cmsg::Buffer::<CONTROL_SPACE>::new();
-    let mut slice = libc::iovec {
-        iov_base: buf.as_mut_ptr().cast(),
-        iov_len: buf.len(),
-    };
+    let mut slice = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
     let mut header = header(&mut slice);
     let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
     let bytes = retry(|| {
@@ -134,10 +125,7 @@ pub(crate) fn recv(
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));
     }
     fds.extend(installed);
-    Ok(Received {
-        bytes: bytes as usize,
-        credentials,
-    })
+    Ok(Received { bytes: bytes as usize, credentials })
 }
 
 /// Takes ownership of every descriptor in a filled control buffer, and reads the credentials.
@@ -160,12 +148,12 @@ fn take_control(filled: &[u8]) -> (Vec<OwnedFd>, Option<Credentials>) {
                 }
             }
             // Nobody asks for it, but a descriptor that came must not be lost.
-            SCM_PIDFD => cmsg::ints(message.data)
-                .filter(|number| *number >= 0)
-                .for_each(|number| {
+            SCM_PIDFD => {
+                cmsg::ints(message.data).filter(|number| *number >= 0).for_each(|number| {
                     // SAFETY: the kernel has just installed this descriptor for us alone.
                     drop(unsafe { OwnedFd::from_raw_fd(number) });
-                }),
+                })
+            }
             _ => {}
         }
     }
@@ -239,21 +227,13 @@ mod tests {
         let mut fds = VecDeque::new();
         let mut buf = [0; 16];
         let received = recv(there.as_fd(), &mut buf, &mut fds).unwrap();
-        assert_eq!(
-            received,
-            Received {
-                bytes: 1,
-                credentials: None
-            }
-        );
+        assert_eq!(received, Received { bytes: 1, credentials: None });
         assert_eq!(fds.len(), MAX_FDS);
         for fd in &fds {
             let flags = FdFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFD).unwrap());
             assert!(flags.contains(FdFlag::FD_CLOEXEC));
         }
-        std::fs::File::from(fds.pop_front().unwrap())
-            .write_all(b"hi")
-            .unwrap();
+        std::fs::File::from(fds.pop_front().unwrap()).write_all(b"hi").unwrap();
         drop((fds, writer));
         let mut text = String::new();
         // The end comes only when every copy is closed.
@@ -265,10 +245,7 @@ mod tests {
     fn p9_what_cannot_be_sent_is_refused_before_it_is_tried() {
         let (here, there) = pair();
         let many = vec![there.as_fd(); MAX_FDS + 1];
-        for error in [
-            send(here.as_fd(), b"x", &many),
-            send(here.as_fd(), b"", &many[..1]),
-        ] {
+        for error in [send(here.as_fd(), b"x", &many), send(here.as_fd(), b"", &many[..1])] {
             assert_eq!(error.unwrap_err().kind(), io::ErrorKind::InvalidInput);
         }
         assert_eq!(send(here.as_fd(), b"", &[]).unwrap(), 0);
@@ -283,10 +260,7 @@ mod tests {
         let mut fds = VecDeque::new();
         let received = recv(there.as_fd(), &mut [0; 16], &mut fds).unwrap();
         let pid = i32::try_from(std::process::id()).unwrap();
-        let (uid, gid) = (
-            nix::unistd::getuid().as_raw(),
-            nix::unistd::getgid().as_raw(),
-        );
+        let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
         assert_eq!(received.credentials, Some(Credentials { pid, uid, gid }));
         assert_eq!((received.bytes, fds.len()), (5, 1));
     }
@@ -301,10 +275,7 @@ mod tests {
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&status.stdout);
-        assert!(
-            status.status.success() && text.contains("1 passed"),
-            "{text}"
-        );
+        assert!(status.status.success() && text.contains("1 passed"), "{text}");
     }
 
     #[test]
@@ -350,10 +321,7 @@ mod tests {
             recv(there.as_fd(), &mut buf, &mut fds).unwrap_err().kind(),
             io::ErrorKind::WouldBlock
         );
-        assert_eq!(
-            peek(there.as_fd(), &mut buf).unwrap_err().kind(),
-            io::ErrorKind::WouldBlock
-        );
+        assert_eq!(peek(there.as_fd(), &mut buf).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(here);
         assert_eq!(recv(there.as_fd(), &mut buf, &mut fds).unwrap().bytes, 0);
         assert_eq!(peek(there.as_fd(), &mut buf).unwrap(), 0);

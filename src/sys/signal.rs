@@ -11,6 +11,7 @@ use nix::sys::signal::{SigSet, Signal};
 use signal_hook_registry::SigId;
 
 /// Blocks one signal in this thread, and so in the threads and children that it starts.
+#[cfg(test)]
 pub(crate) fn block(signal: Signal) -> io::Result<()> {
     Ok(set_of(signal).thread_block()?)
 }
@@ -83,10 +84,7 @@ impl Watch {
 
     /// How often the signal with this index has come since it was last asked.
     pub(crate) fn take(&self, index: usize) -> u32 {
-        self.notes
-            .counts
-            .get(index)
-            .map_or(0, |count| count.swap(0, Ordering::AcqRel))
+        self.notes.counts.get(index).map_or(0, |count| count.swap(0, Ordering::AcqRel))
     }
 
     /// The event descriptor, non-blocking, which is readable when a signal has come ([`clear`]).
@@ -132,25 +130,16 @@ mod tests {
     fn a_signal_is_counted_and_the_event_is_cleared_once() {
         let watch = Watch::new(&[Signal::SIGWINCH, Signal::SIGURG]).unwrap();
         let event = watch.event();
-        assert_eq!(
-            clear(event.as_fd()).unwrap_err().kind(),
-            io::ErrorKind::WouldBlock
-        );
+        assert_eq!(clear(event.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         for _ in 0..1000 {
             raise(Signal::SIGURG).unwrap();
         }
         assert_eq!((watch.take(0), watch.take(1), watch.take(1)), (0, 1000, 0));
         clear(event.as_fd()).unwrap();
-        assert_eq!(
-            clear(event.as_fd()).unwrap_err().kind(),
-            io::ErrorKind::WouldBlock
-        );
+        assert_eq!(clear(event.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(watch);
         raise(Signal::SIGURG).unwrap();
-        assert_eq!(
-            clear(event.as_fd()).unwrap_err().kind(),
-            io::ErrorKind::WouldBlock
-        );
+        assert_eq!(clear(event.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 
     #[test]

@@ -70,13 +70,7 @@ fn is_unix(socket: BorrowedFd<'_>) -> io::Result<bool> {
     let (option, value) = (libc::SO_DOMAIN, (&raw mut domain).cast());
     // SAFETY: SO_DOMAIN writes one int, `domain` is one, and `length` says so.
     checked(unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            option,
-            value,
-            &raw mut length,
-        )
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, value, &raw mut length)
     })?;
     Ok(domain == AddressFamily::Unix as libc::c_int)
 }

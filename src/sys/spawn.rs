@@ -38,11 +38,7 @@ pub(crate) struct Order<'a> {
 /// Signals that we ignore (as `nohup` makes us) are back at their default. An error means that no
 /// process is left, also when it was the `exec` that failed.
 pub(crate) fn posix_spawn(order: &Order<'_>) -> io::Result<i32> {
-    let sources: Vec<_> = order
-        .fds
-        .iter()
-        .map(|(fd, to)| (fd.as_raw_fd(), *to))
-        .collect();
+    let sources: Vec<_> = order.fds.iter().map(|(fd, to)| (fd.as_raw_fd(), *to)).collect();
     let plan = plan(&sources, order.close_from)?;
     let mut actions = Actions::new()?;
     if let Some(cwd) = order.cwd {
@@ -83,11 +79,7 @@ fn pointers(strings: &[CString]) -> Vec<*mut c_char> {
 
 /// These functions return their error number; `errno` means nothing.
 fn returned(error: libc::c_int) -> io::Result<()> {
-    if error == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::from_raw_os_error(error))
-    }
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
 }
 
 /// One thing that the child does before it executes the program.
@@ -115,8 +107,7 @@ fn plan(moves: &[(RawFd, RawFd)], close_from: RawFd) -> io::Result<Vec<Step>> {
     let mut steps = Vec::with_capacity(left.len());
     while !left.is_empty() {
         let free = left.iter().position(|(from, to)| {
-            left.iter()
-                .all(|(source, target)| source != to || (target == to && source == from))
+            left.iter().all(|(source, target)| source != to || (target == to && source == from))
         });
         if let Some(index) = free {
             let (from, to) = left.swap_remove(index);
@@ -260,11 +251,7 @@ mod tests {
         for moves in cases {
             let expected: BTreeMap<_, _> = moves.iter().map(|(from, to)| (*to, *from)).collect();
             for close_from in [7, 8, 20] {
-                assert_eq!(
-                    carried_out(moves, close_from),
-                    expected,
-                    "{moves:?} to {close_from}"
-                );
+                assert_eq!(carried_out(moves, close_from), expected, "{moves:?} to {close_from}");
             }
         }
     }
@@ -290,10 +277,7 @@ mod tests {
         let steps = plan(&[(9, 3), (5, 6)], 7).unwrap();
         assert_eq!(steps[2..], [Step::Close(4), Step::Close(5)]);
         for wrong in [&[(9, 3), (8, 3)][..], &[(9, 7)], &[(9, -1)]] {
-            assert_eq!(
-                plan(wrong, 7).unwrap_err().kind(),
-                io::ErrorKind::InvalidInput
-            );
+            assert_eq!(plan(wrong, 7).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         }
     }
 }

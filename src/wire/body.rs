@@ -180,29 +180,20 @@ fn notes<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
 
 impl Hello {
     pub(super) fn fitted(&self) -> Self {
-        Self {
-            app_version: fit(&self.app_version, MAX_APP_VERSION),
-            ..self.clone()
-        }
+        Self { app_version: fit(&self.app_version, MAX_APP_VERSION), ..self.clone() }
     }
 }
 
 impl Welcome {
     pub(super) fn fitted(&self) -> Self {
-        Self {
-            app_version: fit(&self.app_version, MAX_APP_VERSION),
-            ..self.clone()
-        }
+        Self { app_version: fit(&self.app_version, MAX_APP_VERSION), ..self.clone() }
     }
 }
 
 impl Ready {
     pub(super) fn fitted(&self) -> Self {
         let notes = self.notes.iter().map(|note| fit(note, MAX_NOTE)).collect();
-        Self {
-            notes,
-            ..self.clone()
-        }
+        Self { notes, ..self.clone() }
     }
 }
 
@@ -222,11 +213,7 @@ impl LastReport {
             cut.push(item);
         }
         let dropped = (self.cut.len() - cut.len()) as u64;
-        Self {
-            cut,
-            unlisted: self.unlisted.saturating_add(dropped),
-            ..self.clone()
-        }
+        Self { cut, unlisted: self.unlisted.saturating_add(dropped), ..self.clone() }
     }
 }
 

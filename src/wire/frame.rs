@@ -42,12 +42,7 @@ impl Header {
         let kind = u16::from_le_bytes([k0, k1]);
         let descriptors = u16::from_le_bytes([d0, d1]);
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        Self {
-            length,
-            kind,
-            descriptors: usize::from(descriptors),
-        }
-        .within_limits()
+        Self { length, kind, descriptors: usize::from(descriptors) }.within_limits()
     }
 
     /// The header as it is sent; an error if the frame exceeds a limit.
@@ -71,16 +66,10 @@ impl Header {
     fn within_limits(self) -> Result<Self, WireError> {
         let kind = FrameKind(self.kind);
         if self.length > MAX_PAYLOAD {
-            return Err(WireError::TooLong {
-                kind,
-                length: self.length,
-            });
+            return Err(WireError::TooLong { kind, length: self.length });
         }
         if self.descriptors > MAX_FDS {
-            return Err(WireError::TooManyDescriptors {
-                kind,
-                count: self.descriptors,
-            });
+            return Err(WireError::TooManyDescriptors { kind, count: self.descriptors });
         }
         Ok(self)
     }
@@ -187,11 +176,7 @@ mod tests {
 
     #[test]
     fn a_header_reads_as_it_was_written() {
-        let header = Header {
-            length: 0x01_02_03,
-            kind: 0x0405,
-            descriptors: 253,
-        };
+        let header = Header { length: 0x01_02_03, kind: 0x0405, descriptors: 253 };
         let bytes = header.write().unwrap();
         assert_eq!(&bytes, b"HLRM\x03\x02\x01\x00\x05\x04\xfd\x00");
         assert_eq!(Header::parse(&bytes).unwrap(), header);
@@ -200,21 +185,14 @@ mod tests {
 
     #[test]
     fn a_header_beyond_a_limit_is_refused_both_ways_and_named() {
-        let long = Header {
-            length: MAX_PAYLOAD + 1,
-            kind: 4,
-            descriptors: 0,
-        };
+        let long = Header { length: MAX_PAYLOAD + 1, kind: 4, descriptors: 0 };
         let text = long.write().unwrap_err().to_string();
         assert_eq!(
             text,
             "frame \"offer\" (kind 4): a payload of 524289 bytes is over the limit of 524288"
         );
         let mut bytes = *b"HLRM\xff\xff\xff\xff\x04\x00\x00\x00";
-        assert!(matches!(
-            Header::parse(&bytes),
-            Err(WireError::TooLong { .. })
-        ));
+        assert!(matches!(Header::parse(&bytes), Err(WireError::TooLong { .. })));
         bytes = *b"HLRM\x00\x00\x00\x00\x63\x00\xfe\x00";
         let error = Header::parse(&bytes).unwrap_err();
         assert_eq!(

@@ -173,50 +173,21 @@ impl Message {
         let payload = match self {
             Self::Hello(body) => json(kind, &body.fitted()),
             Self::Welcome(body) => json(kind, &body.fitted()),
-            Self::Refuse(body) => json(
-                kind,
-                &Refuse {
-                    reason: fit(&body.reason, MAX_REASON),
-                },
-            ),
+            Self::Refuse(body) => json(kind, &Refuse { reason: fit(&body.reason, MAX_REASON) }),
             Self::Offer(body) => json(kind, body),
             Self::Ready(body) => json(kind, &body.fitted()),
-            Self::Failed(body) => json(
-                kind,
-                &Failed {
-                    error: fit(&body.error, MAX_REASON),
-                },
-            ),
-            Self::Ping { sequence } | Self::Pong { sequence } => json(
-                kind,
-                &Sequence {
-                    sequence: *sequence,
-                },
-            ),
+            Self::Failed(body) => json(kind, &Failed { error: fit(&body.error, MAX_REASON) }),
+            Self::Ping { sequence } | Self::Pong { sequence } => {
+                json(kind, &Sequence { sequence: *sequence })
+            }
             Self::Owner(body) => json(kind, body),
-            Self::RollBack { reason, last } => json(
-                kind,
-                &RollBack {
-                    reason: fit(reason, MAX_REASON),
-                    last: *last,
-                },
-            ),
-            Self::Left { accepted } => json(
-                kind,
-                &Left {
-                    accepted: *accepted,
-                },
-            ),
-            Self::NewOwner {
-                generation,
-                queued_upgrade,
-            } => json(
-                kind,
-                &NewOwner {
-                    generation: *generation,
-                    queued_upgrade: *queued_upgrade,
-                },
-            ),
+            Self::RollBack { reason, last } => {
+                json(kind, &RollBack { reason: fit(reason, MAX_REASON), last: *last })
+            }
+            Self::Left { accepted } => json(kind, &Left { accepted: *accepted }),
+            Self::NewOwner { generation, queued_upgrade } => {
+                json(kind, &NewOwner { generation: *generation, queued_upgrade: *queued_upgrade })
+            }
             Self::Progress(body) => json(kind, body),
             Self::LastReport(body) => json(kind, &body.fitted(WHOLE_FRAME - REPORT_FRAME)),
             Self::Adopted
@@ -230,10 +201,7 @@ impl Message {
             Self::Unknown(_) => Err(WireError::Unsendable(kind)),
         }?;
         if payload.len() > MAX_PAYLOAD {
-            return Err(WireError::TooLong {
-                kind,
-                length: payload.len(),
-            });
+            return Err(WireError::TooLong { kind, length: payload.len() });
         }
         Ok((kind.0, payload))
     }
@@ -242,11 +210,7 @@ impl Message {
     pub(crate) fn frame(&self, descriptors: usize) -> Result<Vec<u8>, WireError> {
         self.carries(descriptors)?;
         let (kind, payload) = self.encode()?;
-        let header = Header {
-            length: payload.len(),
-            kind,
-            descriptors,
-        };
+        let header = Header { length: payload.len(), kind, descriptors };
         let mut frame = Vec::with_capacity(header.frame());
         frame.extend_from_slice(&header.write()?);
         frame.extend_from_slice(&payload);
@@ -260,10 +224,7 @@ impl Message {
     pub(crate) fn decode(kind: u16, payload: &[u8]) -> Result<Self, WireError> {
         let number = FrameKind(kind);
         if payload.len() > MAX_PAYLOAD {
-            return Err(WireError::TooLong {
-                kind: number,
-                length: payload.len(),
-            });
+            return Err(WireError::TooLong { kind: number, length: payload.len() });
         }
         let message = match kind {
             1 => Self::Hello(body(number, payload)?),
@@ -274,11 +235,7 @@ impl Message {
             7 => Self::Failed(body(number, payload)?),
             8 | 9 => {
                 let Sequence { sequence } = body(number, payload)?;
-                if kind == 8 {
-                    Self::Ping { sequence }
-                } else {
-                    Self::Pong { sequence }
-                }
+                if kind == 8 { Self::Ping { sequence } } else { Self::Pong { sequence } }
             }
             14 => Self::Owner(body(number, payload)?),
             15 => {
@@ -290,14 +247,8 @@ impl Message {
                 Self::Left { accepted }
             }
             20 => {
-                let NewOwner {
-                    generation,
-                    queued_upgrade,
-                } = body(number, payload)?;
-                Self::NewOwner {
-                    generation,
-                    queued_upgrade,
-                }
+                let NewOwner { generation, queued_upgrade } = body(number, payload)?;
+                Self::NewOwner { generation, queued_upgrade }
             }
             21 => Self::Progress(body(number, payload)?),
             22 => Self::LastReport(body(number, payload)?),
@@ -314,11 +265,9 @@ impl Message {
     /// An error unless `carried` descriptors are what its items speak of.
     pub(crate) fn carries(&self, carried: usize) -> Result<(), WireError> {
         match self.items() {
-            Some(expected) if expected != carried => Err(WireError::Descriptors {
-                kind: FrameKind(self.kind()),
-                expected,
-                carried,
-            }),
+            Some(expected) if expected != carried => {
+                Err(WireError::Descriptors { kind: FrameKind(self.kind()), expected, carried })
+            }
             _ => Ok(()),
         }
     }
@@ -344,12 +293,7 @@ impl Message {
             if count <= limit {
                 Ok(())
             } else {
-                Err(WireError::TooMany {
-                    kind,
-                    what,
-                    count,
-                    limit,
-                })
+                Err(WireError::TooMany { kind, what, count, limit })
             }
         };
         match self {
@@ -377,8 +321,5 @@ fn body<T: DeserializeOwned>(kind: FrameKind, payload: &[u8]) -> Result<T, WireE
 }
 
 fn malformed(kind: FrameKind, error: &serde_json::Error) -> WireError {
-    WireError::Malformed {
-        kind,
-        why: fit(&error.to_string(), 400),
-    }
+    WireError::Malformed { kind, why: fit(&error.to_string(), 400) }
 }

@@ -22,4 +22,4 @@ pub(crate) use frame::{FrameKind, HEADER, Header, WireError};
 pub(crate) use limits::{MAX_CUT, MAX_ITEMS};
 pub(crate) use message::Message;
 pub(crate) use record::{Address, Item, Kind, Member, Role, SocketRecord};
-pub(crate) use version::{Range, SPOKEN, agree};
+pub(crate) use version::{SPOKEN, agree};

@@ -121,10 +121,7 @@ impl From<Kind> for &'static str {
 
 impl From<Cow<'_, str>> for Kind {
     fn from(word: Cow<'_, str>) -> Self {
-        Self::ALL
-            .into_iter()
-            .find(|kind| kind.as_str() == word)
-            .unwrap_or(Self::Other)
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word).unwrap_or(Self::Other)
     }
 }
 
@@ -156,11 +153,7 @@ struct Families {
 
 impl From<Address> for Families {
     fn from(address: Address) -> Self {
-        let mut families = Self {
-            inet: None,
-            path: None,
-            r#abstract: None,
-        };
+        let mut families = Self { inet: None, path: None, r#abstract: None };
         match address {
             Address::Inet(inet) => families.inet = Some(inet),
             Address::Path(path) => {
@@ -210,20 +203,12 @@ mod tests {
 
     #[test]
     fn what_a_later_version_adds_keeps_its_place() {
-        assert_eq!(
-            read(r#"{"role":"verdict","more":[{}]}"#).role,
-            Role::Verdict
-        );
-        assert_eq!(
-            read(r#"{"role":"quic-state","port":9}"#).role,
-            Role::Unknown
-        );
+        assert_eq!(read(r#"{"role":"verdict","more":[{}]}"#).role, Role::Verdict);
+        assert_eq!(read(r#"{"role":"quic-state","port":9}"#).role, Role::Unknown);
         let item = read(
             r#"{"role":"socket","name":"v","kind":"vsock","address":{"vsock":{"cid":3}},"x":1}"#,
         );
-        let Role::Socket(record) = item.role else {
-            panic!("{item:?}")
-        };
+        let Role::Socket(record) = item.role else { panic!("{item:?}") };
         assert_eq!((record.kind, record.address), (Kind::Other, Address::None));
     }
 

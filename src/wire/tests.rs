@@ -21,13 +21,7 @@ fn generation(number: u64) -> Generation {
 }
 
 fn socket(name_: &str, kind: Kind, address: Address) -> SocketRecord {
-    SocketRecord {
-        name: name(name_),
-        kind,
-        address,
-        group: None,
-        path_inode: None,
-    }
+    SocketRecord { name: name(name_), kind, address, group: None, path_inode: None }
 }
 
 fn item(role: Role) -> Item {
@@ -50,20 +44,12 @@ fn items() -> Vec<Item> {
         Role::Socket(member),
         Role::Socket(admin),
         Role::Socket(socket("raw", Kind::UnixSeqpacket, path(b"/run/\xff"))),
-        Role::Socket(socket(
-            "log",
-            Kind::UnixDatagram,
-            Address::Abstract(b"shop/log".to_vec()),
-        )),
+        Role::Socket(socket("log", Kind::UnixDatagram, Address::Abstract(b"shop/log".to_vec()))),
         Role::Socket(socket("cache", Kind::Other, Address::None)),
         Role::Verdict,
         Role::Predecessor,
-        Role::ElderLink {
-            generation: generation(3),
-        },
-        Role::ElderProcess {
-            generation: generation(3),
-        },
+        Role::ElderLink { generation: generation(3) },
+        Role::ElderProcess { generation: generation(3) },
     ]
     .map(item)
     .to_vec()
@@ -78,11 +64,7 @@ fn samples() -> Vec<Message> {
         age_ms: 31_000,
     };
     vec![
-        Message::Hello(Hello {
-            protocol: SPOKEN,
-            app_version: "1.4.0".into(),
-            pid: 4711,
-        }),
+        Message::Hello(Hello { protocol: SPOKEN, app_version: "1.4.0".into(), pid: 4711 }),
         Message::Welcome(Welcome {
             protocol: 1,
             app_version: "1.3.9".into(),
@@ -96,13 +78,8 @@ fn samples() -> Vec<Message> {
             gap_ms: 500,
             enforceable: true,
         }),
-        Message::Refuse(Refuse {
-            reason: "another upgrade is running".into(),
-        }),
-        Message::Offer(Offer {
-            items: items(),
-            last: true,
-        }),
+        Message::Refuse(Refuse { reason: "another upgrade is running".into() }),
+        Message::Offer(Offer { items: items(), last: true }),
         Message::Adopted,
         Message::Ready(Ready {
             claimed: vec![0, 2],
@@ -114,35 +91,21 @@ fn samples() -> Vec<Message> {
             last: true,
             notes: vec!["listener \"http\": SO_RCVBUF is 1000, not 2000".into()],
         }),
-        Message::Failed(Failed {
-            error: "database: connection refused".into(),
-        }),
+        Message::Failed(Failed { error: "database: connection refused".into() }),
         Message::Ping { sequence: 7 },
         Message::Pong { sequence: u64::MAX },
         Message::Yield,
         Message::Serving,
         Message::MayCommit,
         Message::Committed,
-        Message::Owner(Owner {
-            queued_upgrade: true,
-        }),
-        Message::RollBack {
-            reason: "health check failed".into(),
-            last: false,
-        },
+        Message::Owner(Owner { queued_upgrade: true }),
+        Message::RollBack { reason: "health check failed".into(), last: false },
         Message::Left { accepted: 12 },
         Message::Asked,
         Message::Hurry,
         Message::Stopping,
-        Message::NewOwner {
-            generation: generation(6),
-            queued_upgrade: false,
-        },
-        Message::Progress(Progress {
-            active: 3,
-            oldest_ms: 12_345,
-            cut: 1,
-        }),
+        Message::NewOwner { generation: generation(6), queued_upgrade: false },
+        Message::Progress(Progress { active: 3, oldest_ms: 12_345, cut: 1 }),
         Message::LastReport(LastReport {
             drained: 100,
             cut: vec![cut],
@@ -155,9 +118,7 @@ fn samples() -> Vec<Message> {
 
 fn golden(message: &Message) -> PathBuf {
     let file = format!("{:02}-{}.json", message.kind(), message.name());
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden/v1")
-        .join(file)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1").join(file)
 }
 
 /// Adds a field that no version knows to every object.
@@ -165,10 +126,7 @@ fn with_unknown_fields(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.values_mut().for_each(with_unknown_fields);
-            fields.insert(
-                "a later field".into(),
-                json!([{"deep": [null, 1.5e300, "x"]}]),
-            );
+            fields.insert("a later field".into(), json!([{"deep": [null, 1.5e300, "x"]}]));
         }
         Value::Array(entries) => entries.iter_mut().for_each(with_unknown_fields),
         _ => {}
@@ -183,26 +141,16 @@ fn protocol_1_is_written_and_read_as_released() {
         let path = golden(message);
         let golden = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path:?}: {e}"));
         let (kind, payload) = message.encode().unwrap();
-        assert_eq!(
-            String::from_utf8(payload).unwrap(),
-            golden.trim_end(),
-            "{path:?}"
-        );
+        assert_eq!(String::from_utf8(payload).unwrap(), golden.trim_end(), "{path:?}");
         assert_eq!(&Message::decode(kind, golden.as_bytes()).unwrap(), message);
 
         let mut later: Value = serde_json::from_str(&golden).unwrap();
         with_unknown_fields(&mut later);
         let later = later.to_string();
         assert!(later.contains("a later field"));
-        assert_eq!(
-            &Message::decode(kind, later.as_bytes()).unwrap(),
-            message,
-            "{later}"
-        );
+        assert_eq!(&Message::decode(kind, later.as_bytes()).unwrap(), message, "{later}");
     }
-    let files = fs::read_dir(golden(&samples[0]).parent().unwrap())
-        .unwrap()
-        .count();
+    let files = fs::read_dir(golden(&samples[0]).parent().unwrap()).unwrap().count();
     assert_eq!(files, samples.len(), "a golden file without a message");
 }
 
@@ -231,34 +179,18 @@ fn an_unknown_role_keeps_its_descriptor_counted() {
 
 #[test]
 fn nonsense_is_an_error_that_names_the_frame() {
-    for bad in [
-        "",
-        "{",
-        "[]",
-        "null",
-        "{\"protocol\":{\"min\":-1,\"max\":1}}",
-        "{} {}",
-        "\u{0}",
-    ] {
+    for bad in ["", "{", "[]", "null", "{\"protocol\":{\"min\":-1,\"max\":1}}", "{} {}", "\u{0}"] {
         let error = Message::decode(1, bad.as_bytes()).unwrap_err().to_string();
         assert!(error.starts_with("frame \"hello\" (kind 1): "), "{error}");
     }
     let deep = format!("{{\"x\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
-    assert_eq!(
-        Message::decode(5, deep.as_bytes()).unwrap(),
-        Message::Adopted
-    );
-    let deep = format!(
-        "{{\"items\":[{{\"role\":\"verdict\",\"x\":{}",
-        "[".repeat(100_000)
-    );
+    assert_eq!(Message::decode(5, deep.as_bytes()).unwrap(), Message::Adopted);
+    let deep = format!("{{\"items\":[{{\"role\":\"verdict\",\"x\":{}", "[".repeat(100_000));
     assert!(Message::decode(4, deep.as_bytes()).is_err());
     let shouting = format!("{{\"role\":\"{}\"}}", "\\u001b".repeat(10_000));
     let offer =
         format!("{{\"items\":[{{\"role\":\"socket\",\"name\":{shouting}}}],\"last\":true}}");
-    let error = Message::decode(4, offer.as_bytes())
-        .unwrap_err()
-        .to_string();
+    let error = Message::decode(4, offer.as_bytes()).unwrap_err().to_string();
     assert!(error.len() < 500 && !error.contains('\u{1b}'), "{error}");
 }
 
@@ -275,77 +207,38 @@ fn a_list_or_a_text_beyond_its_limit_is_refused() {
         .to_string()
     };
     assert!(Message::decode(6, ready(MAX_CLAIMED, MAX_NOTES, MAX_NOTE).as_bytes()).is_ok());
-    for (claims, notes, note) in [
-        (MAX_CLAIMED + 1, 0, 0),
-        (0, MAX_NOTES + 1, 0),
-        (0, 1, MAX_NOTE + 1),
-    ] {
+    for (claims, notes, note) in
+        [(MAX_CLAIMED + 1, 0, 0), (0, MAX_NOTES + 1, 0), (0, 1, MAX_NOTE + 1)]
+    {
         let error = Message::decode(6, ready(claims, notes, note).as_bytes()).unwrap_err();
-        assert!(
-            error.to_string().starts_with("frame \"ready\" (kind 6): "),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("frame \"ready\" (kind 6): "), "{error}");
     }
     let reason = |length| json!({"reason": "r".repeat(length)}).to_string();
     assert!(Message::decode(3, reason(MAX_REASON).as_bytes()).is_ok());
     assert!(Message::decode(3, reason(MAX_REASON + 1).as_bytes()).is_err());
 
-    let Message::Welcome(mut welcome) = samples().swap_remove(1) else {
-        panic!()
-    };
+    let Message::Welcome(mut welcome) = samples().swap_remove(1) else { panic!() };
     welcome.descriptors = MAX_OFFERED + 1;
-    assert!(matches!(
-        Message::Welcome(welcome).encode(),
-        Err(WireError::TooMany { .. })
-    ));
-    let many = Message::Offer(Offer {
-        items: vec![item(Role::Verdict); 254],
-        last: true,
-    });
-    assert!(matches!(
-        many.encode(),
-        Err(WireError::TooMany {
-            count: 254,
-            limit: 253,
-            ..
-        })
-    ));
+    assert!(matches!(Message::Welcome(welcome).encode(), Err(WireError::TooMany { .. })));
+    let many = Message::Offer(Offer { items: vec![item(Role::Verdict); 254], last: true });
+    assert!(matches!(many.encode(), Err(WireError::TooMany { count: 254, limit: 253, .. })));
 }
 
 #[test]
 fn the_longest_message_of_each_kind_fits_a_frame() {
     let long = "\"".repeat(255);
-    let mut record = socket(
-        &long,
-        Kind::UnixSeqpacket,
-        Address::Abstract(vec![0xff; MAX_ADDRESS]),
-    );
-    record.group = Some(Member {
-        index: u32::MAX,
-        count: u32::MAX,
-    });
+    let mut record = socket(&long, Kind::UnixSeqpacket, Address::Abstract(vec![0xff; MAX_ADDRESS]));
+    record.group = Some(Member { index: u32::MAX, count: u32::MAX });
     record.path_inode = Some((u64::MAX, u64::MAX));
     let items = vec![item(Role::Socket(record)); MAX_ITEMS];
     let notes = vec!["\n".repeat(MAX_NOTE); MAX_NOTES];
     let claimed = vec![u32::MAX; MAX_CLAIMED];
     let text = "\\".repeat(10 * MAX_REASON);
     for message in [
-        Message::Offer(Offer {
-            items: items.clone(),
-            last: false,
-        }),
-        Message::Ready(Ready {
-            claimed,
-            bound: items,
-            last: false,
-            notes,
-        }),
-        Message::Failed(Failed {
-            error: text.clone(),
-        }),
-        Message::Refuse(Refuse {
-            reason: text.clone(),
-        }),
+        Message::Offer(Offer { items: items.clone(), last: false }),
+        Message::Ready(Ready { claimed, bound: items, last: false, notes }),
+        Message::Failed(Failed { error: text.clone() }),
+        Message::Refuse(Refuse { reason: text.clone() }),
         Message::RollBack { reason: text, last: true },
     ] {
         let (kind, payload) = message.encode().unwrap();
@@ -384,11 +277,7 @@ fn whatever_an_elder_says_travels_whole() {
         assert!(back.cut.len() >= at_least, "{}", back.cut.len());
         assert_eq!(back.cut.len() as u64 + back.unlisted, u64::MAX / 2 + 1_000);
     }
-    let progress = Progress {
-        active: u64::MAX,
-        oldest_ms: u64::MAX,
-        cut: u64::MAX,
-    };
+    let progress = Progress { active: u64::MAX, oldest_ms: u64::MAX, cut: u64::MAX };
     for message in [
         Message::Progress(progress),
         Message::Asked,
@@ -403,8 +292,6 @@ fn whatever_an_elder_says_travels_whole() {
 fn text_is_cut_rather_than_lost() {
     let error = format!("{}\u{1b}", "é".repeat(MAX_REASON));
     let (kind, payload) = Message::Failed(Failed { error }).encode().unwrap();
-    let Message::Failed(failed) = Message::decode(kind, &payload).unwrap() else {
-        panic!()
-    };
+    let Message::Failed(failed) = Message::decode(kind, &payload).unwrap() else { panic!() };
     assert!(failed.error.len() <= MAX_REASON && failed.error.ends_with("é…"));
 }

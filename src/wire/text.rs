@@ -18,10 +18,7 @@ pub(crate) fn fit(text: &str, limit: usize) -> String {
         text.len()
     } else {
         let room = limit.saturating_sub(mark.len_utf8());
-        (0..=room)
-            .rev()
-            .find(|at| text.is_char_boundary(*at))
-            .unwrap_or(0)
+        (0..=room).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
     };
     let plain = |c: char| if c.is_control() && c != '\n' { ' ' } else { c };
     let mut fitted: String = text[..kept].chars().map(plain).collect();
@@ -104,10 +101,7 @@ impl Serialize for Bytes {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match std::str::from_utf8(&self.0) {
             Ok(text) if !text.contains(char::is_control) => to.serialize_str(text),
-            _ => Hex {
-                bytes: hex(&self.0),
-            }
-            .serialize(to),
+            _ => Hex { bytes: hex(&self.0) }.serialize(to),
         }
     }
 }
@@ -119,10 +113,7 @@ impl<'de> Deserialize<'de> for Bytes {
             type Value = Bytes;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(
-                    f,
-                    "at most {MAX_ADDRESS} bytes as text or as {{\"bytes\": hexadecimal}}"
-                )
+                write!(f, "at most {MAX_ADDRESS} bytes as text or as {{\"bytes\": hexadecimal}}")
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Bytes, E> {
@@ -161,10 +152,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     if !rest.is_empty() {
         return None;
     }
-    pairs
-        .iter()
-        .map(|[high, low]| u8::try_from(digit(*high)? * 16 + digit(*low)?).ok())
-        .collect()
+    pairs.iter().map(|[high, low]| u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()).collect()
 }
 
 #[cfg(test)]

@@ -41,14 +41,12 @@ impl fmt::Display for Range {
 ///
 /// The error names both ranges and both application versions.
 pub(crate) fn agree(our_app: &str, theirs: Range, their_app: &str) -> Result<u32, WireError> {
-    SPOKEN
-        .common(theirs)
-        .ok_or_else(|| WireError::NoCommonVersion {
-            ours: SPOKEN,
-            our_app: our_app.to_owned(),
-            theirs,
-            their_app: their_app.to_owned(),
-        })
+    SPOKEN.common(theirs).ok_or_else(|| WireError::NoCommonVersion {
+        ours: SPOKEN,
+        our_app: our_app.to_owned(),
+        theirs,
+        their_app: their_app.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -69,15 +67,8 @@ mod tests {
     #[test]
     fn a_mismatch_names_both_ranges_and_both_versions() {
         assert_eq!(agree("1.4.0", SPOKEN, "1.3.9").unwrap(), 1);
-        let error = agree("1.4.0", Range { min: 7, max: 8 }, "9.0.0")
-            .unwrap_err()
-            .to_string();
-        for part in [
-            "\"1.4.0\"",
-            "\"9.0.0\"",
-            "speaks protocol 1,",
-            "protocols 7 to 8",
-        ] {
+        let error = agree("1.4.0", Range { min: 7, max: 8 }, "9.0.0").unwrap_err().to_string();
+        for part in ["\"1.4.0\"", "\"9.0.0\"", "speaks protocol 1,", "protocols 7 to 8"] {
             assert!(error.contains(part), "{part} in {error}");
         }
     }

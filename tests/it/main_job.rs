@@ -40,15 +40,9 @@ fn p1_nobody_is_refused_while_ten_upgrades_follow_each_other() {
     let tally = load.finish();
     tally.assert_unharmed();
     assert_eq!(tally.generations(), (0..=10).collect::<Vec<_>>());
-    assert_eq!(
-        addresses,
-        ["main", "path", "abstract"].map(|name| server.address(name))
-    );
+    assert_eq!(addresses, ["main", "path", "abstract"].map(|name| server.address(name)));
     server.stop();
-    assert!(
-        !server.path("path.sock").exists(),
-        "a stopped service leaves no path"
-    );
+    assert!(!server.path("path.sock").exists(), "a stopped service leaves no path");
 }
 
 /// P1. A full backlog would fail them at once.
@@ -129,10 +123,7 @@ fn p1_each_datagram_is_answered_once() {
 
 /// P2.
 fn p2_the_pid_file_changes_hands_after_the_verdict() {
-    let server = Server::start(Release {
-        pid_file: true,
-        ..Release::default()
-    });
+    let server = Server::start(Release { pid_file: true, ..Release::default() });
     let pid = || -> i32 {
         let text = std::fs::read_to_string(server.path("pid")).unwrap();
         text.trim().parse().unwrap()

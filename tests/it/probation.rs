@@ -32,10 +32,7 @@ const LONG: Duration = Duration::from_secs(3600);
 /// release counts for that; the generations after it have the usual probation.
 fn in_probation(release: Release) -> (Server, i32) {
     let usual = release.probation;
-    let server = Server::start(Release {
-        probation: LONG,
-        ..release
-    });
+    let server = Server::start(Release { probation: LONG, ..release });
     server.next_release(|release| release.probation = usual);
     server.signal(server.pid(0), Signal::SIGHUP);
     let successor = server.until_role(1, "successor");
@@ -184,19 +181,14 @@ fn p2_a_path_is_connectable_after_a_failed_upgrade() {
 
 /// P3. As long as the predecessor drains, it holds every socket.
 fn p3_the_predecessor_owns_again_when_the_successor_dies_after_the_verdict() {
-    let server = Server::start(Release {
-        pid_file: true,
-        ..Release::default()
-    });
+    let server = Server::start(Release { pid_file: true, ..Release::default() });
     let mut held = server.client("main");
     assert_eq!(held.ask("hold"), "held 0");
     let successor = server.upgrade_well();
     let load = Load::start(&[server.address("main")], 2);
     load.until_answered(20);
     server.signal(successor, Signal::SIGKILL);
-    until("generation 0 to own again", || {
-        (server.owners() == [(0, server.pid(0))]).then_some(())
-    });
+    until("generation 0 to own again", || (server.owners() == [(0, server.pid(0))]).then_some(()));
     load.until_answered(20);
     assert_harmed_at_most(2, &load.finish());
     let pid = std::fs::read_to_string(server.path("pid")).unwrap();
@@ -279,9 +271,7 @@ fn p4_a_death_is_known_although_a_helper_holds_the_link() {
         ready: LONG,
         ..Release::default()
     });
-    server.install(crate::support::server::Program::Script(
-        "sleep 600 & exec \"$SERVER\" \"$@\"",
-    ));
+    server.install(crate::support::server::Program::Script("sleep 600 & exec \"$SERVER\" \"$@\""));
     server.signal(server.pid(0), Signal::SIGHUP);
     let successor = server.until_role(1, "successor");
     let begun = Instant::now();
@@ -296,10 +286,8 @@ fn p4_a_death_is_known_although_a_helper_holds_the_link() {
 
 /// P10. A listener left in epoll would wake it for each connection.
 fn p10_a_parked_predecessor_is_not_woken() {
-    let (server, _) = in_probation(Release {
-        silence: Duration::from_secs(16),
-        ..Release::default()
-    });
+    let (server, _) =
+        in_probation(Release { silence: Duration::from_secs(16), ..Release::default() });
     let predecessor = server.pid(0);
     let load = Load::start(&[server.address("main")], 2);
     load.until_answered(50);

@@ -109,9 +109,7 @@ fn p5_an_application_that_ignores_sigchld_can_be_upgraded() {
 
 /// It takes the status of our child.
 fn p5_an_application_that_waits_for_any_child_can_be_upgraded() {
-    let server = Server::start(Release {
-        habits: vec![Habit::WaitsForAnyChild],
-        ..Release::default()
-    });
+    let server =
+        Server::start(Release { habits: vec![Habit::WaitsForAnyChild], ..Release::default() });
     up_and_down(&server);
 }

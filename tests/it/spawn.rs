@@ -74,10 +74,8 @@ fn p5_helpers_started_during_upgrades_hold_no_descriptor_of_a_handoff() {
 
 /// P9. The process that says hello is not the one that was started.
 fn p9_a_wrapper_that_forks_is_refused_with_the_remedy() {
-    let server = Server::start(Release {
-        commit: Duration::from_millis(500),
-        ..Release::default()
-    });
+    let server =
+        Server::start(Release { commit: Duration::from_millis(500), ..Release::default() });
     server.install(Program::Script("\"$SERVER\" \"$@\"; true"));
     let report = server.upgrade_badly();
     assert_eq!(report.outcome, UpgradeOutcome::Failed);
@@ -93,10 +91,8 @@ fn p9_a_wrapper_that_forks_is_refused_with_the_remedy() {
 
 /// P3. Going on as a fresh service would be a second owner.
 fn p3_a_wrapper_that_closes_the_link_does_not_split_the_service() {
-    let server = Server::start(Release {
-        commit: Duration::from_millis(500),
-        ..Release::default()
-    });
+    let server =
+        Server::start(Release { commit: Duration::from_millis(500), ..Release::default() });
     server.install(Program::Script("exec 3<&-\nexec \"$SERVER\" \"$@\""));
     let report = server.upgrade_badly();
     assert_eq!(report.outcome, UpgradeOutcome::Failed, "{report}");
@@ -160,13 +156,10 @@ fn p2_a_deleted_working_directory_is_named() {
 
 /// The path was relative to a directory that the process has left.
 fn p12_a_relative_program_is_found_from_another_directory() {
-    let server = Server::start_by(
-        Release {
-            directory: Some("/".into()),
-            ..Release::default()
-        },
-        |_| Command::new("./server"),
-    );
+    let server =
+        Server::start_by(Release { directory: Some("/".into()), ..Release::default() }, |_| {
+            Command::new("./server")
+        });
     assert_eq!(server.ask("directory"), "\"/\"");
     let pid = server.upgrade_well();
     let born = server.until_entry("born", |entry| entry.pid == pid);

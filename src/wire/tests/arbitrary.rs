@@ -1,5 +1,6 @@
 //! Messages that nobody thought of.
 
+use crate::wire::version::Range;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -7,19 +8,13 @@ use proptest::prelude::*;
 use super::*;
 
 fn text(limit: usize) -> impl Strategy<Value = String> {
-    vec(
-        any::<char>().prop_filter("steers", |c| !c.is_control()),
-        0..limit / 4,
-    )
-    .prop_map(|chars| chars.into_iter().collect())
+    vec(any::<char>().prop_filter("steers", |c| !c.is_control()), 0..limit / 4)
+        .prop_map(|chars| chars.into_iter().collect())
 }
 
 fn names() -> impl Strategy<Value = Name> {
-    vec(
-        (b' '..=b'~').prop_filter("colon", |byte| *byte != b':'),
-        1..=255,
-    )
-    .prop_map(|bytes| name(&String::from_utf8(bytes).unwrap()))
+    vec((b' '..=b'~').prop_filter("colon", |byte| *byte != b':'), 1..=255)
+        .prop_map(|bytes| name(&String::from_utf8(bytes).unwrap()))
 }
 
 fn addresses() -> impl Strategy<Value = Address> {
@@ -73,18 +68,9 @@ fn messages() -> impl Strategy<Value = Message> {
             })
         ),
         (lists(), any::<bool>()).prop_map(|(items, last)| Message::Offer(Offer { items, last })),
-        (
-            vec(any::<u32>(), 0..99),
-            lists(),
-            any::<bool>(),
-            vec(text(MAX_NOTE), 0..9)
-        )
-            .prop_map(|(claimed, bound, last, notes)| Message::Ready(Ready {
-                claimed,
-                bound,
-                last,
-                notes,
-            })),
+        (vec(any::<u32>(), 0..99), lists(), any::<bool>(), vec(text(MAX_NOTE), 0..9)).prop_map(
+            |(claimed, bound, last, notes)| Message::Ready(Ready { claimed, bound, last, notes })
+        ),
         text(MAX_REASON).prop_map(|error| Message::Failed(Failed { error })),
         any::<u64>().prop_map(|sequence| Message::Ping { sequence }),
         (text(MAX_REASON), any::<bool>())

@@ -84,19 +84,12 @@ impl Client {
     /// Connects once; there is no second attempt.
     pub(crate) fn connect(address: &Address) -> Result<Self, Failure> {
         let stream = match address {
-            Address::Inet(address) => {
-                Stream::Tcp(TcpStream::connect_timeout(address, PATIENCE)?)
-            }
+            Address::Inet(address) => Stream::Tcp(TcpStream::connect_timeout(address, PATIENCE)?),
             Address::Path(path) => Stream::Unix(unix(&SockAddr::unix(path)?)?),
-            Address::Abstract(name) => {
-                Stream::Unix(unix(&SockAddr::unix(format!("\0{name}"))?)?)
-            }
+            Address::Abstract(name) => Stream::Unix(unix(&SockAddr::unix(format!("\0{name}"))?)?),
         };
         stream.patience(PATIENCE)?;
-        Ok(Self {
-            stream: BufReader::new(stream),
-            told_to_go: false,
-        })
+        Ok(Self { stream: BufReader::new(stream), told_to_go: false })
     }
 
     pub(crate) fn send(&mut self, command: &str) -> Result<(), Failure> {
@@ -122,8 +115,7 @@ impl Client {
 
     /// Asks where the answer is certain to come.
     pub(crate) fn ask(&mut self, command: &str) -> String {
-        self.try_ask(command)
-            .unwrap_or_else(|failure| panic!("{command}: {failure}"))
+        self.try_ask(command).unwrap_or_else(|failure| panic!("{command}: {failure}"))
     }
 
     pub(crate) fn who(&mut self) -> Result<Answerer, Failure> {
@@ -132,10 +124,7 @@ impl Client {
         let (Some(Ok(generation)), Some(Ok(pid))) = (words.next(), words.next()) else {
             return Err(Failure::Other(format!("answer {answer:?}")));
         };
-        Ok(Answerer {
-            generation: generation.cast_unsigned(),
-            pid: i32::try_from(pid).unwrap(),
-        })
+        Ok(Answerer { generation: generation.cast_unsigned(), pid: i32::try_from(pid).unwrap() })
     }
 
     /// Waits for the server to close; whatever it still says is dropped.
@@ -164,11 +153,9 @@ impl Client {
 fn unix(address: &SockAddr) -> io::Result<UnixStream> {
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
-    socket.connect(address).map_err(|error| {
-        match error.raw_os_error().map(Errno::from_raw) {
-            Some(Errno::EAGAIN) => io::ErrorKind::WouldBlock.into(),
-            _ => error,
-        }
+    socket.connect(address).map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EAGAIN) => io::ErrorKind::WouldBlock.into(),
+        _ => error,
     })?;
     socket.set_nonblocking(false)?;
     Ok(socket.into())

@@ -60,11 +60,7 @@ async fn answer(app: &Arc<App>, guard: &Guard, line: &str) -> (String, Then) {
     let fixture = &app.fixture;
     let generation = fixture.generation.get().copied().unwrap_or(0);
     let text = match command {
-        "who" => format!(
-            "{generation} {} {}",
-            std::process::id(),
-            fixture.release.version
-        ),
+        "who" => format!("{generation} {} {}", std::process::id(), fixture.release.version),
         "echo" => rest.to_owned(),
         "slow" => {
             let millis = rest.parse().unwrap_or(0);
@@ -80,7 +76,9 @@ async fn answer(app: &Arc<App>, guard: &Guard, line: &str) -> (String, Then) {
         "status" => json!(app.running.status()).to_string(),
         "upgrade" => match app.running.upgrade().await {
             Ok(report) => json!({ "report": report }).to_string(),
-            Err(error) => json!({ "error": error.chain(), "kind": format!("{:?}", error.kind()) }).to_string(),
+            Err(error) => {
+                json!({ "error": error.chain(), "kind": format!("{:?}", error.kind()) }).to_string()
+            }
         },
         "stop" => {
             app.running.stop().await;
@@ -107,8 +105,10 @@ fn look_or_break(app: &App, command: &str, rest: &str) -> String {
         "grandchild" => json!(own::start_again(rest.as_ref())),
         "stuck" => {
             // A blocking task that never ends.
-            tokio::task::spawn_blocking(|| loop {
-                wait::pause(wait::PATIENCE);
+            tokio::task::spawn_blocking(|| {
+                loop {
+                    wait::pause(wait::PATIENCE);
+                }
             });
             Value::Null
         }

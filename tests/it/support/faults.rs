@@ -38,8 +38,7 @@ impl<S: tracing::Subscriber> Layer<S> for Faults {
             Some("successor") => Side::Successor,
             _ => Side::Predecessor,
         };
-        self.fixture
-            .write("step", json!({ "step": name, "side": side }));
+        self.fixture.write("step", json!({ "step": name, "side": side }));
         let directory: &PathBuf = &self.fixture.directory;
         if let Some(fault) = Fault::take(directory, side, &name) {
             self.fixture.write("fault", json!(fault));

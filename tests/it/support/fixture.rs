@@ -32,8 +32,7 @@ pub(crate) struct Fixture {
 impl Fixture {
     /// One line in the journal.
     pub(crate) fn write(&self, event: &str, data: Value) {
-        self.journal
-            .write(self.generation.get().copied(), event, data);
+        self.journal.write(self.generation.get().copied(), event, data);
     }
 }
 
@@ -73,9 +72,8 @@ fn born(fixture: &Fixture) -> u64 {
     let journal = Journal::path(&fixture.directory);
     let mut descriptors = process::descriptors(own);
     descriptors.retain(|_, target| target.as_str() != journal.as_os_str());
-    let arguments: Vec<Vec<u8>> = std::env::args_os()
-        .map(|argument| argument.as_bytes().to_vec())
-        .collect();
+    let arguments: Vec<Vec<u8>> =
+        std::env::args_os().map(|argument| argument.as_bytes().to_vec()).collect();
     fixture.write(
         "born",
         json!({
@@ -95,13 +93,9 @@ fn log(fixture: &Arc<Fixture>) {
         .create(true)
         .open(fixture.directory.join("trace.log"))
         .unwrap();
-    let lines = tracing_subscriber::fmt::layer()
-        .with_ansi(false)
-        .with_writer(Arc::new(file));
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Arc::new(file));
     tracing_subscriber::registry()
-        .with(Faults {
-            fixture: Arc::clone(fixture),
-        })
+        .with(Faults { fixture: Arc::clone(fixture) })
         .with(lines)
         .with(tracing_subscriber::filter::LevelFilter::DEBUG)
         .init();
@@ -135,9 +129,5 @@ fn config(fixture: &Fixture) -> heirloom::Config {
         .shutdown_deadline(release.shutdown)
         .max_draining(release.max_draining)
         .worker_threads(2);
-    if release.pid_file {
-        config.pid_file(fixture.directory.join("pid"))
-    } else {
-        config
-    }
+    if release.pid_file { config.pid_file(fixture.directory.join("pid")) } else { config }
 }

@@ -40,11 +40,8 @@ impl Journal {
     }
 
     pub(crate) fn open(directory: &Path) -> Self {
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(Self::path(directory))
-            .unwrap();
+        let file =
+            OpenOptions::new().append(true).create(true).open(Self::path(directory)).unwrap();
         Self { file }
     }
 
@@ -66,10 +63,7 @@ impl Journal {
     pub(crate) fn read(directory: &Path) -> Vec<Entry> {
         let text = std::fs::read_to_string(Self::path(directory)).unwrap_or_default();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        whole
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
+        whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 

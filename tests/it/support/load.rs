@@ -48,11 +48,7 @@ impl Load {
                 std::thread::spawn(move || run(&addresses, &stop, &answered))
             })
             .collect();
-        Self {
-            stop,
-            answered,
-            clients,
-        }
+        Self { stop, answered, clients }
     }
 
     /// Waits until so many more connections have been answered.
@@ -85,11 +81,7 @@ fn run(addresses: &[Address], stop: &AtomicBool, answered: &AtomicUsize) -> Tall
         let began_us = now_us();
         match Client::connect(address).and_then(|mut client| client.who()) {
             Ok(by) => {
-                tally.answers.push(Answer {
-                    by,
-                    began_us,
-                    ended_us: now_us(),
-                });
+                tally.answers.push(Answer { by, began_us, ended_us: now_us() });
                 answered.fetch_add(1, Ordering::Relaxed);
             }
             Err(failure) => tally.failures.push((failure, began_us)),
@@ -118,9 +110,7 @@ impl Tally {
     /// The longest time in which no client was answered.
     pub(crate) fn longest_gap(&self) -> Duration {
         let pairs = self.answers.windows(2);
-        let longest = pairs
-            .map(|pair| pair[1].ended_us.saturating_sub(pair[0].ended_us))
-            .max();
+        let longest = pairs.map(|pair| pair[1].ended_us.saturating_sub(pair[0].ended_us)).max();
         Duration::from_micros(longest.unwrap_or(0))
     }
 

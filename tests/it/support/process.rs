@@ -50,9 +50,8 @@ pub(crate) fn descriptors(pid: i32) -> BTreeMap<i32, String> {
     let Ok(entries) = fs::read_dir(&directory) else {
         return BTreeMap::new();
     };
-    let numbers: Vec<i32> = entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
+    let numbers: Vec<i32> =
+        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
     numbers
         .into_iter()
         .filter_map(|number| {
@@ -79,10 +78,7 @@ pub(crate) fn blocked_signals() -> Vec<String> {
 
 /// What the descriptors of a helper process lead to.
 pub(crate) fn descriptors_of_a_helper() -> Vec<String> {
-    helper("for fd in /proc/$$/fd/*; do readlink $fd; done")
-        .lines()
-        .map(str::to_owned)
-        .collect()
+    helper("for fd in /proc/$$/fd/*; do readlink $fd; done").lines().map(str::to_owned).collect()
 }
 
 /// What a shell says to these commands; standard input and error lead nowhere.
@@ -103,18 +99,12 @@ pub(crate) fn wake_ups(pid: i32) -> u64 {
     };
     tasks
         .filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok())
-        .filter_map(|status| {
-            field(&status, "voluntary_ctxt_switches")
-                .parse::<u64>()
-                .ok()
-        })
+        .filter_map(|status| field(&status, "voluntary_ctxt_switches").parse::<u64>().ok())
         .sum()
 }
 
 pub(crate) fn children_of(parent: i32) -> Vec<i32> {
-    all()
-        .filter(|pid| field(&status(&pid.to_string()), "PPid").parse() == Ok(parent))
-        .collect()
+    all().filter(|pid| field(&status(&pid.to_string()), "PPid").parse() == Ok(parent)).collect()
 }
 
 pub(crate) fn is_zombie(pid: i32) -> bool {
@@ -144,9 +134,7 @@ pub(crate) fn born_in(directory: &Path) -> Vec<i32> {
     all()
         .filter(|pid| {
             fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| {
-                environment
-                    .split(|byte| *byte == 0)
-                    .any(|variable| variable == mark.as_bytes())
+                environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
             })
         })
         .collect()
@@ -163,10 +151,7 @@ fn status(pid: &str) -> String {
 }
 
 fn field<'a>(status: &'a str, name: &str) -> &'a str {
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-        .map_or("", str::trim)
+    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map_or("", str::trim)
 }
 
 pub(crate) fn signal(pid: i32, signal: Signal) {

@@ -135,10 +135,7 @@ impl Default for Release {
 impl Release {
     /// With these sockets instead of the one.
     pub(crate) fn with(sockets: impl IntoIterator<Item = Socket>) -> Self {
-        Self {
-            sockets: sockets.into_iter().collect(),
-            ..Self::default()
-        }
+        Self { sockets: sockets.into_iter().collect(), ..Self::default() }
     }
 
     pub(crate) fn read(directory: &Path) -> Self {

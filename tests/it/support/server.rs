@@ -53,22 +53,15 @@ impl Server {
     pub(crate) fn prepare(release: Release) -> Self {
         let directory = tempfile::Builder::new().prefix("hl").tempdir().unwrap();
         release.write(directory.path());
-        let server = Self {
-            directory,
-            release: RefCell::new(release),
-            pids: RefCell::default(),
-        };
+        let server = Self { directory, release: RefCell::new(release), pids: RefCell::default() };
         server.install(Program::Server);
         server
     }
 
     /// Starts the command that is made of the directory; returns its pid.
     pub(crate) fn launch(&self, make: impl FnOnce(&Path) -> Command) -> i32 {
-        let output = fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(self.path("output.log"))
-            .unwrap();
+        let output =
+            fs::OpenOptions::new().append(true).create(true).open(self.path("output.log")).unwrap();
         let mut command = make(self.directory.path());
         if command.get_current_dir().is_none() {
             command.current_dir(self.directory.path());
@@ -149,10 +142,8 @@ impl Server {
         };
         until(&format!("generation {generation} to be {role}"), || {
             let journal = self.journal();
-            let found = journal
-                .iter()
-                .rev()
-                .find(|entry| entry.event == "status" && here(entry))?;
+            let found =
+                journal.iter().rev().find(|entry| entry.event == "status" && here(entry))?;
             Some(found.pid)
         })
     }
@@ -186,8 +177,7 @@ impl Server {
 
     /// The last process that started as this generation, as soon as there is one.
     pub(crate) fn pid(&self, generation: u64) -> i32 {
-        self.until_entry("starting", |entry| entry.generation == Some(generation))
-            .pid
+        self.until_entry("starting", |entry| entry.generation == Some(generation)).pid
     }
 
     pub(crate) fn signal(&self, pid: i32, signal: Signal) {
@@ -226,9 +216,7 @@ impl Server {
 
     /// The report with this index, as soon as there is one.
     pub(crate) fn until_report(&self, index: usize) -> Report {
-        until(&format!("report {index}"), || {
-            self.reports().into_iter().nth(index)
-        })
+        until(&format!("report {index}"), || self.reports().into_iter().nth(index))
     }
 
     /// SIGHUP to the owner; the report, as soon as it is there and whoever owns says so.
@@ -262,9 +250,7 @@ impl Server {
         self.signal(owner, Signal::SIGTERM);
         self.until_gone(owner);
         until("the end of every generation", || {
-            process::born_in(self.directory.path())
-                .is_empty()
-                .then_some(())
+            process::born_in(self.directory.path()).is_empty().then_some(())
         });
     }
 

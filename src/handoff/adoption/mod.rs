@@ -3,6 +3,8 @@
 //! **Contract:** descriptors are adopted all or none; the application's accept loops open only at
 //! our turn or after the verdict; and what this returns says truly whether this generation owns.
 
+mod receive;
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::os::fd::OwnedFd;
@@ -12,22 +14,20 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::Timer;
-use super::clock::{Clock, Lengths};
-use super::offer::{self, Elder, Received, Whole};
-use super::successor::{Action, Event, Plan, Say, State, Successor, Why};
+use super::clock::Clock;
+use super::offer::{self, Elder};
+use super::successor::{Action, Event, Say, State, Successor, Why};
 use crate::drain::{Drain, DrainSettings};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::generation::Generation;
-use crate::inventory::Sockets;
-use crate::link::{self, Envelope, LinkReceiver, LinkSender};
-use crate::name::Name;
+use crate::inventory::{Inventory, in_background};
+use crate::link::{Envelope, LinkReceiver, LinkSender};
 use crate::spawn::Process;
 use crate::verdict::{Decision, Verdict};
-use crate::wire::{Failed, Hello, Message, SPOKEN, SocketRecord, Welcome};
+use crate::wire::{Failed, Message, SocketRecord};
 
 /// What a successor knows once it holds the whole offer.
 pub(crate) struct Inheritance {
-    pub service: Name,
     pub generation: Generation,
     pub sockets: Vec<(SocketRecord, OwnedFd)>,
 }
@@ -57,14 +57,13 @@ pub(crate) enum Turn {
 /// What became of the handoff.
 pub(crate) enum Fate {
     /// This generation owns.
-    Owner(Ownership),
+    Owner(Box<Ownership>),
     /// It has finished what it accepted and goes.
     Left { why: Error },
 }
 
 /// What comes with the ownership.
 pub(crate) struct Ownership {
-    pub generation: Generation,
     pub predecessor: Generation,
     pub sender: LinkSender,
     pub receiver: LinkReceiver,
@@ -85,168 +84,22 @@ pub(crate) struct Adoption {
     process: Process,
     process_ended: bool,
     elders: Vec<Elder>,
-    generation: Generation,
     predecessor: Generation,
     queued_upgrade: bool,
     /// Of the ping that is answered next.
     sequence: u64,
 }
 
-/// The dialogue up to 'adopted'.
-///
-/// # Errors
-///
-/// Whatever makes the handoff impossible; the predecessor has been told, and serves on.
-pub(crate) async fn adopt(
-    socket: OwnedFd,
-    version: &str,
-    lengths: Lengths,
-) -> Result<(Adoption, Inheritance)> {
-    let (sender, mut receiver) = link::open(socket)?;
-    let result = receive(&sender, &mut receiver, version, lengths).await;
-    let (welcome, whole) = match result {
-        Ok(received) => received,
-        Err(error) => {
-            let failed = Message::Failed(Failed {
-                error: chain(&error),
-            });
-            // The link may be what failed; the predecessor then learns it from our end.
-            let _ = tokio::time::timeout(lengths.commit, sender.send(failed, Vec::new())).await;
-            return Err(error);
-        }
-    };
-    step("adopted");
-    let mut clock = Clock::new(lengths);
-    clock.set_lengths(Lengths {
-        probation: Duration::from_millis(welcome.probation_ms),
-        silence: Duration::from_millis(welcome.silence_ms),
-        ping: Duration::from_millis(welcome.ping_ms),
-        gap: Duration::from_millis(welcome.gap_ms),
-        ..lengths
-    });
-    let (machine, _) = Successor::new(Plan {
-        enforceable: welcome.enforceable,
-    });
-    let (machine, _) = machine.on(Event::Welcome, None);
-    let (machine, _) = machine.on(Event::Offered, None);
-    sender.send(Message::Adopted, Vec::new()).await?;
-    let adoption = Adoption {
-        machine,
-        clock,
-        sender,
-        receiver,
-        link_ended: false,
-        verdict: whole.verdict,
-        process: Process::from_pidfd(whole.predecessor)?,
-        process_ended: false,
-        elders: whole.elders,
-        generation: welcome.generation,
-        predecessor: welcome.predecessor,
-        queued_upgrade: false,
-        sequence: 0,
-    };
-    let inheritance = Inheritance {
-        service: welcome.service,
-        generation: welcome.generation,
-        sockets: whole.sockets,
-    };
-    Ok((adoption, inheritance))
-}
-
-async fn receive(
-    sender: &LinkSender,
-    receiver: &mut LinkReceiver,
-    version: &str,
-    lengths: Lengths,
-) -> Result<(Welcome, Whole)> {
-    let pid = i32::try_from(std::process::id()).unwrap_or(0);
-    let hello = Hello {
-        protocol: SPOKEN,
-        app_version: version.to_owned(),
-        pid,
-    };
-    sender.send(Message::Hello(hello), Vec::new()).await?;
-    step("hello");
-    let late = |_| {
-        Error::new(
-            ErrorKind::Timeout,
-            "the predecessor did not send its whole offer in time",
-        )
-    };
-    let welcome = tokio::time::timeout(lengths.hello, welcome(receiver))
-        .await
-        .map_err(late)??;
-    step("welcome");
-    let whole = tokio::time::timeout(lengths.adopt, whole_offer(receiver, welcome.descriptors))
-        .await
-        .map_err(late)??;
-    Ok((welcome, whole))
-}
-
-async fn welcome(receiver: &mut LinkReceiver) -> Result<Welcome> {
-    loop {
-        match next(receiver).await?.message {
-            Message::Welcome(welcome) => return Ok(welcome),
-            Message::Unknown(_) => {}
-            other => return Err(out_of_order(&other, "a welcome")),
-        }
-    }
-}
-
-async fn whole_offer(receiver: &mut LinkReceiver, announced: usize) -> Result<Whole> {
-    let mut received = Received::default();
-    loop {
-        let envelope = next(receiver).await?;
-        match envelope.message {
-            Message::Offer(offer) => {
-                if received.add(offer, envelope.descriptors) {
-                    return received.finish(announced);
-                }
-            }
-            Message::Unknown(_) => {}
-            other => return Err(out_of_order(&other, "the offer")),
-        }
-    }
-}
-
-async fn next(receiver: &mut LinkReceiver) -> Result<Envelope> {
-    let envelope = receiver.recv().await?.ok_or_else(|| {
-        Error::new(
-            ErrorKind::Predecessor,
-            "the predecessor went away before every descriptor was here",
-        )
-    })?;
-    match envelope.message {
-        Message::Refuse(refuse) => Err(Error::new(
-            ErrorKind::Predecessor,
-            format!("the predecessor refused this successor: {}", refuse.reason),
-        )),
-        Message::RollBack { reason, .. } => Err(Error::new(
-            ErrorKind::RolledBack,
-            format!("the predecessor gave the handoff up: {reason}"),
-        )),
-        _ => Ok(envelope),
-    }
-}
-
-fn out_of_order(message: &Message, awaited: &str) -> Error {
-    Error::new(
-        ErrorKind::Protocol,
-        format!(
-            "the predecessor sent '{}' where {awaited} was due",
-            message.name()
-        ),
-    )
-}
-
 /// What the driver of a handoff works on.
 pub(crate) struct Stage<'a> {
-    pub sockets: &'a Sockets,
+    pub sockets: &'a Inventory,
     pub drain: &'a Drain,
     pub settings: &'a DrainSettings,
     pub hurry: &'a Notify,
     pub turn: &'a watch::Sender<Turn>,
 }
+
+pub(crate) use self::receive::adopt;
 
 type Going<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
@@ -288,7 +141,7 @@ impl Adoption {
                 };
             }
         }
-        Fate::Owner(self.ownership())
+        Fate::Owner(Box::new(self.ownership()))
     }
 
     /// The next thing that happens. The link is read to its end before the predecessor's death is
@@ -339,9 +192,9 @@ impl Adoption {
             }
             Message::RollBack { last, .. } => Some(Event::RollBack { last }),
             Message::Unknown(_) => None,
-            other => Some(Event::Nonsense(
-                out_of_order(&other, "a step of the handoff").to_string(),
-            )),
+            other => {
+                Some(Event::Nonsense(out_of_order(&other, "a step of the handoff").to_string()))
+            }
         }
     }
 
@@ -391,7 +244,7 @@ impl Adoption {
             // The application has been starting since the offer was whole.
             Action::Start => {}
             Action::Open => return self.open(stage),
-            Action::Pause => stage.sockets.pause(),
+            Action::Pause => in_background(stage.sockets.pause()),
             Action::Seal(decision) => {
                 let now = self.verdict.decide(decision).unwrap_or_else(|error| {
                     // Whoever cannot seal must not own.
@@ -406,7 +259,7 @@ impl Adoption {
             }
             Action::Leave(why) => {
                 step("leaving");
-                stage.sockets.pause();
+                in_background(stage.sockets.pause());
                 words.push(Last::Leave(error_of(why)));
             }
         }
@@ -433,9 +286,7 @@ impl Adoption {
         let message = match say {
             Say::Adopted => Message::Adopted,
             Say::Ready => return self.ready(stage),
-            Say::Pong => Message::Pong {
-                sequence: self.sequence,
-            },
+            Say::Pong => Message::Pong { sequence: self.sequence },
             Say::Serving => Message::Serving,
             Say::Committed => {
                 step("committed");
@@ -470,16 +321,13 @@ impl Adoption {
 
     /// The last word of a successor that goes; the predecessor may not be there to hear it.
     async fn say_goodbye(&self, stage: &Stage<'_>) {
-        let left = Message::Left {
-            accepted: stage.drain.progress().accepted,
-        };
+        let left = Message::Left { accepted: stage.drain.accepted() };
         let sent = self.sender.send(left, Vec::new());
         let _ = tokio::time::timeout(self.clock.lengths().commit, sent).await;
     }
 
     fn ownership(self) -> Ownership {
         Ownership {
-            generation: self.generation,
             predecessor: self.predecessor,
             sender: self.sender,
             receiver: self.receiver,
@@ -526,4 +374,11 @@ fn error_of(why: Why) -> Error {
 /// One line for each step, like the predecessor's report.
 fn step(name: &'static str) {
     tracing::info!(target: "heirloom::handoff", step = name, side = "successor");
+}
+
+fn out_of_order(message: &Message, awaited: &str) -> Error {
+    Error::new(
+        ErrorKind::Protocol,
+        format!("the predecessor sent '{}' where {awaited} was due", message.name()),
+    )
 }

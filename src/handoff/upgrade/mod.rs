@@ -6,11 +6,14 @@
 //!
 //! The machine decides; this room sends, waits, parks and seals for it.
 
+mod hear;
+mod say;
+
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -19,16 +22,17 @@ use tokio::task::JoinHandle;
 use super::clock::{Clock, Lengths};
 use super::leaving::{self, Leaving};
 use super::offer;
-use super::predecessor::{Action, Cause, Event, Outcome, Plan, Predecessor, Say, State};
-use crate::error::{Error, ErrorKind, Result, chain};
+use super::predecessor::{Action, Cause, Event, Outcome, Plan, Predecessor, State};
+use crate::error::{Result, chain};
 use crate::generation::Generation;
-use crate::inventory::Sockets;
-use crate::link::{self, Envelope, LinkReceiver, LinkSender};
+use crate::inventory::{Inventory, in_background};
+use crate::link::{Envelope, LinkReceiver, LinkSender};
 use crate::name::Name;
-use crate::report::{Report, ReportBuilder, UpgradeOutcome, UpgradePhase};
+use crate::report::builder::ReportBuilder;
+use crate::report::{Report, UpgradeOutcome, UpgradePhase};
 use crate::spawn::{Child, Extra, Program, spawn};
 use crate::verdict::{Decision, Verdict};
-use crate::wire::{Hello, Message, Owner, Refuse, SPOKEN, Welcome, agree};
+use crate::wire::SPOKEN;
 
 /// What an upgrade needs to know of the service that asks for it.
 pub(crate) struct Order {
@@ -43,12 +47,14 @@ pub(crate) struct Order {
     /// How long a rejected successor that has served may take to finish.
     pub leave: Duration,
     pub accept_unenforceable: bool,
-    pub sockets: Sockets,
+    pub sockets: Inventory,
     /// A pidfd of this process.
     pub own_process: Arc<OwnedFd>,
     pub elders: Vec<offer::Elder>,
     /// An upgrade is to be run by whoever owns afterwards.
     pub queued: Arc<AtomicBool>,
+    /// Called when the successor was asked for one.
+    pub on_asked: Box<dyn Fn() + Send>,
 }
 
 /// What somebody says about the upgrade while it runs.
@@ -61,7 +67,7 @@ pub(crate) enum Word {
 /// How it ended.
 pub(crate) enum Ended {
     /// The successor owns.
-    Committed { report: Report, successor: Relation },
+    Committed { report: Report, successor: Box<Relation> },
     /// This generation goes on, or stops.
     RolledBack {
         report: Report,
@@ -89,6 +95,23 @@ impl Relation {
     }
 }
 
+/// The successor's process, as long as it is this side's to end. If the upgrade is dropped in the
+/// middle, the verdict says whether that is still so.
+struct Charge {
+    child: Option<Child>,
+    verdict: Arc<Verdict>,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child
+            && matches!(self.verdict.decide(Decision::RolledBack), Ok(Decision::Committed))
+        {
+            child.set_free();
+        }
+    }
+}
+
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// How long after the verdict the report waits for the exit status of a successor that closed its
@@ -100,21 +123,24 @@ struct Upgrade<H> {
     on_hand_over: Option<H>,
     machine: Predecessor,
     clock: Clock,
-    verdict: Verdict,
+    verdict: Arc<Verdict>,
     report: ReportBuilder,
     spawning: Option<Pending<Result<(Child, OwnedFd)>>>,
-    child: Option<Child>,
+    charge: Charge,
     link: Option<(LinkSender, LinkReceiver)>,
     link_ended: bool,
     protocol: u32,
     offer: Result<Vec<offer::Parcel>>,
     offering: Option<JoinHandle<Result<()>>>,
+    /// Sockets in the offer.
+    offered: usize,
     parking: Option<Pending<Result<()>>>,
     ready: offer::Gathered,
     sequence: u64,
     parked_at: Option<Instant>,
     served: bool,
     outcome: Option<Outcome>,
+    cause: String,
     leaving: Option<Leaving>,
 }
 
@@ -130,7 +156,7 @@ pub(crate) async fn run<H: FnOnce() + Send>(
     words: &mut mpsc::Receiver<Word>,
     on_hand_over: H,
 ) -> Result<Ended> {
-    let verdict = Verdict::create()?;
+    let verdict = Arc::new(Verdict::create()?);
     let probation = !order.lengths.probation.is_zero();
     let (machine, actions) = Predecessor::new(Plan { probation });
     let (program, extra) = (order.program.clone(), order.extra.clone());
@@ -139,22 +165,24 @@ pub(crate) async fn run<H: FnOnce() + Send>(
         clock: Clock::new(order.lengths),
         order,
         on_hand_over: Some(on_hand_over),
+        charge: Charge { child: None, verdict: Arc::clone(&verdict) },
         machine,
         verdict,
         report,
         spawning: Some(Box::pin(async move { spawn(&program, &extra).await })),
-        child: None,
         link: None,
         link_ended: false,
         protocol: SPOKEN.max,
         offer: Ok(Vec::new()),
         offering: None,
+        offered: 0,
         parking: None,
         ready: offer::Gathered::default(),
         sequence: 0,
         parked_at: None,
         served: false,
         outcome: None,
+        cause: String::new(),
         leaving: None,
     };
     upgrade.perform(actions);
@@ -174,7 +202,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
         tokio::select! {
             biased;
             envelope = receive(&mut self.link), if !link_ended => self.heard(envelope),
-            exit = ended(&mut self.child) => Some(Event::Died(exit)),
+            exit = ended(&mut self.charge.child) => Some(Event::Died(exit)),
             spawned = pending(&mut self.spawning) => Some(self.spawned(spawned)),
             parked = pending(&mut self.parking) => Some(match parked {
                 Ok(()) => Event::Parked,
@@ -186,97 +214,6 @@ impl<H: FnOnce() + Send> Upgrade<H> {
         }
     }
 
-    fn spawned(&mut self, spawned: Result<(Child, OwnedFd)>) -> Event {
-        let opened = spawned.and_then(|(child, socket)| {
-            self.report.successor_pid(child.pid());
-            self.child = Some(child);
-            link::open(socket)
-        });
-        match opened {
-            Ok(link) => {
-                self.link = Some(link);
-                Event::Spawned
-            }
-            Err(error) => Event::SpawnFailed(chain(&error)),
-        }
-    }
-
-    /// What the successor said, as an event; `None` if it changes nothing.
-    fn heard(&mut self, envelope: Result<Option<Envelope>>) -> Option<Event> {
-        let envelope = match envelope {
-            Ok(Some(envelope)) => envelope,
-            Ok(None) => {
-                self.link_ended = true;
-                return Some(Event::LinkClosed);
-            }
-            Err(error) => {
-                self.link_ended = true;
-                return Some(Event::Nonsense(chain(&error)));
-            }
-        };
-        match envelope.message {
-            Message::Hello(hello) => {
-                let pid = envelope.credentials.map(|credentials| credentials.pid);
-                Some(match self.judge(&hello, pid) {
-                    Ok(()) => Event::Hello,
-                    Err(error) => Event::Stranger(chain(&error)),
-                })
-            }
-            Message::Refuse(Refuse { reason }) => Some(Event::Refused(reason)),
-            Message::Adopted => Some(Event::Adopted),
-            Message::Ready(ready) => self
-                .ready
-                .add(ready, envelope.descriptors)
-                .then_some(Event::Ready),
-            Message::Failed(failed) => Some(Event::Failed(failed.error)),
-            Message::Pong { .. } => Some(Event::Pong),
-            Message::Serving => Some(Event::Serving),
-            Message::Committed => Some(Event::Committed),
-            Message::Asked => {
-                self.order.queued.store(true, Ordering::Relaxed);
-                None
-            }
-            // A later version may say more than we know.
-            Message::Unknown(_) | Message::Left { .. } | Message::Progress(_) => None,
-            other => Some(Event::Nonsense(format!(
-                "its message '{}' is not one that a successor sends",
-                other.name()
-            ))),
-        }
-    }
-
-    /// Whether the hello comes from the process that was started, in a version that both speak.
-    fn judge(&mut self, hello: &Hello, pid: Option<i32>) -> Result<()> {
-        self.report.successor_version(&hello.app_version);
-        let child = self.child.as_ref().map(Child::pid);
-        if pid != child {
-            return Err(Error::new(
-                ErrorKind::Credentials,
-                format!(
-                    "hello came from pid {pid:?}, not from pid {child:?} that was started: \
-                     a wrapper has to 'exec' the server, and nobody else may use its link"
-                ),
-            ));
-        }
-        self.protocol = agree(&self.order.version, hello.protocol, &hello.app_version)?;
-        if !self.enforceable() {
-            if !self.order.accept_unenforceable {
-                return Err(Error::new(
-                    ErrorKind::Credentials,
-                    "this process may not signal it, so a roll back could not be enforced: run \
-                     both as the same user, or allow it by Config::accept_unenforceable",
-                ));
-            }
-            self.report
-                .note("roll back not enforceable: this process may not signal its successor");
-        }
-        Ok(())
-    }
-
-    fn enforceable(&self) -> bool {
-        self.child.as_ref().is_some_and(Child::may_signal)
-    }
-
     /// One event through the machine, with the verdict as it is now, and all that follows.
     fn feed(&mut self, event: Event) {
         let seen = self.verdict.read().unwrap_or_else(|error| {
@@ -285,6 +222,9 @@ impl<H: FnOnce() + Send> Upgrade<H> {
         });
         if event == Event::Ready {
             let bound = std::mem::take(&mut self.ready.bound);
+            let claimed = self.ready.claimed.len();
+            let unclaimed = self.offered.saturating_sub(claimed);
+            self.report.sockets(claimed, unclaimed, bound.len());
             self.order.sockets.adopt_bound(bound);
             for note in std::mem::take(&mut self.ready.notes) {
                 self.report.note(note);
@@ -304,6 +244,12 @@ impl<H: FnOnce() + Send> Upgrade<H> {
     }
 
     fn perform(&mut self, actions: Vec<Action>) {
+        // The last word to the successor carries the cause with which the handoff ends.
+        for action in &actions {
+            if let Action::Finish(Outcome::RolledBack(cause)) = action {
+                self.cause = cause.to_string();
+            }
+        }
         for action in actions {
             match action {
                 Action::Send(say) => self.say(say),
@@ -313,11 +259,11 @@ impl<H: FnOnce() + Send> Upgrade<H> {
                 Action::Park => self.park(),
                 Action::ParkLate => {
                     self.parking = None;
-                    self.order.sockets.pause();
+                    in_background(self.order.sockets.pause());
                 }
                 Action::Resume | Action::OwnAgain => {
                     self.parking = None;
-                    self.order.sockets.resume();
+                    in_background(self.order.sockets.resume());
                     self.end_gap();
                 }
                 Action::Seal(decision) => self.seal(decision),
@@ -354,100 +300,10 @@ impl<H: FnOnce() + Send> Upgrade<H> {
         self.feed(Event::Sealed(now));
     }
 
-    fn say(&mut self, say: Say) {
-        let cause = || match self.machine.state() {
-            State::Deciding(retreat) => retreat.cause.to_string(),
-            _ => self
-                .outcome
-                .as_ref()
-                .map_or_else(String::new, |outcome| match outcome {
-                    Outcome::RolledBack(cause) => cause.to_string(),
-                    Outcome::Committed => String::new(),
-                }),
-        };
-        let message = match say {
-            Say::Offer => return self.offer(),
-            Say::Welcome => self.welcome(),
-            Say::Refuse => Message::Refuse(Refuse { reason: cause() }),
-            Say::Ping => {
-                self.sequence += 1;
-                Message::Ping {
-                    sequence: self.sequence,
-                }
-            }
-            Say::Yield => Message::Yield,
-            Say::MayCommit => Message::MayCommit,
-            Say::Owner => Message::Owner(Owner {
-                queued_upgrade: self.order.queued.swap(false, Ordering::Relaxed),
-            }),
-            Say::RollBack { last } => Message::RollBack {
-                reason: cause(),
-                last,
-            },
-        };
-        let Some((sender, _)) = &self.link else {
-            return;
-        };
-        // A link that takes nothing more is seen on the reading side, or by its deadline.
-        if let Err(error) = sender.post(message) {
-            tracing::debug!(target: "heirloom::handoff", error = %chain(&error), "not sent");
-        }
-    }
-
-    /// The welcome announces how many descriptors follow, so the offer is put together now.
-    fn welcome(&mut self) -> Message {
-        self.offer = offer::offer(
-            &self.verdict,
-            &self.order.own_process,
-            &self.order.elders,
-            self.order.sockets.offer(),
-        );
-        let parcels = self.offer.as_deref().unwrap_or_default();
-        let descriptors = parcels
-            .iter()
-            .map(|(_, descriptors)| descriptors.len())
-            .sum();
-        let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
-        let lengths = self.clock.lengths();
-        Message::Welcome(Welcome {
-            protocol: self.protocol,
-            app_version: self.order.version.clone(),
-            service: self.order.service.clone(),
-            generation: self.order.successor,
-            predecessor: self.order.generation,
-            descriptors,
-            probation_ms: millis(lengths.probation),
-            silence_ms: millis(lengths.silence),
-            ping_ms: millis(lengths.ping),
-            gap_ms: millis(lengths.gap),
-            enforceable: self.enforceable(),
-        })
-    }
-
-    /// The offer leaves in a task of its own: a successor that does not read it must not keep this
-    /// side from its deadlines.
-    fn offer(&mut self) {
-        let Some((sender, _)) = &self.link else {
-            return;
-        };
-        let sender = sender.clone();
-        let parcels = std::mem::replace(&mut self.offer, Ok(Vec::new()));
-        self.offering = Some(tokio::spawn(async move {
-            for (message, descriptors) in parcels? {
-                sender.send(message, descriptors).await?;
-            }
-            Ok(())
-        }));
-    }
-
     /// The rejected successor gets its time and its end in a task that outlives this upgrade.
     fn end_successor(&mut self) {
-        let grace = if self.served {
-            self.order.leave
-        } else {
-            self.order.lengths.commit
-        };
-        self.leaving = Some(match (self.child.take(), self.spawning.take()) {
+        let grace = if self.served { self.order.leave } else { self.order.lengths.commit };
+        self.leaving = Some(match (self.charge.child.take(), self.spawning.take()) {
             (Some(child), _) => leaving::watch(child, self.link.take(), grace),
             (None, Some(spawning)) => leaving::unborn(spawning),
             (None, None) => return,
@@ -464,16 +320,14 @@ impl<H: FnOnce() + Send> Upgrade<H> {
         };
         let now = Instant::now();
         if cause.is_none()
-            && let (Some((sender, receiver)), Some(child)) = (self.link.take(), self.child.take())
+            && let (Some((sender, receiver)), Some(mut child)) =
+                (self.link.take(), self.charge.child.take())
         {
+            child.set_free();
             let report = self.report.finish(UpgradeOutcome::Committed, None, now);
             let generation = self.order.successor;
-            let successor = Relation {
-                generation,
-                sender,
-                receiver,
-                child,
-            };
+            let machine = self.machine;
+            let successor = Box::new(Relation { machine, generation, sender, receiver, child });
             return Ended::Committed { report, successor };
         }
         let mut text = cause.as_ref().map_or_else(String::new, Cause::to_string);
@@ -482,16 +336,9 @@ impl<H: FnOnce() + Send> Upgrade<H> {
         {
             text = format!("{text}: {exit}");
         }
-        let outcome = if self.served {
-            UpgradeOutcome::RolledBack
-        } else {
-            UpgradeOutcome::Failed
-        };
+        let outcome = if self.served { UpgradeOutcome::RolledBack } else { UpgradeOutcome::Failed };
         let report = self.report.finish(outcome, Some(text), Instant::now());
-        Ended::RolledBack {
-            report,
-            leaving: self.leaving.map(Leaving::into_task),
-        }
+        Ended::RolledBack { report, leaving: self.leaving.map(Leaving::into_task) }
     }
 }
 

@@ -1,0 +1,143 @@
+//! The dialogue up to 'adopted': all descriptors or none.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use super::{Adoption, Inheritance, out_of_order, step};
+use crate::error::{Error, ErrorKind, Result, chain};
+use crate::handoff::clock::{Clock, Lengths};
+use crate::handoff::offer::{Received, Whole};
+use crate::handoff::successor::{Action, Event, Plan, Say, Successor};
+use crate::link::{self, Envelope, LinkReceiver, LinkSender};
+use crate::spawn::Process;
+use crate::wire::{Failed, Hello, Message, SPOKEN, Welcome};
+
+/// The dialogue up to 'adopted'.
+///
+/// # Errors
+///
+/// Whatever makes the handoff impossible; the predecessor has been told, and serves on.
+pub(crate) async fn adopt(
+    socket: OwnedFd,
+    version: &str,
+    lengths: Lengths,
+) -> Result<(Adoption, Inheritance)> {
+    let (sender, mut receiver) = link::open(socket)?;
+    let (machine, _) = Successor::new(Plan { enforceable: true });
+    let (welcome, whole) = match receive(&sender, &mut receiver, version, lengths).await {
+        Ok(received) => received,
+        Err(error) => {
+            let (_, actions) = machine.on(Event::Unusable(chain(&error)), None);
+            tell(&sender, actions, lengths.commit).await;
+            return Err(error);
+        }
+    };
+    step("adopted");
+    let mut clock = Clock::new(lengths);
+    clock.set_lengths(Lengths {
+        probation: Duration::from_millis(welcome.probation_ms),
+        silence: Duration::from_millis(welcome.silence_ms),
+        ping: Duration::from_millis(welcome.ping_ms),
+        gap: Duration::from_millis(welcome.gap_ms),
+        ..lengths
+    });
+    let plan = Plan { enforceable: welcome.enforceable };
+    let (machine, _) = machine.with_plan(plan).on(Event::Welcome, None);
+    let (machine, actions) = machine.on(Event::Offered, None);
+    tell(&sender, actions, lengths.commit).await;
+    let adoption = Adoption {
+        machine,
+        clock,
+        sender,
+        receiver,
+        link_ended: false,
+        verdict: whole.verdict,
+        process: Process::from_pidfd(whole.predecessor)?,
+        process_ended: false,
+        elders: whole.elders,
+        predecessor: welcome.predecessor,
+        queued_upgrade: false,
+        sequence: 0,
+    };
+    let inheritance = Inheritance { generation: welcome.generation, sockets: whole.sockets };
+    Ok((adoption, inheritance))
+}
+
+/// Says what the machine wants said before there is a task that listens. The link may be what
+/// failed, or the predecessor may not read: it then learns it from our end, or by its deadline.
+async fn tell(sender: &LinkSender, actions: Vec<Action>, deadline: Duration) {
+    for action in actions {
+        let message = match action {
+            Action::Send(Say::Adopted) => Message::Adopted,
+            Action::Send(Say::Failed(error)) => Message::Failed(Failed { error }),
+            _ => continue,
+        };
+        let _ = tokio::time::timeout(deadline, sender.send(message, Vec::new())).await;
+    }
+}
+
+async fn receive(
+    sender: &LinkSender,
+    receiver: &mut LinkReceiver,
+    version: &str,
+    lengths: Lengths,
+) -> Result<(Welcome, Whole)> {
+    let pid = i32::try_from(std::process::id()).unwrap_or(0);
+    let hello = Hello { protocol: SPOKEN, app_version: version.to_owned(), pid };
+    sender.send(Message::Hello(hello), Vec::new()).await?;
+    step("hello");
+    let late =
+        |_| Error::new(ErrorKind::Timeout, "the predecessor did not send its whole offer in time");
+    let welcome = tokio::time::timeout(lengths.hello, welcome(receiver)).await.map_err(late)??;
+    step("welcome");
+    let whole = tokio::time::timeout(lengths.adopt, whole_offer(receiver, welcome.descriptors))
+        .await
+        .map_err(late)??;
+    Ok((welcome, whole))
+}
+
+async fn welcome(receiver: &mut LinkReceiver) -> Result<Welcome> {
+    loop {
+        match next(receiver).await?.message {
+            Message::Welcome(welcome) => return Ok(welcome),
+            Message::Unknown(_) => {}
+            other => return Err(out_of_order(&other, "a welcome")),
+        }
+    }
+}
+
+async fn whole_offer(receiver: &mut LinkReceiver, announced: usize) -> Result<Whole> {
+    let mut received = Received::default();
+    loop {
+        let envelope = next(receiver).await?;
+        match envelope.message {
+            Message::Offer(offer) => {
+                if received.add(offer, envelope.descriptors) {
+                    return received.finish(announced);
+                }
+            }
+            Message::Unknown(_) => {}
+            other => return Err(out_of_order(&other, "the offer")),
+        }
+    }
+}
+
+async fn next(receiver: &mut LinkReceiver) -> Result<Envelope> {
+    let envelope = receiver.recv().await?.ok_or_else(|| {
+        Error::new(
+            ErrorKind::Predecessor,
+            "the predecessor went away before every descriptor was here",
+        )
+    })?;
+    match envelope.message {
+        Message::Refuse(refuse) => Err(Error::new(
+            ErrorKind::Predecessor,
+            format!("the predecessor refused this successor: {}", refuse.reason),
+        )),
+        Message::RollBack { reason, .. } => Err(Error::new(
+            ErrorKind::RolledBack,
+            format!("the predecessor gave the handoff up: {reason}"),
+        )),
+        _ => Ok(envelope),
+    }
+}

@@ -1,0 +1,102 @@
+//! What the successor says, and whether it is the one that was started.
+
+use std::os::fd::OwnedFd;
+
+use super::Upgrade;
+use crate::error::{Error, ErrorKind, Result, chain};
+use crate::handoff::predecessor::Event;
+use crate::link::{self, Envelope};
+use crate::spawn::Child;
+use crate::wire::{Hello, Message, Refuse, agree};
+
+impl<H: FnOnce() + Send> Upgrade<H> {
+    pub(super) fn spawned(&mut self, spawned: Result<(Child, OwnedFd)>) -> Event {
+        let opened = spawned.and_then(|(child, socket)| {
+            self.report.successor_pid(child.pid());
+            self.charge.child = Some(child);
+            link::open(socket)
+        });
+        match opened {
+            Ok(link) => {
+                self.link = Some(link);
+                Event::Spawned
+            }
+            Err(error) => Event::SpawnFailed(chain(&error)),
+        }
+    }
+
+    /// What the successor said, as an event; `None` if it changes nothing.
+    pub(super) fn heard(&mut self, envelope: Result<Option<Envelope>>) -> Option<Event> {
+        let envelope = match envelope {
+            Ok(Some(envelope)) => envelope,
+            Ok(None) => {
+                self.link_ended = true;
+                return Some(Event::LinkClosed);
+            }
+            Err(error) => {
+                self.link_ended = true;
+                return Some(Event::Nonsense(chain(&error)));
+            }
+        };
+        match envelope.message {
+            Message::Hello(hello) => {
+                let pid = envelope.credentials.map(|credentials| credentials.pid);
+                Some(match self.judge(&hello, pid) {
+                    Ok(()) => Event::Hello,
+                    Err(error) => Event::Stranger(chain(&error)),
+                })
+            }
+            Message::Refuse(Refuse { reason }) => Some(Event::Refused(reason)),
+            Message::Adopted => Some(Event::Adopted),
+            Message::Ready(ready) => {
+                self.ready.add(ready, envelope.descriptors).then_some(Event::Ready)
+            }
+            Message::Failed(failed) => Some(Event::Failed(failed.error)),
+            Message::Pong { .. } => Some(Event::Pong),
+            Message::Serving => Some(Event::Serving),
+            Message::Committed => Some(Event::Committed),
+            Message::Asked => {
+                (self.order.on_asked)();
+                None
+            }
+            // A later version may say more than we know.
+            Message::Unknown(_) | Message::Left { .. } | Message::Progress(_) => None,
+            other => Some(Event::Nonsense(format!(
+                "its message '{}' is not one that a successor sends",
+                other.name()
+            ))),
+        }
+    }
+
+    /// Whether the hello comes from the process that was started, in a version that both speak.
+    fn judge(&mut self, hello: &Hello, pid: Option<i32>) -> Result<()> {
+        self.report.successor_version(&hello.app_version);
+        let child = self.charge.child.as_ref().map(Child::pid);
+        if pid != child {
+            return Err(Error::new(
+                ErrorKind::Credentials,
+                format!(
+                    "hello came from pid {pid:?}, not from pid {child:?} that was started: \
+                     a wrapper has to 'exec' the server, and nobody else may use its link"
+                ),
+            ));
+        }
+        self.protocol = agree(&self.order.version, hello.protocol, &hello.app_version)?;
+        if !self.enforceable() {
+            if !self.order.accept_unenforceable {
+                return Err(Error::new(
+                    ErrorKind::Credentials,
+                    "this process may not signal it, so a roll back could not be enforced: run \
+                     both as the same user, or allow it by Config::accept_unenforceable",
+                ));
+            }
+            self.report
+                .note("roll back not enforceable: this process may not signal its successor");
+        }
+        Ok(())
+    }
+
+    pub(super) fn enforceable(&self) -> bool {
+        self.charge.child.as_ref().is_some_and(Child::may_signal)
+    }
+}

@@ -1,0 +1,78 @@
+//! What the successor is told.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Upgrade;
+use crate::error::chain;
+use crate::handoff::offer;
+use crate::handoff::predecessor::Say;
+use crate::wire::{Message, Owner, Refuse, Welcome};
+
+impl<H: FnOnce() + Send> Upgrade<H> {
+    pub(super) fn say(&mut self, say: Say) {
+        let message = match say {
+            Say::Offer => return self.offer(),
+            Say::Welcome => self.welcome(),
+            Say::Refuse => Message::Refuse(Refuse { reason: self.cause.clone() }),
+            Say::Ping => {
+                self.sequence += 1;
+                Message::Ping { sequence: self.sequence }
+            }
+            Say::Yield => Message::Yield,
+            Say::MayCommit => Message::MayCommit,
+            Say::Owner => Message::Owner(Owner {
+                queued_upgrade: self.order.queued.swap(false, Ordering::Relaxed),
+            }),
+            Say::RollBack { last } => Message::RollBack { reason: self.cause.clone(), last },
+        };
+        let Some((sender, _)) = &self.link else {
+            return;
+        };
+        // A link that takes nothing more is seen on the reading side, or by its deadline.
+        if let Err(error) = sender.post(message) {
+            tracing::debug!(target: "heirloom::handoff", error = %chain(&error), "not sent");
+        }
+    }
+
+    /// The welcome announces how many descriptors follow, so the offer is put together now.
+    fn welcome(&mut self) -> Message {
+        let sockets = self.order.sockets.offer();
+        self.offered = sockets.len();
+        self.offer =
+            offer::offer(&self.verdict, &self.order.own_process, &self.order.elders, sockets);
+        let parcels = self.offer.as_deref().unwrap_or_default();
+        let descriptors = parcels.iter().map(|(_, descriptors)| descriptors.len()).sum();
+        let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+        let lengths = self.clock.lengths();
+        Message::Welcome(Welcome {
+            protocol: self.protocol,
+            app_version: self.order.version.clone(),
+            service: self.order.service.clone(),
+            generation: self.order.successor,
+            predecessor: self.order.generation,
+            descriptors,
+            probation_ms: millis(lengths.probation),
+            silence_ms: millis(lengths.silence),
+            ping_ms: millis(lengths.ping),
+            gap_ms: millis(lengths.gap),
+            enforceable: self.enforceable(),
+        })
+    }
+
+    /// The offer leaves in a task of its own: a successor that does not read it must not keep this
+    /// side from its deadlines.
+    fn offer(&mut self) {
+        let Some((sender, _)) = &self.link else {
+            return;
+        };
+        let sender = sender.clone();
+        let parcels = std::mem::replace(&mut self.offer, Ok(Vec::new()));
+        self.offering = Some(tokio::spawn(async move {
+            for (message, descriptors) in parcels? {
+                sender.send(message, descriptors).await?;
+            }
+            Ok(())
+        }));
+    }
+}
