@@ -80,11 +80,7 @@ struct Plan {
 impl Plan {
     /// `None`: the help text is wanted.
     fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Self>, Failure> {
-        let mut plan = Self {
-            upgrades: 200,
-            listeners: None,
-            resident: None,
-        };
+        let mut plan = Self { upgrades: 200, listeners: None, resident: None };
         while let Some(flag) = args.next() {
             let mut number = || -> Result<usize, Failure> {
                 let value = args.next().ok_or_else(|| format!("{flag} needs a number"))?;
@@ -130,9 +126,7 @@ fn drive(plan: &Plan) -> Result<(), Failure> {
     for (title, listeners, resident) in plan.servers() {
         let directory = tempfile::tempdir()?;
         let mut server = Server::start(directory.path(), listeners, resident)?;
-        let rounds = (0..plan.upgrades)
-            .map(|_| server.upgrade())
-            .collect::<Result<Vec<_>, _>>();
+        let rounds = (0..plan.upgrades).map(|_| server.upgrade()).collect::<Result<Vec<_>, _>>();
         server.stop()?;
         let rounds = rounds?;
         let times = |of: fn(&Round) -> Duration| Times::new(rounds.iter().map(of).collect());
@@ -140,7 +134,8 @@ fn drive(plan: &Plan) -> Result<(), Failure> {
         times(|round| round.answer).print("  SIGHUP to first answer", &floor);
         times(|round| round.commit).print("  SIGHUP to commit", &floor);
         times(|round| round.exit).print("  SIGHUP to the predecessor's exit", &floor);
-        times(|round| round.exit.saturating_sub(round.commit)).print("  commit to that exit", &floor);
+        times(|round| round.exit.saturating_sub(round.commit))
+            .print("  commit to that exit", &floor);
     }
     Ok(())
 }
@@ -217,9 +212,7 @@ fn serve(mut args: impl Iterator<Item = String>) -> ExitCode {
     let directory = PathBuf::from(args.next().unwrap_or_default());
     let mut number = || args.next().and_then(|text| text.parse().ok()).unwrap_or(0);
     let (listeners, megabytes): (usize, usize) = (number(), number());
-    let config = Config::new("bench")
-        .probation(Duration::ZERO)
-        .pid_file(directory.join("pid"));
+    let config = Config::new("bench").probation(Duration::ZERO).pid_file(directory.join("pid"));
     heirloom::run(config, async move |start| -> Result<_, Failure> {
         let main = start.tcp("main", "127.0.0.1:0").await?;
         let address = main.local_addr()?;
@@ -308,7 +301,9 @@ impl Server {
         })?;
         match waitpid(predecessor, None)? {
             WaitStatus::Exited(_, 0) => {}
-            status => return Err(format!("generation {} ended with {status:?}", self.generation).into()),
+            status => {
+                return Err(format!("generation {} ended with {status:?}", self.generation).into());
+            }
         }
         self.generation += 1;
         self.owner = owner(&self.directory)?;
@@ -328,7 +323,11 @@ impl Server {
 
 /// When the PID file was renamed and when the process ended; returns after the new generation has
 /// settled as well.
-fn watch(events: &Inotify, process: &OwnedFd, settled: &str) -> Result<(Instant, Instant), Failure> {
+fn watch(
+    events: &Inotify,
+    process: &OwnedFd,
+    settled: &str,
+) -> Result<(Instant, Instant), Failure> {
     let (mut commit, mut exit, mut calm) = (None, None, false);
     loop {
         if let (Some(commit), Some(exit), true) = (commit, exit, calm) {
