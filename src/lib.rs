@@ -1,4 +1,31 @@
-//! Sockets that outlive the process.
+//! *Sockets that outlive the process.*
+//!
+//! A running server starts its next version, hands it every listening socket over a Unix socket,
+//! serves on until the new version has proven itself, drains, and exits. No connection is refused,
+//! what was accepted is finished, and a bad release never becomes an outage.
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//! use tokio::io::AsyncWriteExt;
+//!
+//! fn main() -> ExitCode {
+//!     let config = heirloom::Config::new("hello").version(env!("CARGO_PKG_VERSION"));
+//!     heirloom::run(config, async |start| {
+//!         let listener = start.tcp("hello", "[::]:8080").await?; // inherited, activated or bound
+//!         let running = start.ready().await?; // returns when it is our turn
+//!         running.accept_loop(listener, async |mut connection| {
+//!             connection.write_all(b"hello\n").await
+//!         });
+//!         running.finished().await
+//!     })
+//! }
+//! ```
+//!
+//! Replace the program's file and send the process `SIGHUP`. [`Config`] holds every setting and its
+//! default, [`Starting`] what a generation claims and binds, [`Running`] what it can be asked, and
+//! [`guide`] walks through one upgrade.
+
+pub mod guide;
 
 mod birth;
 mod config;
@@ -37,3 +64,7 @@ pub use running::Running;
 pub use service::{Event, Outcome, Role, Status};
 pub use sockets::Sockets;
 pub use starting::Starting;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

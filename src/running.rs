@@ -105,10 +105,35 @@ impl Running {
     ///
     /// It pauses and goes on by itself when the turn changes hands. A connection that is still
     /// there when the drain's deadline has passed is dropped. What the handler returns is dropped.
+    ///
+    /// An `async |connection| …` closure fits if it captures nothing; one that needs state takes
+    /// it by [`accept_loop_with`](Self::accept_loop_with).
     pub fn accept_loop<T, F, Fut>(&self, listener: Listener<T>, handler: F)
     where
         T: Transport,
-        F: Fn(Conn<T::Stream, T::Addr>) -> Fut + Send + 'static,
+        F: Fn(Conn<T::Stream, T::Addr>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: Send> + Send + 'static,
+    {
+        self.accept_loop_with(listener, Arc::new(handler), |handler, conn| handler(conn));
+    }
+
+    /// As [`accept_loop`](Self::accept_loop), with a clone of `state` for each connection.
+    ///
+    /// ```no_run
+    /// # use std::sync::Arc;
+    /// # use tokio::io::AsyncWriteExt;
+    /// # fn serve(running: &heirloom::Running, listener: heirloom::TcpListener) {
+    /// let greeting = Arc::new(String::from("hello\n"));
+    /// running.accept_loop_with(listener, greeting, async |greeting, mut connection| {
+    ///     connection.write_all(greeting.as_bytes()).await
+    /// });
+    /// # }
+    /// ```
+    pub fn accept_loop_with<T, S, F, Fut>(&self, listener: Listener<T>, state: S, handler: F)
+    where
+        T: Transport,
+        S: Clone + Send + 'static,
+        F: Fn(S, Conn<T::Stream, T::Addr>) -> Fut + Send + 'static,
         Fut: Future<Output: Send> + Send + 'static,
     {
         tokio::spawn(async move {
@@ -116,7 +141,7 @@ impl Running {
                 match listener.accept().await {
                     Ok(Some(connection)) => {
                         let guard = connection.guard().clone();
-                        let work = handler(connection);
+                        let work = handler(state.clone(), connection);
                         tokio::spawn(async move {
                             tokio::select! {
                                 _ = work => {}
