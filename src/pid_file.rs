@@ -102,12 +102,12 @@ impl Prepared {
     ///
     /// [`ErrorKind::Io`], naming the file; the old file is as it was and the temporary is removed.
     pub(crate) fn publish(mut self) -> Result<Published> {
-        if let Some(temporary) = self.temporary.take() {
-            if let Err(error) = fs::rename(&temporary, &self.path) {
-                let error = failed(&self.path, "rename", &temporary, error);
-                self.temporary = Some(temporary);
-                return Err(error);
-            }
+        if let Some(temporary) = self.temporary.take()
+            && let Err(error) = fs::rename(&temporary, &self.path)
+        {
+            let error = failed(&self.path, "rename", &temporary, error);
+            self.temporary = Some(temporary);
+            return Err(error);
         }
         Ok(Published { path: self.path.clone(), pid: self.pid })
     }
