@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use heirloom::Config;
+use heirloom::{Config, Role};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -58,8 +58,7 @@ fn main() -> ExitCode {
     let told = match args.next().as_deref() {
         Some("--floor") => floor(),
         Some("--serve") => return serve(args),
-        first => Plan::parse(first.map(str::to_owned).into_iter().chain(args))
-            .and_then(|plan| plan.map_or_else(|| Ok(println!("{HELP}")), |plan| drive(&plan))),
+        first => measure(first.map(str::to_owned).into_iter().chain(args)),
     };
     match told {
         Ok(()) => ExitCode::SUCCESS,
@@ -70,7 +69,18 @@ fn main() -> ExitCode {
     }
 }
 
+fn measure(args: impl Iterator<Item = String>) -> Result<(), Failure> {
+    match Plan::parse(args)? {
+        Some(plan) => drive(&plan),
+        None => {
+            println!("{HELP}");
+            Ok(())
+        }
+    }
+}
+
 /// What is to be measured.
+#[derive(Default)]
 struct Plan {
     upgrades: usize,
     listeners: Option<usize>,
@@ -82,13 +92,16 @@ impl Plan {
     fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Self>, Failure> {
         let mut plan = Self {
             upgrades: 200,
-            listeners: None,
-            resident: None,
+            ..Self::default()
         };
         while let Some(flag) = args.next() {
             let mut number = || -> Result<usize, Failure> {
-                let value = args.next().ok_or_else(|| format!("{flag} needs a number"))?;
-                Ok(value.parse().map_err(|_| format!("{flag} {value}: not a number"))?)
+                let value = args
+                    .next()
+                    .ok_or_else(|| format!("{flag} needs a number"))?;
+                Ok(value
+                    .parse()
+                    .map_err(|_| format!("{flag} {value}: not a number"))?)
             };
             match flag.as_str() {
                 // What cargo says to every benchmark.
@@ -124,8 +137,14 @@ fn drive(plan: &Plan) -> Result<(), Failure> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let floor = Times::new(floors(plan.upgrades)?);
-    println!("{} of each; times in milliseconds, ratios to the floor's median", plan.upgrades);
-    println!("{:<44}{:>9}{:>9}{:>8}{:>8}", "", "p50", "p99", "ratio", "p99");
+    println!(
+        "{} of each; times in milliseconds, ratios to the floor's median",
+        plan.upgrades
+    );
+    println!(
+        "{:<44}{:>9}{:>9}{:>8}{:>8}",
+        "", "p50", "p99", "ratio", "p99"
+    );
     floor.print("floor: posix_spawn to first answer", &floor);
     for (title, listeners, resident) in plan.servers() {
         let directory = tempfile::tempdir()?;
@@ -140,7 +159,8 @@ fn drive(plan: &Plan) -> Result<(), Failure> {
         times(|round| round.answer).print("  SIGHUP to first answer", &floor);
         times(|round| round.commit).print("  SIGHUP to commit", &floor);
         times(|round| round.exit).print("  SIGHUP to the predecessor's exit", &floor);
-        times(|round| round.exit.saturating_sub(round.commit)).print("  commit to that exit", &floor);
+        times(|round| round.exit.saturating_sub(round.commit))
+            .print("  commit to that exit", &floor);
     }
     Ok(())
 }
@@ -157,19 +177,32 @@ impl Times {
     /// The time that so many percent do not exceed, in milliseconds.
     fn percentile(&self, percent: usize) -> f64 {
         let index = (self.0.len() * percent).div_ceil(100).saturating_sub(1);
-        self.0.get(index).map_or(0.0, |time| time.as_secs_f64() * 1e3)
+        self.0
+            .get(index)
+            .map_or(0.0, |time| time.as_secs_f64() * 1e3)
     }
 
     fn print(&self, title: &str, floor: &Self) {
-        let (p50, p99, base) = (self.percentile(50), self.percentile(99), floor.percentile(50));
-        println!("{title:<44}{p50:>9.3}{p99:>9.3}{:>8.2}{:>8.2}", p50 / base, p99 / base);
+        let (p50, p99, base) = (
+            self.percentile(50),
+            self.percentile(99),
+            floor.percentile(50),
+        );
+        println!(
+            "{title:<44}{p50:>9.3}{p99:>9.3}{:>8.2}{:>8.2}",
+            p50 / base,
+            p99 / base
+        );
     }
 }
 
 /// The floor, so many times.
 fn floors(count: usize) -> Result<Vec<Duration>, Failure> {
     let program = std::env::current_exe()?;
-    let arguments = [CString::new(program.as_os_str().as_bytes())?, c"--floor".to_owned()];
+    let arguments = [
+        CString::new(program.as_os_str().as_bytes())?,
+        c"--floor".to_owned(),
+    ];
     let environment = std::env::vars_os()
         .map(|(name, value)| {
             CString::new([name.as_bytes(), value.as_bytes()].join(OsStr::new("=").as_bytes()))
@@ -231,11 +264,16 @@ fn serve(mut args: impl Iterator<Item = String>) -> ExitCode {
         let generation = running.generation();
         let answer = generation.get().to_le_bytes()[0];
         for listener in std::iter::once(main).chain(others) {
-            running.accept_loop(listener, async move |mut conn| {
-                // A client that has gone is no concern of a benchmark.
-                let _ = conn.write_all(&[answer]).await;
+            // A client that has gone is no concern of a benchmark: the result is dropped.
+            running.accept_loop(listener, move |mut connection| async move {
+                connection.write_all(&[answer]).await
             });
         }
+        // Only when the predecessor has gone: its memory is measured, not ours.
+        let mut status = running.watch_status();
+        status
+            .wait_for(|status| status.role == Role::Owner && status.elders.is_empty())
+            .await?;
         let memory = vec![1_u8; megabytes << 20];
         let settled = directory.join(format!("settled-{generation}"));
         std::fs::write(directory.join("settled"), address.to_string())?;
@@ -308,7 +346,9 @@ impl Server {
         })?;
         match waitpid(predecessor, None)? {
             WaitStatus::Exited(_, 0) => {}
-            status => return Err(format!("generation {} ended with {status:?}", self.generation).into()),
+            status => {
+                return Err(format!("generation {} ended with {status:?}", self.generation).into());
+            }
         }
         self.generation += 1;
         self.owner = owner(&self.directory)?;
@@ -328,7 +368,11 @@ impl Server {
 
 /// When the PID file was renamed and when the process ended; returns after the new generation has
 /// settled as well.
-fn watch(events: &Inotify, process: &OwnedFd, settled: &str) -> Result<(Instant, Instant), Failure> {
+fn watch(
+    events: &Inotify,
+    process: &OwnedFd,
+    settled: &str,
+) -> Result<(Instant, Instant), Failure> {
     let (mut commit, mut exit, mut calm) = (None, None, false);
     loop {
         if let (Some(commit), Some(exit), true) = (commit, exit, calm) {
@@ -338,7 +382,11 @@ fn watch(events: &Inotify, process: &OwnedFd, settled: &str) -> Result<(Instant,
             PollFd::new(events.as_fd(), PollFlags::POLLIN),
             PollFd::new(process.as_fd(), PollFlags::POLLIN),
         ];
-        let sources = if exit.is_none() { &mut both[..] } else { &mut both[..1] };
+        let sources = if exit.is_none() {
+            &mut both[..]
+        } else {
+            &mut both[..1]
+        };
         if poll(sources, PollTimeout::from(PATIENCE_MS))? == 0 {
             return Err(format!("waited {PATIENCE_MS} ms for the end of an upgrade").into());
         }
@@ -373,8 +421,13 @@ fn wait_for(events: &Inotify, accept: &mut dyn FnMut(&str) -> bool) -> Result<()
 
 /// The names of the files that were put into the directory since the last call.
 fn names(events: &Inotify) -> Result<Vec<String>, Failure> {
-    let names = events.read_events()?.into_iter().filter_map(|event| event.name);
-    Ok(names.map(|name| name.to_string_lossy().into_owned()).collect())
+    let names = events
+        .read_events()?
+        .into_iter()
+        .filter_map(|event| event.name);
+    Ok(names
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect())
 }
 
 /// The process that owns the service, by its PID file.
@@ -385,5 +438,8 @@ fn owner(directory: &Path) -> Result<Pid, Failure> {
 
 fn pidfd(pid: Pid) -> Result<OwnedFd, Failure> {
     let pid = rustix::process::Pid::from_raw(pid.as_raw()).ok_or("no process has the pid 0")?;
-    Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?)
+    Ok(rustix::process::pidfd_open(
+        pid,
+        rustix::process::PidfdFlags::empty(),
+    )?)
 }

@@ -5,6 +5,7 @@ mod config;
 mod drain;
 mod error;
 mod generation;
+pub mod guide;
 mod handoff;
 mod inventory;
 mod link;
@@ -37,3 +38,7 @@ pub use running::Running;
 pub use service::{Event, Outcome, Role, Status};
 pub use sockets::Sockets;
 pub use starting::Starting;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
