@@ -25,6 +25,9 @@ impl Service {
     pub(super) async fn be_elder(&mut self, mut relation: Relation) -> End {
         self.elders.unwatch();
         self.pid_file = None;
+        if relation.owns_again() {
+            return End::OwnsAgain;
+        }
         let shared = Arc::clone(&self.shared);
         let hurry = Arc::clone(&self.hurry);
         let mut progress = shared.drain.watch();

@@ -87,6 +87,11 @@ pub(crate) struct Relation {
 }
 
 impl Relation {
+    /// Whether the successor was gone as soon as its commit was known.
+    pub(crate) fn owns_again(&self) -> bool {
+        *self.machine.state() == State::OwnsAgain
+    }
+
     /// Tells the machine; true if this generation owns again.
     pub(crate) fn tell(&mut self, event: Event) -> bool {
         let (machine, actions) = self.machine.clone().on(event, Some(Decision::Committed));
@@ -261,7 +266,9 @@ impl<H: FnOnce() + Send> Upgrade<H> {
                     self.parking = None;
                     in_background(self.order.sockets.pause());
                 }
-                Action::Resume | Action::OwnAgain => {
+                // The service does it: it finds the machine in this state.
+                Action::OwnAgain => {}
+                Action::Resume => {
                     self.parking = None;
                     in_background(self.order.sockets.resume());
                     self.end_gap();
@@ -354,7 +361,7 @@ fn phase_of(state: &State) -> Option<UpgradePhase> {
         State::Yielding => UpgradePhase::Yield,
         State::Probation => UpgradePhase::Probation,
         State::Permitting => UpgradePhase::Permit,
-        State::Elder => UpgradePhase::Commit,
+        State::Elder | State::OwnsAgain => UpgradePhase::Commit,
         _ => return None,
     })
 }

@@ -1,0 +1,69 @@
+//! Real processes, real sockets: each test starts a server, does to it what a release, an operator
+//! or the kernel may do, and looks at it from outside.
+//!
+//! The test binary is its own server: with `HEIRLOOM_FIXTURE` in its environment it runs
+//! [`support::fixture`], without it the tests. The server's behaviour is a file in the test's
+//! directory that each generation reads anew, so a test changes the release by writing that file.
+//!
+//! A test's name is the promise it checks; the number of the promise stands in its comment.
+//! `HEIRLOOM_MATRIX=1` prints the kill matrix, `HEIRLOOM_SOAK=N` runs the soak with N upgrades.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that meets the unexpected ends there"
+)]
+
+/// The tests of a module: each is a function, and its name is the trial's.
+macro_rules! trials {
+    ($($name:ident),+ $(,)?) => {
+        pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
+            let room = module_path!().rsplit("::").next().unwrap_or_default();
+            vec![$(libtest_mimic::Trial::test(format!("{room}::{}", stringify!($name)), || {
+                $name();
+                Ok(())
+            })),+]
+        }
+    };
+}
+
+mod support;
+
+mod failures;
+mod listeners;
+mod main_job;
+mod matrix;
+mod probation;
+mod scale;
+mod signals;
+mod soak;
+mod spawn;
+mod stop;
+mod tidy;
+
+use std::process::ExitCode;
+
+use support::fixture;
+
+fn main() -> ExitCode {
+    if let Some(directory) = std::env::var_os(fixture::VARIABLE) {
+        return fixture::main(directory.into());
+    }
+    support::close_strays();
+    support::adopt_orphans();
+    let arguments = libtest_mimic::Arguments::from_args();
+    let trials = [
+        main_job::trials(),
+        listeners::trials(),
+        failures::trials(),
+        probation::trials(),
+        spawn::trials(),
+        signals::trials(),
+        matrix::trials(),
+        scale::trials(),
+        stop::trials(),
+        soak::trials(),
+        tidy::trials(),
+    ];
+    libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
+}

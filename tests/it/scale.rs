@@ -1,0 +1,2 @@
+trials![nothing];
+fn nothing() {}

@@ -1,0 +1,121 @@
+//! One session of the server: a line in, a line out.
+//!
+//! In a lame duck's time the client is told 'bye' once and goes when it suits it; the server closes
+//! only when it is forced to.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use heirloom::{Conn, DrainPhase, Guard};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+
+use super::app::App;
+use super::{own, process, wait};
+
+/// What a session does after its answer.
+enum Then {
+    GoOn,
+    /// Nothing is said until the client says more: a request is in flight.
+    Hold,
+    End,
+}
+
+pub(crate) async fn session<S, A>(conn: Conn<S, A>, app: Arc<App>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    A: Unpin + Send + 'static,
+{
+    app.accepted.fetch_add(1, Ordering::Relaxed);
+    let guard = conn.guard().clone();
+    let (read, mut write) = tokio::io::split(conn);
+    let mut lines = BufReader::new(read).lines();
+    let (mut told, mut held) = (false, false);
+    loop {
+        let line = tokio::select! {
+            biased;
+            line = lines.next_line() => line,
+            () = guard.reached(DrainPhase::Force) => return,
+            () = guard.reached(DrainPhase::LameDuck), if !told && !held => {
+                told = true;
+                if write.write_all(b"bye\n").await.is_err() {
+                    return;
+                }
+                continue;
+            }
+        };
+        let Ok(Some(line)) = line else { return };
+        let (answer, then) = answer(&app, &guard, &line).await;
+        held = matches!(then, Then::Hold);
+        let sent = write.write_all(format!("{answer}\n").as_bytes()).await;
+        if sent.is_err() || matches!(then, Then::End) {
+            return;
+        }
+    }
+}
+
+async fn answer(app: &Arc<App>, guard: &Guard, line: &str) -> (String, Then) {
+    let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let fixture = &app.fixture;
+    let generation = fixture.generation.get().copied().unwrap_or(0);
+    let text = match command {
+        "who" => format!("{generation} {} {}", std::process::id(), fixture.release.version),
+        "echo" => rest.to_owned(),
+        "slow" => {
+            let millis = rest.parse().unwrap_or(0);
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            format!("slow {generation}")
+        }
+        "hold" => {
+            guard.reason("held");
+            return (format!("held {generation}"), Then::Hold);
+        }
+        "release" => return (format!("released {generation}"), Then::End),
+        "accepted" => app.accepted.load(Ordering::Relaxed).to_string(),
+        "status" => json!(app.running.status()).to_string(),
+        "upgrade" => match app.running.upgrade().await {
+            Ok(report) => json!({ "report": report }).to_string(),
+            Err(error) => {
+                json!({ "error": error.chain(), "kind": format!("{:?}", error.kind()) }).to_string()
+            }
+        },
+        "stop" => {
+            app.running.stop().await;
+            String::from("stopping")
+        }
+        _ => return (look_or_break(app, command, rest), Then::GoOn),
+    };
+    (text, Then::GoOn)
+}
+
+/// Looks at the process, or does something to it.
+fn look_or_break(app: &App, command: &str, rest: &str) -> String {
+    let value = match command {
+        "counts" => json!(process::counts()),
+        "masks" => json!(process::blocked_signals()),
+        "descriptors" => json!(process::descriptors(std::process::id().cast_signed())),
+        "helper" => json!(process::descriptors_of_a_helper()),
+        "non-blocking" => json!(own::non_blocking_listeners()),
+        "block-listeners" => {
+            own::make_listeners_blocking();
+            Value::Null
+        }
+        "directory" => json!(std::env::current_dir().ok()),
+        "grandchild" => json!(own::start_again(rest.as_ref())),
+        "stuck" => {
+            // A blocking task that never ends.
+            tokio::task::spawn_blocking(|| {
+                loop {
+                    wait::pause(wait::PATIENCE);
+                }
+            });
+            Value::Null
+        }
+        "abort" => std::process::abort(),
+        #[allow(clippy::exit, reason = "that is the command")]
+        "exit" => std::process::exit(rest.parse().unwrap_or(1)),
+        _ => json!(format!("unknown command {command:?} to {}", app.fixture.release.version)),
+    };
+    value.to_string()
+}

@@ -1,0 +1,133 @@
+//! The server under test, from `main` to its exit code.
+
+use std::fs::OpenOptions;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+
+use serde_json::{Value, json};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use super::faults::Faults;
+use super::journal::Journal;
+use super::release::{Habit, Release, Start};
+use super::{app, process, wait};
+
+/// The environment variable that makes the test binary a server; its value is the directory.
+pub(crate) const VARIABLE: &str = "HEIRLOOM_FIXTURE";
+
+/// A server that a test has lost ends by itself after so many seconds.
+const LONGEST_LIFE: u32 = 900;
+
+/// What the whole process knows.
+pub(crate) struct Fixture {
+    pub directory: PathBuf,
+    pub release: Release,
+    pub generation: OnceLock<u64>,
+    journal: Journal,
+}
+
+impl Fixture {
+    /// One line in the journal.
+    pub(crate) fn write(&self, event: &str, data: Value) {
+        self.journal.write(self.generation.get().copied(), event, data);
+    }
+}
+
+/// A generation. Runs on the main thread before there is any other.
+pub(crate) fn main(directory: PathBuf) -> ExitCode {
+    nix::unistd::alarm::set(LONGEST_LIFE);
+    let fixture = Arc::new(Fixture {
+        release: Release::read(&directory),
+        generation: OnceLock::new(),
+        journal: Journal::open(&directory),
+        directory,
+    });
+    let start = born(&fixture);
+    log(&fixture);
+    match fixture.release.start {
+        Start::ExitBeforeHello(status) => {
+            return ExitCode::from(u8::try_from(status).unwrap());
+        }
+        Start::SilentForever => loop {
+            wait::pause(wait::PATIENCE);
+        },
+        _ => {}
+    }
+    let _stray = stray(&fixture.release);
+    let exit = heirloom::run(config(&fixture), {
+        let fixture = Arc::clone(&fixture);
+        async move |starting| app::main(fixture, starting).await
+    });
+    let lived_us = super::journal::now_us() - start;
+    fixture.write("end", json!({ "exit": format!("{exit:?}"), "lived_us": lived_us }));
+    exit
+}
+
+/// What the process was given at birth, before it has opened anything but the journal.
+fn born(fixture: &Fixture) -> u64 {
+    let own = std::process::id().cast_signed();
+    let journal = Journal::path(&fixture.directory);
+    let mut descriptors = process::descriptors(own);
+    descriptors.retain(|_, target| target.as_str() != journal.as_os_str());
+    let arguments: Vec<Vec<u8>> =
+        std::env::args_os().map(|argument| argument.as_bytes().to_vec()).collect();
+    fixture.write(
+        "born",
+        json!({
+            "version": fixture.release.version,
+            "descriptors": descriptors,
+            "arguments": arguments,
+            "directory": std::env::current_dir().ok(),
+            "parent": nix::unistd::getppid().as_raw(),
+        }),
+    );
+    super::journal::now_us()
+}
+
+fn log(fixture: &Arc<Fixture>) {
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(fixture.directory.join("trace.log"))
+        .unwrap();
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Arc::new(file));
+    tracing_subscriber::registry()
+        .with(Faults { fixture: Arc::clone(fixture) })
+        .with(lines)
+        .with(tracing_subscriber::filter::LevelFilter::DEBUG)
+        .init();
+}
+
+/// A descriptor without `CLOEXEC`, if the release has the habit.
+fn stray(release: &Release) -> Option<std::os::fd::OwnedFd> {
+    use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
+    let wanted = release.habits.contains(&Habit::StrayDescriptor);
+    wanted.then(|| {
+        let stray = open("/dev/null", OFlag::O_RDONLY, nix::sys::stat::Mode::empty()).unwrap();
+        fcntl(&stray, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+        stray
+    })
+}
+
+fn config(fixture: &Fixture) -> heirloom::Config {
+    let release = &fixture.release;
+    let config = heirloom::Config::new("fixture")
+        .version(&release.version)
+        .probation(release.probation)
+        .gap_deadline(release.gap)
+        .hello_deadline(release.hello)
+        .adopt_deadline(release.adopt)
+        .ready_deadline(release.ready)
+        .silence_deadline(release.silence)
+        .commit_deadline(release.commit)
+        .drain_deadline(release.drain)
+        .lame_duck(release.lame_duck)
+        .drain_spread(std::time::Duration::ZERO)
+        .shutdown_deadline(release.shutdown)
+        .max_draining(release.max_draining)
+        .worker_threads(2);
+    if release.pid_file { config.pid_file(fixture.directory.join("pid")) } else { config }
+}

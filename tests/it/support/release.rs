@@ -1,0 +1,233 @@
+//! The release: what a generation reads at its start, and so how it behaves.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Short deadlines, one TCP listener, nothing wrong.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Release {
+    pub version: String,
+    pub sockets: Vec<Socket>,
+    pub start: Start,
+    pub start_delay: Duration,
+    pub probation: Duration,
+    pub gap: Duration,
+    pub hello: Duration,
+    pub adopt: Duration,
+    pub ready: Duration,
+    pub silence: Duration,
+    pub commit: Duration,
+    pub drain: Duration,
+    pub lame_duck: Duration,
+    pub shutdown: Duration,
+    pub max_draining: usize,
+    pub pid_file: bool,
+    /// Changes to this directory once it has started.
+    pub directory: Option<PathBuf>,
+    pub habits: Vec<Habit>,
+}
+
+/// One socket, or one group of them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Socket {
+    pub name: String,
+    pub kind: Kind,
+    /// `127.0.0.1:0`, a path relative to the test's directory, or `@name`.
+    pub address: String,
+    pub backlog: Option<u32>,
+    /// Nobody accepts on it if false.
+    pub accepts: bool,
+    /// The pause after each accepted connection.
+    pub pace: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Kind {
+    Tcp,
+    /// So many TCP sockets on one port.
+    Group(usize),
+    Unix,
+    Udp,
+}
+
+/// How the application starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Start {
+    Well,
+    /// An error before ready, with this text.
+    Fail(String),
+    Panic(String),
+    Exit(i32),
+    /// The process ends before it has said anything.
+    ExitBeforeHello(i32),
+    /// The process runs and never says anything.
+    SilentForever,
+    /// It never becomes ready.
+    NeverReady,
+}
+
+/// What an application does besides serving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Habit {
+    /// A thread that takes the status of any child.
+    WaitsForAnyChild,
+    /// A thread that starts helpers one after the other and looks at their descriptors.
+    StartsHelpers,
+    /// A descriptor without `CLOEXEC`, like those of a C library.
+    StrayDescriptor,
+}
+
+/// What happens to a process at one step of a handoff.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Fault {
+    pub side: Side,
+    pub step: String,
+    pub action: Action,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Side {
+    Predecessor,
+    Successor,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Action {
+    Kill,
+    Stop,
+    Exit(i32),
+    /// The thread that drives the handoff does nothing for so long.
+    Block(Duration),
+    /// The link is shut down in both directions.
+    CutLink,
+    /// The children get so many SIGHUP.
+    HangUpChildren(usize),
+}
+
+impl Default for Release {
+    fn default() -> Self {
+        let millis = Duration::from_millis;
+        Self {
+            version: String::from("1.0"),
+            sockets: vec![Socket::tcp("main")],
+            start: Start::Well,
+            start_delay: Duration::ZERO,
+            probation: millis(50),
+            gap: millis(2_000),
+            hello: millis(10_000),
+            adopt: millis(10_000),
+            ready: millis(20_000),
+            silence: millis(5_000),
+            commit: millis(2_000),
+            drain: millis(20_000),
+            lame_duck: millis(20),
+            shutdown: millis(500),
+            max_draining: 3,
+            pid_file: false,
+            directory: None,
+            habits: Vec::new(),
+        }
+    }
+}
+
+impl Release {
+    /// With these sockets instead of the one.
+    pub(crate) fn with(sockets: impl IntoIterator<Item = Socket>) -> Self {
+        Self { sockets: sockets.into_iter().collect(), ..Self::default() }
+    }
+
+    pub(crate) fn read(directory: &Path) -> Self {
+        let text = std::fs::read(directory.join("release.json")).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    }
+
+    /// Renamed into place: no generation reads half of it.
+    pub(crate) fn write(&self, directory: &Path) {
+        write(directory, "release.json", self);
+    }
+}
+
+impl Fault {
+    pub(crate) fn new(side: Side, step: &str, action: Action) -> Self {
+        let step = step.to_owned();
+        Self { side, step, action }
+    }
+
+    pub(crate) fn arm(&self, directory: &Path) {
+        write(directory, "fault.json", self);
+    }
+
+    /// The armed fault, if it is for this step. It happens once.
+    pub(crate) fn take(directory: &Path, side: Side, step: &str) -> Option<Self> {
+        let path = directory.join("fault.json");
+        let fault: Self = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
+        let here = fault.side == side && fault.step == step;
+        // Whoever renames it has it.
+        let taken = here && std::fs::rename(&path, directory.join("fault.taken")).is_ok();
+        taken.then_some(fault)
+    }
+}
+
+impl Socket {
+    fn new(name: &str, kind: Kind, address: String) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind,
+            address,
+            backlog: None,
+            accepts: true,
+            pace: Duration::ZERO,
+        }
+    }
+
+    /// A TCP listener on a port that the kernel chooses.
+    pub(crate) fn tcp(name: &str) -> Self {
+        Self::new(name, Kind::Tcp, String::from("127.0.0.1:0"))
+    }
+
+    pub(crate) fn group(name: &str, members: usize) -> Self {
+        Self::new(name, Kind::Group(members), String::from("127.0.0.1:0"))
+    }
+
+    /// A Unix listener on a path in the test's directory.
+    pub(crate) fn unix(name: &str) -> Self {
+        Self::new(name, Kind::Unix, format!("{name}.sock"))
+    }
+
+    /// A Unix listener on an abstract name, with the test's directory in it.
+    pub(crate) fn abstract_unix(name: &str) -> Self {
+        Self::new(name, Kind::Unix, format!("@{name}"))
+    }
+
+    pub(crate) fn udp(name: &str) -> Self {
+        Self::new(name, Kind::Udp, String::from("127.0.0.1:0"))
+    }
+
+    pub(crate) fn at(mut self, address: impl Into<String>) -> Self {
+        self.address = address.into();
+        self
+    }
+
+    pub(crate) fn backlog(mut self, connections: u32) -> Self {
+        self.backlog = Some(connections);
+        self
+    }
+
+    pub(crate) fn not_accepting(mut self) -> Self {
+        self.accepts = false;
+        self
+    }
+
+    pub(crate) fn pace(mut self, pace: Duration) -> Self {
+        self.pace = pace;
+        self
+    }
+}
+
+fn write(directory: &Path, name: &str, value: &impl Serialize) {
+    let temporary = directory.join(format!(".{name}"));
+    std::fs::write(&temporary, serde_json::to_vec_pretty(value).unwrap()).unwrap();
+    std::fs::rename(temporary, directory.join(name)).unwrap();
+}

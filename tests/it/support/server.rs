@@ -1,0 +1,286 @@
+//! The service under test, seen from outside: its generations, its reports, its sockets.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use heirloom::{Report, UpgradeOutcome};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::client::{Address, Client};
+use super::fixture::VARIABLE;
+use super::journal::{Entry, Journal};
+use super::process;
+use super::release::{Action, Fault, Release, Side};
+use super::wait::until;
+
+/// A service in a directory of its own. When it goes, every process that was born in there ends.
+pub(crate) struct Server {
+    directory: TempDir,
+    release: RefCell<Release>,
+    pids: RefCell<BTreeSet<i32>>,
+}
+
+/// What stands where the server's program is looked for.
+pub(crate) enum Program<'a> {
+    Server,
+    Nothing,
+    /// A shell script, in which `$SERVER` is the server.
+    Script(&'a str),
+}
+
+impl Server {
+    /// Generation 0, as soon as it owns.
+    pub(crate) fn start(release: Release) -> Self {
+        Self::start_by(release, |directory| Command::new(directory.join("server")))
+    }
+
+    /// Generation 0 by the command that is made of the directory, in which `server` is the program.
+    pub(crate) fn start_by(release: Release, make: impl FnOnce(&Path) -> Command) -> Self {
+        let server = Self::prepare(release);
+        server.launch(make);
+        server.until_owner(0);
+        server
+    }
+
+    /// All but the process.
+    pub(crate) fn prepare(release: Release) -> Self {
+        let directory = tempfile::Builder::new().prefix("hl").tempdir().unwrap();
+        release.write(directory.path());
+        let server = Self { directory, release: RefCell::new(release), pids: RefCell::default() };
+        server.install(Program::Server);
+        server
+    }
+
+    /// Starts the command that is made of the directory; returns its pid.
+    pub(crate) fn launch(&self, make: impl FnOnce(&Path) -> Command) -> i32 {
+        let output =
+            fs::OpenOptions::new().append(true).create(true).open(self.path("output.log")).unwrap();
+        let mut command = make(self.directory.path());
+        if command.get_current_dir().is_none() {
+            command.current_dir(self.directory.path());
+        }
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("RUST_BACKTRACE", "1")
+            .env(VARIABLE, self.directory.path())
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output);
+        let pid = command.spawn().unwrap().id().cast_signed();
+        self.pids.borrow_mut().insert(pid);
+        pid
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Changes what the next generation will be.
+    pub(crate) fn next_release(&self, change: impl FnOnce(&mut Release)) {
+        let mut release = self.release.borrow_mut();
+        change(&mut release);
+        release.write(self.directory.path());
+    }
+
+    /// Changes the program that the next generation runs.
+    pub(crate) fn install(&self, program: Program<'_>) {
+        let path = self.path("server");
+        let _ = fs::remove_file(&path);
+        let real = std::env::current_exe().unwrap();
+        match program {
+            Program::Server => symlink(real, &path).unwrap(),
+            Program::Nothing => {}
+            Program::Script(commands) => {
+                let text = format!("#!/bin/sh\nSERVER='{}'\n{commands}\n", real.display());
+                // Written elsewhere and renamed, so that nobody has it open for writing when it runs.
+                let temporary = self.path(".server");
+                fs::write(&temporary, text).unwrap();
+                fs::set_permissions(&temporary, fs::Permissions::from_mode(0o755)).unwrap();
+                fs::rename(temporary, path).unwrap();
+            }
+        }
+    }
+
+    /// At that step of the next handoff, that happens.
+    pub(crate) fn fault(&self, side: Side, step: &str, action: Action) {
+        Fault::new(side, step, action).arm(self.directory.path());
+    }
+
+    /// Everything that the generations have written down.
+    pub(crate) fn journal(&self) -> Vec<Entry> {
+        Journal::read(self.directory.path())
+    }
+
+    /// The newest entry of this event that meets the condition, as soon as there is one.
+    pub(crate) fn until_entry(&self, event: &str, meets: impl Fn(&Entry) -> bool) -> Entry {
+        until(&format!("'{event}' in the journal"), || {
+            let mut entries = self.journal().into_iter().rev();
+            entries.find(|entry| entry.event == event && meets(entry))
+        })
+    }
+
+    /// The process of the generation that says it owns, as soon as it does.
+    pub(crate) fn until_owner(&self, generation: u64) -> i32 {
+        self.until_role(generation, "owner")
+    }
+
+    pub(crate) fn until_role(&self, generation: u64, role: &str) -> i32 {
+        let here = |entry: &Entry| {
+            entry.generation == Some(generation) && entry.data["role"] == Value::from(role)
+        };
+        until(&format!("generation {generation} to be {role}"), || {
+            let journal = self.journal();
+            let found =
+                journal.iter().rev().find(|entry| entry.event == "status" && here(entry))?;
+            Some(found.pid)
+        })
+    }
+
+    /// The process that says last that it owns, and lives.
+    pub(crate) fn owner(&self) -> i32 {
+        until("an owner", || {
+            let owners = self.owners();
+            owners.last().map(|(_, pid)| *pid)
+        })
+    }
+
+    /// Every live process whose last word about its role was 'owner', with its generation.
+    pub(crate) fn owners(&self) -> Vec<(u64, i32)> {
+        let journal = self.journal();
+        let mut owners = Vec::new();
+        let pids: BTreeSet<i32> = journal.iter().map(|entry| entry.pid).collect();
+        for pid in pids.into_iter().filter(|pid| process::lives(*pid)) {
+            let mut roles = journal.iter().filter(|entry| {
+                entry.pid == pid && entry.event == "status" && !entry.data["role"].is_null()
+            });
+            if let Some(last) = roles.next_back()
+                && last.data["role"] == Value::from("owner")
+            {
+                owners.push((last.generation.unwrap_or(0), pid));
+            }
+        }
+        owners.sort_unstable();
+        owners
+    }
+
+    /// The last process that started as this generation, as soon as there is one.
+    pub(crate) fn pid(&self, generation: u64) -> i32 {
+        self.until_entry("starting", |entry| entry.generation == Some(generation)).pid
+    }
+
+    pub(crate) fn signal(&self, pid: i32, signal: Signal) {
+        process::signal(pid, signal);
+    }
+
+    pub(crate) fn until_gone(&self, pid: i32) {
+        assert!(process::ends(pid), "pid {pid} does not end");
+    }
+
+    /// Where the newest generation says that this socket is.
+    pub(crate) fn address(&self, name: &str) -> Address {
+        until(&format!("the address of {name}"), || {
+            let journal = self.journal();
+            let mut entries = journal.iter().rev().filter(|entry| entry.event == "bound");
+            entries.find_map(|entry| serde_json::from_value(entry.data[name].clone()).ok())
+        })
+    }
+
+    /// A connection to this socket.
+    pub(crate) fn client(&self, name: &str) -> Client {
+        Client::connect(&self.address(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// What a new connection to the socket `main` is answered.
+    pub(crate) fn ask(&self, command: &str) -> String {
+        self.client("main").ask(command)
+    }
+
+    /// All reports, in their order.
+    pub(crate) fn reports(&self) -> Vec<Report> {
+        let journal = self.journal();
+        let reports = journal.iter().filter(|entry| entry.event == "report");
+        reports.map(Entry::read).collect()
+    }
+
+    /// The report with this index, as soon as there is one.
+    pub(crate) fn until_report(&self, index: usize) -> Report {
+        until(&format!("report {index}"), || self.reports().into_iter().nth(index))
+    }
+
+    /// SIGHUP to the owner; the report, as soon as it is there and whoever owns says so.
+    pub(crate) fn upgrade(&self) -> Report {
+        let before = self.reports().len();
+        self.signal(self.owner(), Signal::SIGHUP);
+        let report = self.until_report(before);
+        if report.outcome == UpgradeOutcome::Committed {
+            self.until_owner(report.to.get());
+        }
+        report
+    }
+
+    /// An upgrade that must commit; the process of the new generation.
+    pub(crate) fn upgrade_well(&self) -> i32 {
+        let report = self.upgrade();
+        assert_eq!(report.outcome, UpgradeOutcome::Committed, "{report}");
+        self.pid(report.to.get())
+    }
+
+    /// An upgrade that must not commit.
+    pub(crate) fn upgrade_badly(&self) -> Report {
+        let report = self.upgrade();
+        assert_ne!(report.outcome, UpgradeOutcome::Committed, "{report}");
+        report
+    }
+
+    /// SIGTERM to the owner, and the end of every generation.
+    pub(crate) fn stop(&self) {
+        let owner = self.owner();
+        self.signal(owner, Signal::SIGTERM);
+        self.until_gone(owner);
+        until("the end of every generation", || {
+            process::born_in(self.directory.path()).is_empty().then_some(())
+        });
+    }
+
+    fn dump(&self) {
+        let mut error = std::io::stderr().lock();
+        for name in ["events.jsonl", "trace.log", "output.log"] {
+            let text = fs::read_to_string(self.path(name)).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let last = &lines[lines.len().saturating_sub(120)..];
+            let _ = writeln!(error, "---- {name}\n{}", last.join("\n"));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.dump();
+        }
+        let mut pids = self.pids.take();
+        pids.extend(self.journal().iter().map(|entry| entry.pid));
+        // One that is killed may just have started another.
+        until("the end of what the test started", || {
+            let alive = process::born_in(self.directory.path());
+            for pid in &alive {
+                process::signal(*pid, Signal::SIGKILL);
+            }
+            pids.extend(&alive);
+            alive.is_empty().then_some(())
+        });
+        pids.into_iter().for_each(process::reap);
+    }
+}
