@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use heirloom::Config;
+use heirloom::{Config, Role};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -58,8 +58,7 @@ fn main() -> ExitCode {
     let told = match args.next().as_deref() {
         Some("--floor") => floor(),
         Some("--serve") => return serve(args),
-        first => Plan::parse(first.map(str::to_owned).into_iter().chain(args))
-            .and_then(|plan| plan.map_or_else(|| Ok(println!("{HELP}")), |plan| drive(&plan))),
+        first => measure(first.map(str::to_owned).into_iter().chain(args)),
     };
     match told {
         Ok(()) => ExitCode::SUCCESS,
@@ -70,7 +69,18 @@ fn main() -> ExitCode {
     }
 }
 
+fn measure(args: impl Iterator<Item = String>) -> Result<(), Failure> {
+    match Plan::parse(args)? {
+        Some(plan) => drive(&plan),
+        None => {
+            println!("{HELP}");
+            Ok(())
+        }
+    }
+}
+
 /// What is to be measured.
+#[derive(Default)]
 struct Plan {
     upgrades: usize,
     listeners: Option<usize>,
@@ -80,7 +90,7 @@ struct Plan {
 impl Plan {
     /// `None`: the help text is wanted.
     fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Self>, Failure> {
-        let mut plan = Self { upgrades: 200, listeners: None, resident: None };
+        let mut plan = Self { upgrades: 200, ..Self::default() };
         while let Some(flag) = args.next() {
             let mut number = || -> Result<usize, Failure> {
                 let value = args.next().ok_or_else(|| format!("{flag} needs a number"))?;
@@ -224,11 +234,14 @@ fn serve(mut args: impl Iterator<Item = String>) -> ExitCode {
         let generation = running.generation();
         let answer = generation.get().to_le_bytes()[0];
         for listener in std::iter::once(main).chain(others) {
-            running.accept_loop(listener, async move |mut conn| {
-                // A client that has gone is no concern of a benchmark.
-                let _ = conn.write_all(&[answer]).await;
+            // A client that has gone is no concern of a benchmark: the result is dropped.
+            running.accept_loop(listener, move |mut connection| async move {
+                connection.write_all(&[answer]).await
             });
         }
+        // Only when the predecessor has gone: its memory is measured, not ours.
+        let mut status = running.watch_status();
+        status.wait_for(|status| status.role == Role::Owner && status.elders.is_empty()).await?;
         let memory = vec![1_u8; megabytes << 20];
         let settled = directory.join(format!("settled-{generation}"));
         std::fs::write(directory.join("settled"), address.to_string())?;

@@ -217,14 +217,16 @@ pub mod accepting {}
 ///     let mut stream = BufReader::new(connection);
 ///     let mut line = String::new();
 ///     loop {
-///         line.clear();
 ///         tokio::select! {
 ///             // Between two lines nothing is in flight.
-///             () = guard.reached(DrainPhase::Graceful), if line.is_empty() => {
+///             () = guard.reached(DrainPhase::Graceful) => {
 ///                 return stream.write_all(b"goodbye\n").await;
 ///             }
-///             read = stream.read_line(&mut line) => if read? == 0 { return Ok(()) },
+///             begun = stream.fill_buf() => if begun?.is_empty() { return Ok(()) },
 ///         }
+///         // A line that has begun is read to its end.
+///         line.clear();
+///         stream.read_line(&mut line).await?;
 ///         guard.reason("answers a line");
 ///         stream.write_all(line.as_bytes()).await?;
 ///         if guard.phase() >= DrainPhase::LameDuck {

@@ -25,8 +25,9 @@ const MAX_LENGTH: u64 = 32;
 pub(crate) struct PidFile;
 
 impl PidFile {
-    /// Writes this process's number to a temporary file beside `path` and waits until it is on the
-    /// disk. `path` itself is not touched. Blocks on the disk for as long as that takes.
+    /// Writes this process's number to a temporary file beside `path`, which is not touched.
+    ///
+    /// Nothing waits for the disk: the number means nothing after the machine has gone down.
     ///
     /// A temporary file of the same name, left by a dead process that had our number, is replaced.
     ///
@@ -77,7 +78,7 @@ fn create(path: &Path) -> io::Result<File> {
     }
 }
 
-/// The number is on the disk, under a temporary name. Dropping it removes the temporary.
+/// The number is written, under a temporary name. Dropping it removes the temporary.
 #[must_use = "a PID file that is not published is removed again"]
 #[derive(Debug)]
 pub(crate) struct Prepared {
@@ -91,8 +92,7 @@ pub(crate) struct Prepared {
 impl Prepared {
     fn write(&mut self) -> io::Result<()> {
         self.file.set_permissions(fs::Permissions::from_mode(MODE))?;
-        self.file.write_all(format!("{}\n", self.pid).as_bytes())?;
-        self.file.sync_all()
+        self.file.write_all(format!("{}\n", self.pid).as_bytes())
     }
 
     /// Puts the file in place of whatever is there, in one step (`rename(2)`): a reader sees the
@@ -102,13 +102,12 @@ impl Prepared {
     ///
     /// [`ErrorKind::Io`], naming the file; the old file is as it was and the temporary is removed.
     pub(crate) fn publish(mut self) -> Result<Published> {
-        if let Some(temporary) = self.temporary.take() {
-            if let Err(error) = fs::rename(&temporary, &self.path) {
-                let error = failed(&self.path, "rename", &temporary, error);
-                self.temporary = Some(temporary);
-                return Err(error);
-            }
-            sync_directory(&self.path);
+        if let Some(temporary) = self.temporary.take()
+            && let Err(error) = fs::rename(&temporary, &self.path)
+        {
+            let error = failed(&self.path, "rename", &temporary, error);
+            self.temporary = Some(temporary);
+            return Err(error);
         }
         Ok(Published { path: self.path.clone(), pid: self.pid })
     }
@@ -120,15 +119,6 @@ impl Drop for Prepared {
             // Nobody is left to be told; the next process with our number replaces it.
             let _ = fs::remove_file(temporary);
         }
-    }
-}
-
-/// After a rename, makes the new name last through a power cut. It is a courtesy: a PID file means
-/// nothing after a reboot, and not every file system can do it.
-fn sync_directory(path: &Path) {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if let Ok(directory) = File::open(directory.unwrap_or(Path::new("."))) {
-        let _ = directory.sync_all();
     }
 }
 
