@@ -18,7 +18,7 @@ use crate::handoff::upgrade::{self, Ended, Order, Word};
 use crate::report::Report;
 use crate::report::builder::ReportBuilder;
 
-type Running = Pin<Box<dyn Future<Output = Result<Ended>> + Send>>;
+type Running = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
 /// The upgrade that runs.
 struct Active {
@@ -31,7 +31,7 @@ enum Next {
     Asked(Asked),
     Told(Command),
     News(Generation, News),
-    Ended(Box<Result<Ended>>),
+    Ended(Box<Ended>),
     /// A rejected successor is gone.
     Gone,
 }
@@ -162,10 +162,10 @@ impl Service {
     }
 
     /// An upgrade has ended. `Some` if that is the end of this reign.
-    fn conclude(&mut self, ended: Result<Ended>, replies: Vec<Reply>) -> Option<Reign> {
+    fn conclude(&mut self, ended: Ended, replies: Vec<Reply>) -> Option<Reign> {
         self.shared.status.send_modify(|status| status.upgrading = false);
         match ended {
-            Ok(Ended::Committed { report, successor }) => {
+            Ended::Committed { report, successor } => {
                 self.shared.upgrade_ended(&report);
                 answer(replies, || Ok(report.clone()));
                 let generation = successor.generation;
@@ -176,17 +176,12 @@ impl Service {
                 self.shared.status.send_modify(|status| status.queued = false);
                 Some(Reign::HandedOver(successor))
             }
-            Ok(Ended::RolledBack { report, leaving }) => {
+            Ended::RolledBack { report, leaving } => {
                 self.shared.upgrade_ended(&report);
                 answer(replies, || Err(rejected(&report)));
                 if let Some(task) = leaving {
                     self.leaving.spawn(finished(task));
                 }
-                None
-            }
-            Err(error) => {
-                let text = error.chain();
-                answer(replies, || Err(Error::new(error.kind(), text.clone())));
                 None
             }
         }
