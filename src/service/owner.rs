@@ -1,6 +1,7 @@
 //! The reign of an owner: it decides upgrades and hears of its elders.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,6 +16,7 @@ use crate::birth::Asked;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::handoff::upgrade::{self, Ended, Order, Word};
+use crate::pid_file::PidFile;
 use crate::report::Report;
 use crate::report::builder::ReportBuilder;
 
@@ -180,7 +182,8 @@ impl Service {
                 self.shared.upgrade_ended(&report);
                 answer(replies, || Err(rejected(&report)));
                 if let Some(task) = leaving {
-                    self.leaving.spawn(finished(task));
+                    let temporary = self.shared.config.pid_file.clone().zip(report.successor_pid);
+                    self.leaving.spawn(finished(task, temporary));
                 }
                 None
             }
@@ -215,9 +218,13 @@ impl Service {
     }
 }
 
-async fn finished(task: JoinHandle<()>) {
+/// Waits for the end of a rejected successor, and removes what it may have left of a PID file.
+async fn finished(task: JoinHandle<()>, pid_file: Option<(PathBuf, i32)>) {
     // A task that panicked has ended as well; its process is reaped by its guard.
     let _ = task.await;
+    if let Some((path, pid)) = pid_file {
+        PidFile::sweep(&path, pid);
+    }
 }
 
 fn rejected(report: &Report) -> Error {
