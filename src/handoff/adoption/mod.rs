@@ -99,7 +99,7 @@ pub(crate) struct Stage<'a> {
     pub turn: &'a watch::Sender<Turn>,
 }
 
-pub(crate) use self::receive::adopt;
+pub(crate) use self::receive::{adopt, greet};
 
 type Going<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
