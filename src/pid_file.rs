@@ -1,6 +1,7 @@
 //! The PID file: written before ready, put in place after the verdict.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -38,6 +39,24 @@ impl PidFile {
     pub(crate) fn prepare(path: impl Into<PathBuf>) -> Result<Prepared> {
         prepare(path.into(), std::process::id())
     }
+
+    /// Removes the temporary of a process that ended before it could: a rejected successor that
+    /// was killed.
+    pub(crate) fn sweep(path: &Path, pid: i32) {
+        if let Some(name) = path.file_name() {
+            // Mostly there is none; and if it cannot be removed, a process with this number will
+            // replace it.
+            let _ = fs::remove_file(temporary(path, name, pid));
+        }
+    }
+}
+
+/// Where a process writes before it publishes.
+fn temporary(path: &Path, name: &OsStr, pid: impl Display) -> PathBuf {
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{pid}.new"));
+    path.with_file_name(temporary)
 }
 
 fn prepare(path: PathBuf, pid: u32) -> Result<Prepared> {
@@ -47,10 +66,7 @@ fn prepare(path: PathBuf, pid: u32) -> Result<Prepared> {
     if fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
         return Err(config(&path, "this is a directory; name a file in it"));
     }
-    let mut temporary = OsString::from(".");
-    temporary.push(name);
-    temporary.push(format!(".{pid}.new"));
-    let temporary = path.with_file_name(temporary);
+    let temporary = temporary(&path, name, pid);
     let file = create(&temporary).map_err(|error| failed(&path, "create", &temporary, error))?;
     // From here on the temporary goes away on every path that does not publish it.
     let mut prepared = Prepared { path, temporary: Some(temporary), pid, file };

@@ -48,6 +48,13 @@ pub(crate) enum State {
     Failed,
 }
 
+impl State {
+    /// Whether it goes and will in no case accept again.
+    pub(crate) fn is_useless(&self) -> bool {
+        matches!(self, Self::Leaving { spare: false } | Self::Failed)
+    }
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Event {

@@ -192,6 +192,8 @@ impl Inventory {
         for core in book.cores() {
             if owner || elder && core.state() != State::Parked {
                 core.close();
+                // A handoff that the stop ended may have left it parked: it would never close.
+                core.resume();
                 continue;
             }
             core.end();

@@ -45,10 +45,7 @@ impl Service {
                     child_ended = true;
                     false
                 }
-                report = &mut drain => {
-                    self.send_last_report(&relation, &report).await;
-                    return End::Drained(report);
-                }
+                // What was asked goes to the owner even if nothing is left to drain.
                 asked = self.signals.next() => {
                     self.asked_as_elder(&mut relation, asked);
                     false
@@ -56,6 +53,10 @@ impl Service {
                 Some(command) = self.commands.recv() => {
                     self.told_as_elder(&mut relation, command);
                     false
+                }
+                report = &mut drain => {
+                    self.send_last_report(&relation, &report).await;
+                    return End::Drained(report);
                 }
                 Ok(()) = progress.changed() => {
                     let now = progress.borrow_and_update().clone();

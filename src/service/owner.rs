@@ -1,6 +1,7 @@
 //! The reign of an owner: it decides upgrades and hears of its elders.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,10 +16,11 @@ use crate::birth::Asked;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::handoff::upgrade::{self, Ended, Order, Relation, Word};
+use crate::pid_file::PidFile;
 use crate::report::Report;
 use crate::report::builder::ReportBuilder;
 
-type Running = Pin<Box<dyn Future<Output = Result<Ended>> + Send>>;
+type Running = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
 /// The upgrade that runs.
 struct Active {
@@ -31,7 +33,7 @@ enum Next {
     Asked(Asked),
     Told(Command),
     News(Generation, News),
-    Ended(Box<Result<Ended>>),
+    Ended(Box<Ended>),
     /// A rejected successor is gone.
     Gone,
 }
@@ -165,10 +167,10 @@ impl Service {
     }
 
     /// An upgrade has ended. `Some` if that is the end of this reign.
-    fn conclude(&mut self, ended: Result<Ended>, replies: Vec<Reply>) -> Option<Reign> {
+    fn conclude(&mut self, ended: Ended, replies: Vec<Reply>) -> Option<Reign> {
         self.shared.status.send_modify(|status| status.upgrading = false);
         match ended {
-            Ok(Ended::Committed { report, successor }) => {
+            Ended::Committed { report, successor } => {
                 self.shared.upgrade_ended(&report);
                 answer(replies, || Ok(report.clone()));
                 let generation = successor.generation;
@@ -182,17 +184,13 @@ impl Service {
                 }
                 Some(Reign::HandedOver(successor))
             }
-            Ok(Ended::RolledBack { report, leaving }) => {
+            Ended::RolledBack { report, leaving } => {
                 self.shared.upgrade_ended(&report);
                 answer(replies, || Err(rejected(&report)));
                 if let Some(task) = leaving {
-                    self.leaving.spawn(finished(task));
+                    let temporary = self.shared.config.pid_file.clone().zip(report.successor_pid);
+                    self.leaving.spawn(finished(task, temporary));
                 }
-                None
-            }
-            Err(error) => {
-                let text = error.chain();
-                answer(replies, || Err(Error::new(error.kind(), text.clone())));
                 None
             }
         }
@@ -234,9 +232,13 @@ impl Service {
     }
 }
 
-async fn finished(task: JoinHandle<()>) {
+/// Waits for the end of a rejected successor, and removes what it may have left of a PID file.
+async fn finished(task: JoinHandle<()>, pid_file: Option<(PathBuf, i32)>) {
     // A task that panicked has ended as well; its process is reaped by its guard.
     let _ = task.await;
+    if let Some((path, pid)) = pid_file {
+        PidFile::sweep(&path, pid);
+    }
 }
 
 fn rejected(report: &Report) -> Error {

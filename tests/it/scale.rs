@@ -1,2 +1,138 @@
-trials![nothing];
-fn nothing() {}
+//! Many listeners, and many generations.
+
+use std::time::Duration;
+
+use heirloom::UpgradeOutcome;
+
+use crate::support::client::Failure;
+use crate::support::wait::until;
+use crate::support::{Load, Release, Server, Socket, process};
+
+trials![
+    p11_one_listener_is_handed_over,
+    p11_as_many_listeners_as_one_message_carries,
+    p11_one_listener_more_than_one_message_carries,
+    p11_a_thousand_listeners_are_handed_over,
+    p6_a_generation_drains_while_two_others_commit,
+    p7_the_oldest_is_hurried_when_too_many_drain,
+    p3_an_elder_between_two_others_owns_again_if_both_newer_ones_die,
+];
+
+/// All of them, twice over, and back to a few.
+fn hand_over(listeners: usize) {
+    let sockets = |count: usize| (0..count).map(|number| Socket::abstract_unix(&name(number)));
+    let server = Server::start(Release::with(sockets(listeners)));
+    for generation in 1..=2 {
+        let report = server.upgrade();
+        assert_eq!(report.outcome, UpgradeOutcome::Committed, "{report}");
+        assert_eq!(report.claimed, listeners, "{report}");
+        for number in 0..listeners {
+            let by = server.client(&name(number)).who().unwrap();
+            assert_eq!(by.generation, generation);
+        }
+    }
+    let few = listeners.div_ceil(2);
+    server.next_release(|release| release.sockets.truncate(few));
+    let report = server.upgrade();
+    assert_eq!((report.claimed, report.unclaimed), (few, listeners - few), "{report}");
+    server.until_gone(server.pid(2));
+    assert_eq!(server.client(&name(0)).who().unwrap().generation, 3);
+}
+
+fn name(number: usize) -> String {
+    format!("s{number}")
+}
+
+/// P11.
+fn p11_one_listener_is_handed_over() {
+    hand_over(1);
+}
+
+/// P11. `SCM_MAX_FD` is 253; verdict and pidfd go along.
+fn p11_as_many_listeners_as_one_message_carries() {
+    hand_over(251);
+    hand_over(253);
+}
+
+/// P11.
+fn p11_one_listener_more_than_one_message_carries() {
+    hand_over(252);
+    hand_over(254);
+}
+
+/// P11.
+fn p11_a_thousand_listeners_are_handed_over() {
+    hand_over(1_000);
+}
+
+/// P6, P12. The owner knows of it all the time.
+fn p6_a_generation_drains_while_two_others_commit() {
+    let server = Server::start(Release::default());
+    let mut held = server.client("main");
+    assert_eq!(held.ask("hold"), "held 0");
+    let load = Load::start(&[server.address("main")], 1);
+    for generation in 1..=3 {
+        load.until_answered(10);
+        server.upgrade_well();
+        let status: serde_json::Value = serde_json::from_str(&server.ask("status")).unwrap();
+        let elders = status["elders"].as_array().unwrap();
+        assert!(elders.contains(&0.into()), "after commit {generation}: {status}");
+    }
+    load.finish().assert_unharmed();
+    assert!(process::lives(server.pid(0)));
+    assert_eq!(held.ask("release"), "released 0");
+    server.until_gone(server.pid(0));
+    let owner = server.owner();
+    server.until_entry("event", |entry| entry.pid == owner && entry.data == "alone_at_last");
+    let drained = server.until_entry("event", |entry| {
+        entry.pid == owner && entry.data["elder_drained"]["generation"] == 0
+    });
+    assert_eq!(drained.data["elder_drained"]["cut"], 0, "{}", drained.data);
+}
+
+/// P7. Two may drain; the third commit is one too many for the oldest.
+fn p7_the_oldest_is_hurried_when_too_many_drain() {
+    let server = Server::start(Release {
+        max_draining: 2,
+        drain: Duration::from_secs(3600),
+        ..Release::default()
+    });
+    let mut held = Vec::new();
+    for generation in 0..3 {
+        let mut session = server.client("main");
+        assert_eq!(session.ask("hold"), format!("held {generation}"));
+        held.push(session);
+        server.upgrade_well();
+    }
+    assert_eq!(held[0].receive(), Err(Failure::Closed), "the oldest is cut");
+    server.until_gone(server.pid(0));
+    let end = server.until_entry("outcome", |entry| entry.generation == Some(0));
+    let report = &end.data["Ok"]["handed_over"];
+    assert_eq!((&report["hurried"], &report["cut_count"]), (&true.into(), &1.into()), "{report}");
+    assert_eq!(report["cut"][0]["reason"], "held", "{report}");
+    let note = server.until_report(2).notes.join("\n");
+    assert!(note.contains("hurries the oldest"), "{note:?}");
+    assert_eq!(held[1].ask("release"), "released 1");
+    assert_eq!(held[2].ask("release"), "released 2");
+}
+
+/// P3. Whoever still holds the sockets serves.
+fn p3_an_elder_between_two_others_owns_again_if_both_newer_ones_die() {
+    let server = Server::start(Release::default());
+    let mut held = server.client("main");
+    assert_eq!(held.ask("hold"), "held 0");
+    let second = server.upgrade_well();
+    let mut also_held = server.client("main");
+    assert_eq!(also_held.ask("hold"), "held 1");
+    let third = server.upgrade_well();
+    server.signal(third, nix::sys::signal::Signal::SIGKILL);
+    until("generation 1 to own again", || (server.owners() == [(1, second)]).then_some(()));
+    assert!(server.ask("who").starts_with("1 "));
+    server.signal(second, nix::sys::signal::Signal::SIGKILL);
+    until("generation 0 to own again", || (server.owners() == [(0, server.pid(0))]).then_some(()));
+    assert!(server.ask("who").starts_with("0 "));
+    assert_eq!(held.ask("release"), "released 0");
+    let report = server.upgrade();
+    assert_eq!(report.outcome, UpgradeOutcome::Committed, "{report}");
+    assert!(report.to.get() > 2, "no number is given twice: {report}");
+}

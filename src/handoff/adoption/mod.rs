@@ -127,7 +127,12 @@ impl Adoption {
                 return Fate::Left { why };
             }
             let Heard::Event(event) = event else { continue };
-            for last in self.feed(event, &stage) {
+            let words = self.feed(event, &stage);
+            if self.machine.state().is_useless() {
+                // Clients must not wait in the backlog of what nobody will accept from.
+                stage.sockets.finish();
+            }
+            for last in words {
                 going = match last {
                     Last::Own => None,
                     Last::Leave(error) => {

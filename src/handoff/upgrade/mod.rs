@@ -151,17 +151,21 @@ struct Upgrade<H> {
 
 /// Runs one upgrade to its verdict. `on_hand_over` is called when this generation ceases to own,
 /// before the successor is told that it does.
-///
-/// # Errors
-///
-/// Only if the verdict's register cannot be made; nothing has been started then.
 pub(crate) async fn run<H: FnOnce() + Send>(
     order: Order,
     mut report: ReportBuilder,
     words: &mut mpsc::Receiver<Word>,
     on_hand_over: H,
-) -> Result<Ended> {
-    let verdict = Arc::new(Verdict::create()?);
+) -> Ended {
+    let verdict = match Verdict::create() {
+        Ok(verdict) => Arc::new(verdict),
+        Err(error) => {
+            // Nothing has been started; the report tells it like any other failure.
+            let cause = Some(chain(&error));
+            let report = report.finish(UpgradeOutcome::Failed, cause, Instant::now());
+            return Ended::RolledBack { report, leaving: None };
+        }
+    };
     let probation = !order.lengths.probation.is_zero();
     let (machine, actions) = Predecessor::new(Plan { probation });
     let (program, extra) = (order.program.clone(), order.extra.clone());
@@ -196,7 +200,7 @@ pub(crate) async fn run<H: FnOnce() + Send>(
             upgrade.feed(event);
         }
     }
-    Ok(upgrade.finish().await)
+    upgrade.finish().await
 }
 
 impl<H: FnOnce() + Send> Upgrade<H> {
