@@ -250,9 +250,9 @@ fn p3_a_broken_link_leaves_one_owner() {
 /// P3. It is stopped until the successor has taken over by itself.
 fn p3_a_predecessor_that_wakes_late_does_nothing_that_an_owner_does() {
     let server = Server::start(Release {
-        probation: Duration::from_millis(500),
-        silence: Duration::from_millis(500),
-        commit: Duration::from_millis(500),
+        probation: Duration::from_millis(300),
+        silence: Duration::from_secs(2),
+        commit: Duration::from_secs(1),
         pid_file: true,
         ..Release::default()
     });
