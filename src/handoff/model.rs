@@ -53,6 +53,9 @@ struct World {
     /// End of stream and death, each told once.
     p_told: (bool, bool),
     s_told: (bool, bool),
+    p_told_alone: bool,
+    /// The link is broken although both may live.
+    cut: bool,
     verdict: Option<Decision>,
     enforceable: bool,
     budget: Budget,
@@ -80,6 +83,8 @@ impl World {
             up: VecDeque::new(),
             p_told: (false, false),
             s_told: (false, false),
+            p_told_alone: false,
+            cut: false,
             verdict: None,
             enforceable,
             budget,
@@ -102,7 +107,7 @@ impl World {
         for action in actions {
             match action {
                 pred::Action::Send(say) => {
-                    if self.s.is_some() && self.s_life != Life::Dead {
+                    if self.s.is_some() && self.s_life != Life::Dead && !self.cut {
                         self.down.push_back(say);
                     }
                 }
@@ -143,7 +148,7 @@ impl World {
         for action in actions {
             match action {
                 succ::Action::Send(say) => {
-                    if self.p_life != Life::Dead {
+                    if self.p_life != Life::Dead && !self.cut {
                         self.up.push_back(say);
                     }
                 }
@@ -242,7 +247,7 @@ impl World {
                 w.tell_p(event);
             });
             all.push((format!("p hears {say:?}"), told, true));
-        } else if self.s_life == Life::Dead {
+        } else if self.s_life == Life::Dead || self.cut {
             if !self.p_told.0 {
                 let told = self.with(|w| {
                     w.p_told.0 = true;
@@ -250,12 +255,19 @@ impl World {
                 });
                 all.push(("p sees the link end".into(), told, true));
             }
-            if !self.p_told.1 {
+            if !self.p_told.1 && self.s_life == Life::Dead {
                 let told = self.with(|w| {
                     w.p_told.1 = true;
                     w.tell_p(pred::Event::Died("died".into()));
                 });
                 all.push(("p sees s die".into(), told, true));
+            }
+            if self.p_told == (true, true) && !self.p_told_alone {
+                let told = self.with(|w| {
+                    w.p_told_alone = true;
+                    w.tell_p(pred::Event::Abandoned);
+                });
+                all.push(("p knows that it is alone".into(), told, true));
             }
         }
         for timer in &self.p_timers {
@@ -313,7 +325,7 @@ impl World {
                 w.tell_s(event);
             });
             all.push((format!("s hears {say:?}"), told, true));
-        } else if self.p_life == Life::Dead {
+        } else if self.p_life == Life::Dead || self.cut {
             if !self.s_told.0 {
                 let told = self.with(|w| {
                     w.s_told.0 = true;
@@ -321,7 +333,7 @@ impl World {
                 });
                 all.push(("s sees the link end".into(), told, true));
             }
-            if !self.s_told.1 {
+            if !self.s_told.1 && self.p_life == Life::Dead {
                 let told = self.with(|w| {
                     w.s_told.1 = true;
                     w.tell_s(succ::Event::Died);
@@ -408,6 +420,9 @@ impl World {
             });
             all.push((text.into(), said, false));
         };
+        if self.s.is_some() && !self.cut {
+            say("the link breaks", &|w| w.cut = true);
+        }
         if self.p_runs() {
             say("p is asked to stop", &|w| {
                 w.p_told_stop = true;

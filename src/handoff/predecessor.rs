@@ -140,6 +140,9 @@ pub(crate) enum Event {
     LinkClosed,
     /// Its process ended.
     Died(String),
+    /// Both, and so no newer generation lives: the successor's process ended, and nobody holds the
+    /// link's other end, which it would have handed on.
+    Abandoned,
     /// A timer that was armed ran out.
     Expired(Timer),
     /// It has proven itself early, by an operator's word.
@@ -423,10 +426,10 @@ fn become_elder(from: &State) -> Step {
     (State::Elder, actions)
 }
 
-/// The link of an elder ends only when no newer generation holds its other end any more.
+/// The end of the link alone says nothing any more: it may have broken while the successor lives.
 fn after_verdict(state: State, event: Event) -> Step {
     match (state, event) {
-        (State::Elder, Event::LinkClosed) => (State::OwnsAgain, vec![Action::OwnAgain]),
+        (State::Elder, Event::Abandoned) => (State::OwnsAgain, vec![Action::OwnAgain]),
         (State::Elder, Event::ServiceStops | Event::Stop) => (State::Retired, Vec::new()),
         (state, _) => (state, Vec::new()),
     }

@@ -79,6 +79,7 @@ fn predecessor_table(probation: bool) -> String {
         Event::Nonsense("x".into()),
         Event::LinkClosed,
         Event::Died("x".into()),
+        Event::Abandoned,
         Event::Approved,
         Event::Rejected("x".into()),
         Event::Stop,

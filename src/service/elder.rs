@@ -25,9 +25,6 @@ impl Service {
     pub(super) async fn be_elder(&mut self, mut relation: Relation) -> End {
         self.elders.unwatch();
         self.pid_file = None;
-        if relation.owns_again() {
-            return End::OwnsAgain;
-        }
         let shared = Arc::clone(&self.shared);
         self.hurry = Arc::default();
         let hurry = Arc::clone(&self.hurry);
@@ -36,25 +33,26 @@ impl Service {
         let mut link_ended = false;
         let mut child_ended = false;
         loop {
-            let closed = tokio::select! {
+            tokio::select! {
                 biased;
                 envelope = relation.receiver.recv(), if !link_ended => {
-                    self.heard_as_elder(&mut relation, envelope)
+                    link_ended = self.heard_as_elder(&mut relation, envelope);
                 }
-                _ = relation.child.ended(), if !child_ended => {
-                    child_ended = true;
-                    false
-                }
+                _ = relation.child.ended(), if !child_ended => child_ended = true,
                 // What was asked goes to the owner even if nothing is left to drain.
                 asked = self.signals.next() => {
                     self.asked_as_elder(&mut relation, asked);
-                    false
                 }
                 Some(command) = self.commands.recv() => {
                     self.told_as_elder(&mut relation, command);
-                    false
                 }
                 report = &mut drain => {
+                    if link_ended && !child_ended {
+                        child_ended = self.dies(&mut relation).await;
+                    }
+                    if link_ended && child_ended && relation.tell(Event::Abandoned) {
+                        return End::OwnsAgain;
+                    }
                     self.send_last_report(&relation, &report).await;
                     return End::Drained(report);
                 }
@@ -63,17 +61,20 @@ impl Service {
                     let oldest = now.oldest.map_or(0, |held| millis(held.age));
                     let active = now.active as u64;
                     post(&relation, Message::Progress(Progress { active, oldest_ms: oldest, cut: 0 }));
-                    false
                 }
-                Some(_) = self.leaving.join_next() => false,
-            };
-            if closed {
-                link_ended = true;
-                if relation.tell(Event::LinkClosed) {
-                    return End::OwnsAgain;
-                }
+                Some(_) = self.leaving.join_next() => {}
+            }
+            if link_ended && child_ended && relation.tell(Event::Abandoned) {
+                return End::OwnsAgain;
             }
         }
+    }
+
+    /// Whether the successor, whose link has ended, is about to die: a process that ends closes
+    /// its descriptors first.
+    async fn dies(&self, relation: &mut Relation) -> bool {
+        let wait = self.shared.config.deadlines.commit;
+        tokio::time::timeout(wait, relation.child.ended()).await.is_ok()
     }
 
     /// True if the link has ended.

@@ -89,7 +89,7 @@ fn p1_each_datagram_is_answered_once() {
     socket.connect(address).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut answers: BTreeMap<usize, usize> = BTreeMap::new();
-    let mut receive = |answers: &mut BTreeMap<usize, usize>| {
+    let receive = |answers: &mut BTreeMap<usize, usize>| {
         let mut buffer = [0; 64];
         let length = socket.recv(&mut buffer).expect("an answer to each datagram");
         let text = std::str::from_utf8(&buffer[..length]).unwrap();

@@ -87,11 +87,6 @@ pub(crate) struct Relation {
 }
 
 impl Relation {
-    /// Whether the successor was gone as soon as its commit was known.
-    pub(crate) fn owns_again(&self) -> bool {
-        *self.machine.state() == State::OwnsAgain
-    }
-
     /// Tells the machine; true if this generation owns again.
     pub(crate) fn tell(&mut self, event: Event) -> bool {
         let (machine, actions) = self.machine.clone().on(event, Some(Decision::Committed));
@@ -270,7 +265,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
                     self.parking = None;
                     in_background(self.order.sockets.pause());
                 }
-                // The service does it: it finds the machine in this state.
+                // Only an elder does, whose upgrade is over.
                 Action::OwnAgain => {}
                 Action::Resume => {
                     self.parking = None;
@@ -365,7 +360,7 @@ fn phase_of(state: &State) -> Option<UpgradePhase> {
         State::Yielding => UpgradePhase::Yield,
         State::Probation => UpgradePhase::Probation,
         State::Permitting => UpgradePhase::Permit,
-        State::Elder | State::OwnsAgain => UpgradePhase::Commit,
+        State::Elder => UpgradePhase::Commit,
         _ => return None,
     })
 }

@@ -127,11 +127,6 @@ impl Client {
         Ok(Answerer { generation: generation.cast_unsigned(), pid: i32::try_from(pid).unwrap() })
     }
 
-    /// Waits for the server to close; whatever it still says is dropped.
-    pub(crate) fn until_closed(&mut self) {
-        while self.line().is_ok() {}
-    }
-
     fn line(&mut self) -> Result<String, Failure> {
         let mut line = String::new();
         let read = self.stream.read_line(&mut line).map_err(|error| {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::client::{Address, Answerer, Client, Failure};
 use super::journal::now_us;
@@ -24,15 +24,14 @@ pub(crate) struct Load {
 /// What the clients saw.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    /// Each answer: when the client began, and when it had it, by the wall clock.
+    /// By whom, and when, by the wall clock.
     pub answers: Vec<Answer>,
-    pub failures: Vec<(Failure, u64)>,
+    pub failures: Vec<Failure>,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answer {
     pub by: Answerer,
-    pub began_us: u64,
     pub ended_us: u64,
 }
 
@@ -78,13 +77,12 @@ fn run(addresses: &[Address], stop: &AtomicBool, answered: &AtomicUsize) -> Tall
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let began_us = now_us();
         match Client::connect(address).and_then(|mut client| client.who()) {
             Ok(by) => {
-                tally.answers.push(Answer { by, began_us, ended_us: now_us() });
+                tally.answers.push(Answer { by, ended_us: now_us() });
                 answered.fetch_add(1, Ordering::Relaxed);
             }
-            Err(failure) => tally.failures.push((failure, began_us)),
+            Err(failure) => tally.failures.push(failure),
         }
         pause(THINKING);
     }
@@ -101,7 +99,7 @@ impl Tally {
     /// Failures by kind.
     pub(crate) fn failed(&self) -> BTreeMap<Failure, usize> {
         let mut failed = BTreeMap::new();
-        for (failure, _) in &self.failures {
+        for failure in &self.failures {
             *failed.entry(failure.clone()).or_default() += 1;
         }
         failed

@@ -15,7 +15,7 @@ pub(crate) mod wait;
 
 pub(crate) use client::Client;
 pub(crate) use load::Load;
-pub(crate) use release::{Fault, Release, Socket, Start};
+pub(crate) use release::{Release, Socket, Start};
 pub(crate) use server::Server;
 
 /// The tests and all that they start have standard streams and nothing else, whatever a shell or a

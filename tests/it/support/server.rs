@@ -10,7 +10,6 @@ use std::process::{Command, Stdio};
 
 use heirloom::{Report, UpgradeOutcome};
 use nix::sys::signal::Signal;
-use serde_json::Value;
 use tempfile::TempDir;
 
 use super::client::{Address, Client};
@@ -137,9 +136,8 @@ impl Server {
     }
 
     pub(crate) fn until_role(&self, generation: u64, role: &str) -> i32 {
-        let here = |entry: &Entry| {
-            entry.generation == Some(generation) && entry.data["role"] == Value::from(role)
-        };
+        let here =
+            |entry: &Entry| entry.generation == Some(generation) && entry.data["role"] == role;
         until(&format!("generation {generation} to be {role}"), || {
             let journal = self.journal();
             let found =
@@ -166,7 +164,7 @@ impl Server {
                 entry.pid == pid && entry.event == "status" && !entry.data["role"].is_null()
             });
             if let Some(last) = roles.next_back()
-                && last.data["role"] == Value::from("owner")
+                && last.data["role"] == "owner"
             {
                 owners.push((last.generation.unwrap_or(0), pid));
             }
