@@ -65,13 +65,14 @@ pub mod upgrade {}
 ///
 /// ```no_run
 /// use std::process::ExitCode;
+/// use std::sync::Arc;
 ///
 /// # struct Pool;
 /// # impl Pool {
 /// #     async fn connect(_: &str) -> Result<Self, std::io::Error> { Ok(Self) }
 /// #     async fn ping(&self) -> Result<(), std::io::Error> { Ok(()) }
 /// # }
-/// # async fn serve(_: heirloom::Conn<tokio::net::TcpStream>) {}
+/// # async fn serve(_: Arc<Pool>, _: heirloom::Conn<tokio::net::TcpStream>) {}
 /// type Failure = Box<dyn std::error::Error + Send + Sync>;
 ///
 /// fn main() -> ExitCode {
@@ -80,7 +81,7 @@ pub mod upgrade {}
 ///         let pool = Pool::connect("postgres://…").await?;
 ///         pool.ping().await?;
 ///         let running = start.ready().await?;
-///         running.accept_loop(http, serve);
+///         running.accept_loop_with(http, Arc::new(pool), serve);
 ///         Ok(running.finished().await?)
 ///     })
 /// }
@@ -97,21 +98,24 @@ pub mod upgrade {}
 /// live with, no lock file that it holds, no message to a cluster that it has left.
 ///
 /// **Owner is not the same as running.** `ready` returns in probation, when this generation serves
-/// but does not own yet. Work of which there may be only one, like a job that runs every night,
-/// belongs to the owner: wait for [`Event::Owns`](crate::Event::Owns), and look at
-/// [`Running::is_owner`](crate::Running::is_owner) before each run. The generation's number
-/// ([`Running::generation`](crate::Running::generation)) rises with every upgrade that was tried
-/// and can serve as a fencing token.
+/// but does not own yet. Work of which there may be only one, like a job that runs every hour,
+/// belongs to the owner. Ask [`Running::is_owner`](crate::Running::is_owner) before each run, or
+/// wait with [`Running::watch_status`](crate::Running::watch_status), which tells the present as
+/// well; [`Running::events`](crate::Running::events) tells only what happens from then on, and the
+/// first generation owns before its `ready` returns.
 ///
 /// ```no_run
 /// # use std::time::Duration;
-/// # async fn clean_up(_fence: u64) {}
-/// async fn every_hour(running: heirloom::Running) {
+/// # async fn clean_up() {}
+/// use heirloom::{Role, Running};
+///
+/// async fn every_hour(running: Running) {
+///     let mut status = running.watch_status();
 ///     let mut clock = tokio::time::interval(Duration::from_secs(3600));
-///     loop {
+///     while status.wait_for(|status| status.role == Role::Owner).await.is_ok() {
 ///         clock.tick().await;
 ///         if running.is_owner() {
-///             clean_up(running.generation().get()).await;
+///             clean_up().await;
 ///         }
 ///     }
 /// }
@@ -121,9 +125,10 @@ pub mod starting {}
 
 /// Accept loops, streams of connections, threads, datagrams.
 ///
-/// [`Running::accept_loop`](crate::Running::accept_loop) is the shortest way: a task for each
-/// connection, and a connection that has outlived the drain's deadline is dropped. When that is
-/// not enough, write the loop:
+/// [`Running::accept_loop`](crate::Running::accept_loop) is the shortest way, and
+/// [`accept_loop_with`](crate::Running::accept_loop_with) the one for handlers that need state: a
+/// task for each connection, and a connection that has outlived the drain's deadline is dropped.
+/// When that is not enough, write the loop:
 ///
 /// ```no_run
 /// use std::sync::Arc;
@@ -349,7 +354,8 @@ pub mod frameworks {}
 ///
 /// **The other way round**: after the commit there is no roll back. If the successor dies while the
 /// predecessor still drains, though, the predecessor owns and accepts again; for it,
-/// [`Event::Owns`](crate::Event::Owns) comes a second time.
+/// [`Event::Owns`](crate::Event::Owns) comes a second time. Its number is lower than that of the
+/// successor which died, so a store that fences by generation would refuse it.
 pub mod rolled_back {}
 
 /// Which signals are used, and the limits of a runtime of your own.
@@ -401,7 +407,7 @@ pub mod signals {}
 /// own. A wrapper has to end with `exec server "$@"`: the process that was started has to be the
 /// server.
 ///
-/// **"descriptor 3 is not the link that our predecessor gave us"**. Something between the
+/// **"descriptor 3 is not the link that our predecessor (pid …) gave us"**. Something between the
 /// predecessor and the server closed or used descriptor 3. Such a start is refused, because going on
 /// would mean two owners.
 ///
