@@ -8,8 +8,9 @@
 //! A real server (this program with `--serve`) is upgraded again and again, with probation zero
 //! and nothing to drain. Four times are taken for each upgrade:
 //!
-//! - from SIGHUP to the first answer that the new generation gives to a client, which connects in
-//!   a tight loop and so keeps one of the processors busy;
+//! - from SIGHUP to the first answer that the new generation gives to a client, which connects
+//!   again and again with a pause of 50 µs, so that it does not take the processors from those
+//!   that it measures (the floor's client waits in its one connect);
 //! - from SIGHUP to the commit, which is when the PID file changes hands (`inotify(7)`);
 //! - from SIGHUP to the predecessor's exit (`pidfd_open(2)`);
 //! - from the commit to that exit.
@@ -44,6 +45,9 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 /// No single wait of the benchmark is longer, in milliseconds.
 const PATIENCE_MS: u16 = 60_000;
+
+/// The client's pause between two connects: the resolution of the first answer.
+const PACE: Duration = Duration::from_micros(50);
 
 const HELP: &str = "\
 usage: cargo bench --bench upgrade -- [options]
@@ -307,6 +311,7 @@ impl Server {
                 if began.elapsed() > Duration::from_millis(PATIENCE_MS.into()) {
                     return Err("no answer of a new generation: the upgrade failed".into());
                 }
+                std::thread::sleep(PACE);
             }
             let answered = Instant::now();
             let seen = watcher.join().map_err(|_| "the watcher panicked")??;

@@ -1,8 +1,8 @@
 //! Frames and descriptors over a Unix stream socket, both directions at once.
 //!
-//! Writing: one task owns the frame and the offset in it, so nothing that a caller does can tear a
-//! frame. Descriptors leave with the frame's first byte, once; a short `sendmsg` has already sent
-//! them. The first error of the socket poisons the link.
+//! Writing: one queue owns the frames and the offset in the first of them ([`outgoing`]), so
+//! nothing that a caller does can tear a frame. Descriptors leave with the frame's first byte,
+//! once; a short `sendmsg` has already sent them. The first error of the socket poisons the link.
 //!
 //! Reading: the header is looked at before anything is taken, and no byte behind a frame is ever
 //! taken with it. Between two frames the socket can therefore be handed on to another process. A
@@ -13,11 +13,11 @@
 //! stay as they are.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, OnceLock};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use tokio::io::Interest;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::sys::scm::{self, Credentials};
@@ -26,14 +26,13 @@ use crate::wire::Message;
 use crate::wire::limits::MAX_FDS;
 
 mod incoming;
+mod outgoing;
 
 use incoming::{Fault, Incoming, More};
+use outgoing::{Outgoing, Pipe, QUEUE, Refused};
 
 #[cfg(test)]
 mod tests;
-
-/// Frames that wait for the writer; a link carries a few messages a second.
-const QUEUE: usize = 64;
 
 const _: () = assert!(MAX_FDS == scm::MAX_FDS, "a frame holds what one sendmsg carries");
 
@@ -61,26 +60,19 @@ pub(crate) fn open(socket: OwnedFd) -> Result<(LinkSender, LinkReceiver)> {
     let registered = Watched::new(Arc::clone(&socket), both)
         .map_err(|error| failed("watch the socket").with_source(error))?;
     let registered = Arc::new(registered);
-    let (queue, frames) = mpsc::channel(QUEUE);
-    let broken = Arc::new(OnceLock::new());
-    let writer = Writer { socket: Arc::clone(&registered), frames, broken: Arc::clone(&broken) };
-    runtime.spawn(writer.run());
-    let sender = LinkSender { queue, socket, broken };
+    let pipe = Pipe::open(&runtime, Arc::clone(&registered));
+    let sender = LinkSender { pipe, socket };
     let incoming = Incoming::default();
     Ok((sender, LinkReceiver { socket: registered, incoming, broken: None }))
 }
 
-/// Why nothing can be sent any more; set once.
-type Broken = Arc<OnceLock<Arc<io::Error>>>;
-
-/// The sending half. Clones share one queue and one writer.
+/// The sending half. Clones share one queue.
 ///
-/// When the last clone is dropped, the writer sends what is queued and ends.
+/// When the last clone is dropped, what is queued is still sent.
 #[derive(Clone, Debug)]
 pub(crate) struct LinkSender {
-    queue: mpsc::Sender<Outgoing>,
+    pipe: Pipe,
     socket: Arc<OwnedFd>,
-    broken: Broken,
 }
 
 impl LinkSender {
@@ -104,9 +96,15 @@ impl LinkSender {
         descriptors: Vec<Arc<OwnedFd>>,
     ) -> Result<()> {
         let (written, done) = oneshot::channel();
-        let frame = Outgoing::new(&message, descriptors, Some(written))?;
-        if self.queue.send(frame).await.is_err() {
-            return Err(self.refusal(&message));
+        let mut frame = Outgoing::new(&message, descriptors, Some(written))?;
+        loop {
+            let room = self.pipe.room();
+            match self.pipe.push(frame) {
+                Ok(()) => break,
+                Err(Refused::Broken) => return Err(self.refusal(&message)),
+                Err(Refused::Full(back)) => frame = *back,
+            }
+            room.await;
         }
         done.await.map_err(|_| self.refusal(&message))
     }
@@ -118,9 +116,9 @@ impl LinkSender {
     /// As for [`send`](Self::send); and the queue is full, because the other side does not read.
     pub(crate) fn post(&self, message: Message) -> Result<()> {
         let frame = Outgoing::new(&message, Vec::new(), None)?;
-        self.queue.try_send(frame).map_err(|error| match error {
-            mpsc::error::TrySendError::Closed(_) => self.refusal(&message),
-            mpsc::error::TrySendError::Full(_) => Error::new(
+        self.pipe.push(frame).map_err(|refused| match refused {
+            Refused::Broken => self.refusal(&message),
+            Refused::Full(_) => Error::new(
                 ErrorKind::Link,
                 format!(
                     "link: {QUEUE} messages wait for the other side, which does not read; \
@@ -138,74 +136,11 @@ impl LinkSender {
 
     fn refusal(&self, message: &Message) -> Error {
         let error = Error::new(ErrorKind::Link, format!("link: send {:?}", message.name()));
-        match self.broken.get() {
-            Some(reason) => error.with_source(Arc::clone(reason)),
+        match self.pipe.broken() {
+            Some(reason) => error.with_source(reason),
             None => error.with_source("the runtime that the link lives in has ended"),
         }
     }
-}
-
-/// A frame on its way out.
-struct Outgoing {
-    bytes: Vec<u8>,
-    descriptors: Vec<Arc<OwnedFd>>,
-    written: Option<oneshot::Sender<()>>,
-}
-
-impl Outgoing {
-    fn new(
-        message: &Message,
-        descriptors: Vec<Arc<OwnedFd>>,
-        written: Option<oneshot::Sender<()>>,
-    ) -> Result<Self> {
-        let bytes = message.frame(descriptors.len())?;
-        Ok(Self { bytes, descriptors, written })
-    }
-}
-
-/// The only one that writes to the socket.
-struct Writer {
-    socket: Arc<Watched>,
-    frames: mpsc::Receiver<Outgoing>,
-    broken: Broken,
-}
-
-impl Writer {
-    async fn run(mut self) {
-        while let Some(frame) = self.frames.recv().await {
-            match write(&self.socket, &frame).await {
-                Ok(()) => {
-                    // Nobody waits for a message that was posted or whose sender was cancelled.
-                    let _ = frame.written.map(|written| written.send(()));
-                }
-                Err(error) => {
-                    // The reason is there before anyone learns that the link is broken.
-                    let _ = self.broken.set(Arc::new(error));
-                    return;
-                }
-            }
-        }
-    }
-}
-
-/// Writes one frame to its end, its descriptors with the first byte only.
-async fn write(socket: &Watched, frame: &Outgoing) -> io::Result<()> {
-    let descriptors: Vec<BorrowedFd<'_>> = frame.descriptors.iter().map(|fd| fd.as_fd()).collect();
-    let mut rest = frame.bytes.as_slice();
-    let mut along = descriptors.as_slice();
-    while !rest.is_empty() {
-        let mut ready = socket.writable().await?;
-        match ready.try_io(|socket| scm::send(socket.as_fd(), rest, along)) {
-            Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(Ok(sent)) => {
-                rest = rest.get(sent..).unwrap_or_default();
-                along = &[];
-            }
-            Ok(Err(error)) => return Err(error),
-            Err(_would_block) => {}
-        }
-    }
-    Ok(())
 }
 
 /// The receiving half.

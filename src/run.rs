@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 use std::io::Write as _;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -79,7 +79,8 @@ where
     })?;
     let shutdown = config.shutdown;
     let result = runtime.block_on(async {
-        let start = prepared.start(config).await?;
+        // On a worker, where what the predecessor says arrives without waking this thread.
+        let start = tokio::spawn(prepared.start(config)).await??;
         let shared = start.shared();
         let result = app(start).await.map_err(Into::into);
         if let Err(error) = &result {
@@ -120,6 +121,9 @@ impl Prepared {
     pub(crate) fn now(config: &Config) -> Result<Self> {
         config.service_name()?;
         let birth = birth::birth()?;
+        if let Birth::Inherited { link } = &birth {
+            adoption::greet(link.as_fd(), &config.version)?;
+        }
         let program = Program::of_this_process()?;
         let own_process = own_process()?;
         let signals = Signals::install(config.upgrade_signal, &config.stop_signals)?;
@@ -131,8 +135,7 @@ impl Prepared {
         let lengths = service::lengths(&config);
         let (sockets, generation, adoption) = match self.birth {
             Birth::Inherited { link } => {
-                let (adoption, inheritance) =
-                    adoption::adopt(link, &config.version, lengths).await?;
+                let (adoption, inheritance) = adoption::adopt(link, lengths).await?;
                 match Inventory::new(drain.clone(), Inherited::Link(inheritance.sockets)) {
                     Ok(sockets) => (sockets, inheritance.generation, Some(adoption)),
                     Err(error) => {

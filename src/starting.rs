@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::generation::Generation;
 use crate::handoff::adoption::Turn;
 use crate::pid_file::PidFile;
@@ -59,8 +59,9 @@ impl Starting {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Bind`] or [`ErrorKind::Io`] if a listener or the PID file's temporary cannot
-    /// be made; [`ErrorKind::RolledBack`] if the predecessor took the turn back or never gave it.
+    /// [`ErrorKind::Bind`](crate::ErrorKind::Bind) or [`ErrorKind::Io`](crate::ErrorKind::Io) if a
+    /// listener or the PID file's temporary cannot be made;
+    /// [`ErrorKind::RolledBack`](crate::ErrorKind::RolledBack) if the predecessor took the turn back or never gave it.
     ///
     /// # Cancel safety
     ///
@@ -76,7 +77,7 @@ impl Starting {
         let turn = turn.wait_for(|turn| *turn != Turn::Waiting).await;
         match turn.map(|turn| turn.clone()) {
             Ok(Turn::Serving) => Ok(Running::new(Arc::clone(&shared))),
-            Ok(Turn::Lost(why)) => Err(Error::new(ErrorKind::RolledBack, why)),
+            Ok(Turn::Lost { kind, why }) => Err(Error::new(kind, why)),
             Ok(Turn::Waiting) | Err(_) => Err(crate::service::ended()),
         }
     }

@@ -393,7 +393,8 @@ fn retreat(state: &State, cause: Cause) -> Step {
 /// The verdict is ours: serve again first, speak second.
 fn take_back(retreat: Retreat) -> Step {
     let mut actions = Vec::new();
-    if retreat.parked && retreat.cause != Cause::Stop {
+    if retreat.parked {
+        // Also before a stop, which serves what is queued.
         actions.push(Action::Resume);
     }
     actions.push(Action::DisarmAll);

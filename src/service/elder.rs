@@ -29,6 +29,7 @@ impl Service {
             return End::OwnsAgain;
         }
         let shared = Arc::clone(&self.shared);
+        self.hurry = Arc::default();
         let hurry = Arc::clone(&self.hurry);
         let mut progress = shared.drain.watch();
         let mut drain = std::pin::pin!(shared.drain.run(&shared.config.drain, &hurry));
@@ -136,7 +137,6 @@ impl Service {
         tracing::warn!(target: "heirloom::handoff", step = "owns again", "every newer generation is gone");
         in_background(self.shared.sockets.own_again());
         self.shared.drain.reopen();
-        self.hurry = Arc::new(tokio::sync::Notify::new());
         self.elders.watch();
         self.shared.set_role(Role::Owner);
         self.begin_reign().await;

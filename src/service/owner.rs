@@ -14,7 +14,7 @@ use super::{Command, Event, Reign, Reply, Role, Service, lengths};
 use crate::birth::Asked;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
-use crate::handoff::upgrade::{self, Ended, Order, Word};
+use crate::handoff::upgrade::{self, Ended, Order, Relation, Word};
 use crate::report::Report;
 use crate::report::builder::ReportBuilder;
 
@@ -55,6 +55,9 @@ impl Service {
                     self.wish(&mut active, Some(reply), queue);
                 }
                 Next::Asked(Asked::Stop) | Next::Told(Command::Stop) => {
+                    if self.stop_asked {
+                        self.hurry.notify_one();
+                    }
                     self.stop_asked = true;
                     if let Some(active) = &active {
                         // The upgrade may be ending in this very moment.
@@ -174,6 +177,9 @@ impl Service {
                     Err(Error::new(ErrorKind::PassedOn, text))
                 });
                 self.shared.status.send_modify(|status| status.queued = false);
+                if self.stop_asked {
+                    self.pass_stop_on(&successor);
+                }
                 Some(Reign::HandedOver(successor))
             }
             Ok(Ended::RolledBack { report, leaving }) => {
@@ -189,6 +195,14 @@ impl Service {
                 answer(replies, || Err(Error::new(error.kind(), text.clone())));
                 None
             }
+        }
+    }
+
+    /// The wish to stop came too late for this generation: it was meant for the service.
+    fn pass_stop_on(&self, successor: &Relation) {
+        let Some(signal) = self.shared.config.stop_signals.first() else { return };
+        if let Err(error) = successor.child.kill(*signal) {
+            tracing::error!(%error, "the stop could not be passed on to the new owner");
         }
     }
 

@@ -53,7 +53,7 @@ impl Service {
         match turn {
             Turn::Waiting => {}
             Turn::Serving => self.shared.set_role(Role::Successor),
-            Turn::Lost(_) => self.shared.set_role(Role::Leaving),
+            Turn::Lost { .. } => self.shared.set_role(Role::Leaving),
         }
     }
 
@@ -146,7 +146,8 @@ impl Service {
             }
         }
         if let Err(error) = self.shared.sockets.open() {
-            self.shared.turn.send_replace(Turn::Lost(error.chain()));
+            let (kind, why) = (error.kind(), error.chain());
+            self.shared.turn.send_replace(Turn::Lost { kind, why });
             return lost(error.chain());
         }
         for note in self.shared.sockets.committed_as_successor() {

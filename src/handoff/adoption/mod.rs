@@ -50,8 +50,8 @@ pub(crate) enum Turn {
     Waiting,
     /// We accept; the predecessor watches.
     Serving,
-    /// We accepted and go, or never will accept: the reason.
-    Lost(String),
+    /// We accepted and go, or never will accept.
+    Lost { kind: ErrorKind, why: String },
 }
 
 /// What became of the handoff.
@@ -99,7 +99,7 @@ pub(crate) struct Stage<'a> {
     pub turn: &'a watch::Sender<Turn>,
 }
 
-pub(crate) use self::receive::adopt;
+pub(crate) use self::receive::{adopt, greet};
 
 type Going<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
@@ -131,7 +131,9 @@ impl Adoption {
                 going = match last {
                     Last::Own => None,
                     Last::Leave(error) => {
-                        stage.turn.send_replace(Turn::Lost(error.chain()));
+                        stage
+                            .turn
+                            .send_replace(Turn::Lost { kind: error.kind(), why: error.chain() });
                         why = error;
                         let (drain, settings, hurry) = (stage.drain, stage.settings, stage.hurry);
                         Some(Box::pin(async move {

@@ -1,6 +1,6 @@
 //! The dialogue up to 'adopted': all descriptors or none.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use super::{Adoption, Inheritance, out_of_order, step};
@@ -10,21 +10,37 @@ use crate::handoff::offer::{Received, Whole};
 use crate::handoff::successor::{Action, Event, Plan, Say, Successor};
 use crate::link::{self, Envelope, LinkReceiver, LinkSender};
 use crate::spawn::Process;
+use crate::sys::scm;
 use crate::wire::{Failed, Hello, Message, SPOKEN, Welcome};
 
-/// The dialogue up to 'adopted'.
+/// The first word over an inherited link: who we are. It is said before anything else is done, so
+/// that the answer arrives while this process still builds its runtime.
+///
+/// # Errors
+///
+/// [`ErrorKind::Link`] if the link does not take it.
+pub(crate) fn greet(link: BorrowedFd<'_>, version: &str) -> Result<()> {
+    let pid = i32::try_from(std::process::id()).unwrap_or(0);
+    let hello = Hello { protocol: SPOKEN, app_version: version.to_owned(), pid };
+    let frame = Message::Hello(hello).frame(0)?;
+    step("hello");
+    let failed = || Error::new(ErrorKind::Link, "the link to the predecessor takes no hello");
+    match scm::send(link, &frame, &[]) {
+        Ok(sent) if sent == frame.len() => Ok(()),
+        Ok(_) => Err(failed()),
+        Err(error) => Err(failed().with_source(error)),
+    }
+}
+
+/// The dialogue from the welcome to 'adopted', after the [greeting](greet).
 ///
 /// # Errors
 ///
 /// Whatever makes the handoff impossible; the predecessor has been told, and serves on.
-pub(crate) async fn adopt(
-    socket: OwnedFd,
-    version: &str,
-    lengths: Lengths,
-) -> Result<(Adoption, Inheritance)> {
+pub(crate) async fn adopt(socket: OwnedFd, lengths: Lengths) -> Result<(Adoption, Inheritance)> {
     let (sender, mut receiver) = link::open(socket)?;
     let (machine, _) = Successor::new(Plan { enforceable: true });
-    let (welcome, whole) = match receive(&sender, &mut receiver, version, lengths).await {
+    let (welcome, whole) = match receive(&mut receiver, lengths).await {
         Ok(received) => received,
         Err(error) => {
             let (_, actions) = machine.on(Event::Unusable(chain(&error)), None);
@@ -76,16 +92,7 @@ async fn tell(sender: &LinkSender, actions: Vec<Action>, deadline: Duration) {
     }
 }
 
-async fn receive(
-    sender: &LinkSender,
-    receiver: &mut LinkReceiver,
-    version: &str,
-    lengths: Lengths,
-) -> Result<(Welcome, Whole)> {
-    let pid = i32::try_from(std::process::id()).unwrap_or(0);
-    let hello = Hello { protocol: SPOKEN, app_version: version.to_owned(), pid };
-    sender.send(Message::Hello(hello), Vec::new()).await?;
-    step("hello");
+async fn receive(receiver: &mut LinkReceiver, lengths: Lengths) -> Result<(Welcome, Whole)> {
     let late =
         |_| Error::new(ErrorKind::Timeout, "the predecessor did not send its whole offer in time");
     let welcome = tokio::time::timeout(lengths.hello, welcome(receiver)).await.map_err(late)??;
