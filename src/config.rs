@@ -176,14 +176,14 @@ impl Config {
     }
 
     /// Spreads the graceful closings evenly over this window, so that the clients do not all come
-    /// back at once. Default zero.
+    /// back at once. Default 2 s.
     pub fn drain_spread(mut self, window: Duration) -> Self {
         self.drain.spread = window;
         self
     }
 
     /// How long a cut connection's task has to notice that it was cut, after the drain's deadline.
-    /// Default 200 ms.
+    /// Default 1 s.
     pub fn force_grace(mut self, grace: Duration) -> Self {
         self.drain.force_grace = grace;
         self

@@ -1,0 +1,61 @@
+//! Guards, and what a connection does in each phase of a drain.
+//!
+//! A [`Guard`](crate::Guard) comes with every connection ([`Conn::guard`](crate::Conn::guard)); the
+//! drain is over when the last one is dropped, or at its deadline. Clone it for other tasks that
+//! work for the connection, and let one go along when the stream leaves your hands
+//! ([`Conn::into_parts`](crate::Conn::into_parts)). Work that is no connection takes its own guard
+//! from [`Running::guard`](crate::Running::guard).
+//!
+//! A drain has three phases, and [`Guard::reached`](crate::Guard::reached) tells a connection when
+//! it is in one:
+//!
+//! | phase | what a connection does | until |
+//! | --- | --- | --- |
+//! | [`LameDuck`](crate::DrainPhase::LameDuck) | answers what comes and asks the peer to come back elsewhere: `Connection: close`, a GOAWAY. Closes nothing that is idle: its next request may be on the way | [`lame_duck`](crate::Config::lame_duck) |
+//! | [`Graceful`](crate::DrainPhase::Graceful) | finishes what is in flight, then closes | [`drain_deadline`](crate::Config::drain_deadline), counted from the drain's beginning |
+//! | [`Force`](crate::DrainPhase::Force) | ends now | [`force_grace`](crate::Config::force_grace) |
+//!
+//! ```no_run
+//! use heirloom::{Conn, DrainPhase};
+//! use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+//! use tokio::net::TcpStream;
+//!
+//! /// Answers lines, and says goodbye when it is time to go.
+//! async fn lines(connection: Conn<TcpStream>) -> std::io::Result<()> {
+//!     let guard = connection.guard().clone();
+//!     let mut stream = BufReader::new(connection);
+//!     let mut line = String::new();
+//!     loop {
+//!         tokio::select! {
+//!             // Between two lines nothing is in flight.
+//!             () = guard.reached(DrainPhase::Graceful) => {
+//!                 return stream.write_all(b"goodbye\n").await;
+//!             }
+//!             begun = stream.fill_buf() => if begun?.is_empty() { return Ok(()) },
+//!         }
+//!         // A line that has begun is read to its end.
+//!         line.clear();
+//!         stream.read_line(&mut line).await?;
+//!         guard.reason("answers a line");
+//!         stream.write_all(line.as_bytes()).await?;
+//!         if guard.phase() >= DrainPhase::LameDuck {
+//!             stream.write_all(b"please connect again\n").await?;
+//!         }
+//!         guard.reason("waits for a line");
+//!     }
+//! }
+//! # let _ = lines;
+//! ```
+//!
+//! [`Guard::name`](crate::Guard::name) and [`Guard::reason`](crate::Guard::reason) are what the
+//! [`DrainReport`](crate::DrainReport) says of a connection that had to be cut.
+//!
+//! Nobody ends a connection's task from outside, except that `accept_loop` drops what is left in
+//! the force phase, and that the process exits. A connection whose task never looks at its guard is
+//! therefore served until the deadline.
+//!
+//! A drain begins at the commit for the generation that has handed over, after a roll back for the
+//! successor that was rejected, and at a stop. When all clients would come back at once,
+//! [`drain_spread`](crate::Config::drain_spread) spreads the graceful closings. Generations drain
+//! side by side, at most [`max_draining`](crate::Config::max_draining) of them; beyond that the
+//! oldest is hurried.

@@ -1,0 +1,24 @@
+//! The guide: how an upgrade goes, and what an application does in it.
+//!
+//! The pages, in the order in which one needs them:
+//!
+//! 1. [`upgrade`]: one upgrade step by step, and where your code runs in it.
+//! 2. [`starting`]: what to do before `ready`, and what only an owner may do.
+//! 3. [`accepting`]: accept loops, streams of connections, threads, datagrams.
+//! 4. [`draining`]: guards, and what a connection does in each phase of a drain.
+//! 5. [`frameworks`]: servers that want the listener, or only its connections.
+//! 6. [`rolled_back`]: what a roll back means for an application.
+//! 7. [`signals`]: which ones are used, and the limits of a runtime of your own.
+//! 8. [`troubleshooting`]: messages, their causes and their remedies.
+//!
+//! Every deadline is a setting of [`Config`](crate::Config), with its default and its reason; the
+//! table there is the one place where all of them stand.
+
+pub mod accepting;
+pub mod draining;
+pub mod frameworks;
+pub mod rolled_back;
+pub mod signals;
+pub mod starting;
+pub mod troubleshooting;
+pub mod upgrade;
