@@ -12,6 +12,7 @@ use heirloom::UpgradeOutcome;
 use nix::sys::signal::Signal;
 
 use crate::support::client::Failure;
+use crate::support::journal::Entry;
 use crate::support::load::Tally;
 use crate::support::release::{Action, Side};
 use crate::support::wait::{pause, until};
@@ -178,11 +179,13 @@ fn strike(server: &Server, side: Side, step: &str, action: Action) -> Blow {
     server.fault(side, step, action);
     for successor in 1..=ATTEMPTS {
         server.signal(server.pid(0), Signal::SIGHUP);
-        let pid = until("the step, or the end of the upgrade", || {
+        let pid = until("the step, or the failure of the upgrade", || {
             let journal = server.journal();
             let fault = journal.iter().find(|entry| entry.event == "fault");
-            let reports = journal.iter().filter(|entry| entry.event == "report").count() as u64;
-            fault.map(|entry| Some(entry.pid)).or((reports >= successor).then_some(None))
+            let failed =
+                |entry: &&Entry| entry.event == "report" && entry.data["outcome"] != "committed";
+            let failures = journal.iter().filter(failed).count() as u64;
+            fault.map(|entry| Some(entry.pid)).or((failures >= successor).then_some(None))
         });
         if let Some(pid) = pid {
             return Blow { pid, successor };
