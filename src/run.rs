@@ -42,6 +42,9 @@ use crate::sys::pidfd;
 ///     })
 /// }
 /// ```
+///
+/// Where the error's type cannot be inferred (E0283: the last expression is an `Ok(…)`, or `?` meets
+/// several types), say it: `async |start| -> Result<_, Box<dyn Error + Send + Sync>> { … }`.
 pub fn run<F, E>(config: Config, app: F) -> ExitCode
 where
     F: AsyncFnOnce(Starting) -> Result<Outcome, E>,

@@ -71,8 +71,12 @@ impl Running {
         self.shared.drain.watch()
     }
 
-    /// Listeners and sockets that are added now, by the same claim-or-bind path as before
-    /// readiness. They accept at once.
+    /// Listeners and sockets that are added now. They are bound anew and accept at once, and the
+    /// next generation inherits them like all others.
+    ///
+    /// What *this* generation inherited cannot be claimed any more: that ends with
+    /// [`ready`](crate::Starting::ready), and a path or an address that the predecessor still holds
+    /// is then in use. So the next release asks for such a listener before it is ready.
     #[must_use]
     pub fn sockets(&self) -> Sockets {
         Sockets::new(self.shared.sockets.clone())
