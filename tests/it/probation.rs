@@ -21,6 +21,7 @@ trials![
     p3_the_predecessor_owns_again_when_the_successor_dies_after_the_verdict,
     p3_a_successor_that_dies_as_it_commits_is_replaced_though_nothing_is_left_to_drain,
     p3_the_successor_owns_when_the_predecessor_dies_in_probation,
+    p3_the_successor_owns_when_the_predecessors_application_fails_in_probation,
     p3_a_broken_link_leaves_one_owner,
     p3_a_predecessor_that_wakes_late_does_nothing_that_an_owner_does,
     p4_a_death_is_known_although_a_helper_holds_the_link,
@@ -276,6 +277,24 @@ fn p3_a_predecessor_that_wakes_late_does_nothing_that_an_owner_does() {
     let owner = server.owner();
     assert_eq!(pid.trim(), owner.to_string());
     assert!(owner >= successor || server.owners().len() == 1);
+}
+
+/// P3, P7. Its process ends in an orderly way, or by a panic while a blocking task never ends: for
+/// the service that is the same as its death.
+fn p3_the_successor_owns_when_the_predecessors_application_fails_in_probation() {
+    for how in ["fail", "panic"] {
+        let server = Server::start(Release { probation: LONG, ..Release::default() });
+        let predecessor = server.pid(0);
+        let mut before = server.client("main");
+        assert!(before.ask("who").starts_with("0 "));
+        before.ask("stuck");
+        server.signal(predecessor, Signal::SIGHUP);
+        server.until_role(1, "successor");
+        before.ask(how);
+        server.until_gone(predecessor);
+        server.until_owner(1);
+        assert!(server.ask("who").starts_with("1 "), "after {how}");
+    }
 }
 
 /// P4. A wrapper's helper inherits link and environment, and lives on: no end of file ever comes.

@@ -13,6 +13,7 @@ use heirloom::{
 };
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use serde_json::{Map, Value, json};
+use tokio::sync::watch;
 
 use super::client::Address;
 use super::fixture::Fixture;
@@ -25,6 +26,15 @@ pub(crate) struct App {
     pub running: Running,
     /// Connections accepted so far.
     pub accepted: AtomicU64,
+    /// How the application ends by itself, once it was told to.
+    pub end: watch::Sender<Option<End>>,
+}
+
+/// How an application ends that does not wait for its outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Fail,
+    Panic,
 }
 
 enum Service {
@@ -54,13 +64,21 @@ pub(crate) async fn main(fixture: Arc<Fixture>, starting: Starting) -> Result<Ou
         fixture: Arc::clone(&fixture),
         running: running.clone(),
         accepted: AtomicU64::new(0),
+        end: watch::Sender::new(None),
     });
     let watchers = watch(&app);
     start_habits(&fixture);
     for (service, socket) in services {
         serve(&app, service, &socket);
     }
-    let outcome = running.finished().await;
+    let mut end = app.end.subscribe();
+    let outcome = tokio::select! {
+        outcome = running.finished() => outcome,
+        Ok(end) = end.wait_for(Option::is_some) => match *end {
+            Some(End::Panic) => panic!("it was told to"),
+            _ => return Err("it was told to fail".into()),
+        },
+    };
     for watcher in watchers {
         let _ = tokio::time::timeout(wait::PATIENCE, watcher).await;
     }
