@@ -84,6 +84,12 @@ impl Inventory {
         tell_raw(raw, "pause", |pause| Box::pin(async move { pause.pause().await }))
     }
 
+    /// Our turn again after a [`pause`](Self::pause) of our own: accepts again on the very same
+    /// sockets, at once. The future tells the frameworks that were paused.
+    pub(crate) fn unpause(&self) -> impl Future<Output = Vec<String>> + Send + 'static {
+        resume_raw(accept_again(self.book().cores()))
+    }
+
     /// Roll back: accepts again on the very same sockets, at once, and serves the queues of what
     /// the successor had bound. The future tells the frameworks that were paused; it gives what
     /// went wrong.

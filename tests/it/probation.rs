@@ -22,6 +22,7 @@ trials![
     p3_a_successor_that_dies_as_it_commits_is_replaced_though_nothing_is_left_to_drain,
     p3_the_successor_owns_when_the_predecessor_dies_in_probation,
     p3_the_successor_owns_when_the_predecessors_application_fails_in_probation,
+    p3_a_rejected_successor_that_still_serves_takes_over_when_the_predecessor_dies,
     p3_a_broken_link_leaves_one_owner,
     p3_a_predecessor_that_wakes_late_does_nothing_that_an_owner_does,
     p4_a_death_is_known_although_a_helper_holds_the_link,
@@ -295,6 +296,26 @@ fn p3_the_successor_owns_when_the_predecessors_application_fails_in_probation() 
         server.until_owner(1);
         assert!(server.ask("who").starts_with("1 "), "after {how}");
     }
+}
+
+/// P3. It slept and was rejected; awake again it finishes what it had, and is all that is left.
+fn p3_a_rejected_successor_that_still_serves_takes_over_when_the_predecessor_dies() {
+    let (server, successor) =
+        in_probation(Release { silence: Duration::from_millis(600), ..Release::default() });
+    let mut held = server.client("main");
+    assert_eq!(held.ask("hold"), "held 1");
+    server.signal(successor, Signal::SIGSTOP);
+    assert_eq!(server.until_report(0).outcome, UpgradeOutcome::RolledBack);
+    server.signal(successor, Signal::SIGCONT);
+    server.until_role(1, "leaving");
+    server.signal(server.pid(0), Signal::SIGKILL);
+    server.until_owner(1);
+    let mut client = server.client("main");
+    for _ in 0..2 {
+        assert!(client.ask("who").starts_with("1 "));
+    }
+    assert!(!client.told_to_go, "newcomers are served like any others");
+    assert_eq!(held.ask("release"), "released 1");
 }
 
 /// P4. A wrapper's helper inherits link and environment, and lives on: no end of file ever comes.

@@ -37,6 +37,23 @@ async fn p1_a_queue_goes_over_with_its_listener_and_comes_back() {
 }
 
 #[tokio::test]
+async fn p1_a_successor_that_has_paused_itself_accepts_when_its_turn_comes_again() {
+    let first = fresh();
+    let old = first.tcp("http", "127.0.0.1:0", &options()).unwrap();
+    let address = old.local_addr().unwrap();
+    first.open().unwrap();
+    let next = successor(&first);
+    let new = next.tcp("http", address, &options()).unwrap();
+    turn(&first, &next).await;
+    assert!(next.pause().await.is_empty());
+    let client = connect(address);
+    assert!(pending(pin!(new.accept())).await);
+    next.open().unwrap();
+    assert!(next.unpause().await.is_empty());
+    assert_eq!(accepted(&new).await, client.local_addr().ok());
+}
+
+#[tokio::test]
 async fn after_commit_a_parked_listener_waits_to_own_again_until_the_drain_is_over() {
     let first = fresh();
     let old = first.tcp("http", "127.0.0.1:0", &options()).unwrap();
