@@ -112,7 +112,8 @@ impl Service {
             ownership.receiver,
             ownership.process,
         );
-        shared.queued.store(ownership.queued_upgrade, Ordering::Relaxed);
+        // One that was asked for here in this very moment stays remembered.
+        shared.queued.fetch_or(ownership.queued_upgrade, Ordering::Relaxed);
         self.begin_reign().await;
     }
 

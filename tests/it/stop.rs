@@ -21,6 +21,7 @@ trials![
     p7_a_blocking_task_that_never_ends_keeps_nobody_alive,
     p12_an_upgrade_asked_for_during_another_is_remembered,
     p12_an_upgrade_asked_of_a_sleeping_predecessor_is_run_by_the_owner,
+    p12_an_upgrade_that_waits_in_a_predecessor_that_sleeps_is_run_by_the_owner,
     p12_an_upgrade_asked_of_an_elder_is_run_by_the_owner,
 ];
 
@@ -181,6 +182,25 @@ fn p12_an_upgrade_asked_of_a_sleeping_predecessor_is_run_by_the_owner() {
     server.signal(pid, Signal::SIGHUP);
     server.until_owner(1);
     server.signal(pid, Signal::SIGHUP);
+    server.signal(pid, Signal::SIGCONT);
+    server.until_owner(2);
+}
+
+/// P12. It was asked before it slept, and hands the wish on when it wakes, after its time.
+fn p12_an_upgrade_that_waits_in_a_predecessor_that_sleeps_is_run_by_the_owner() {
+    let server = Server::start(Release {
+        probation: Duration::from_secs(2),
+        silence: Duration::from_millis(300),
+        commit: Duration::from_millis(300),
+        ..Release::default()
+    });
+    let pid = server.pid(0);
+    server.signal(pid, Signal::SIGHUP);
+    server.until_role(1, "successor");
+    server.signal(pid, Signal::SIGHUP);
+    server.until_entry("status", |entry| entry.pid == pid && entry.data["queued"] == true);
+    server.signal(pid, Signal::SIGSTOP);
+    server.until_owner(1);
     server.signal(pid, Signal::SIGCONT);
     server.until_owner(2);
 }
