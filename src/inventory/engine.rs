@@ -105,6 +105,11 @@ impl Inventory {
         resume_raw(cores)
     }
 
+    /// Roll back before anything was parked: what the successor had bound is not held any longer.
+    pub(crate) fn release_bound(&self) {
+        self.book().serve_adopted();
+    }
+
     /// The successor died after the verdict while we drain: we own, and accept, again, at once. The
     /// future tells the frameworks that were paused.
     pub(crate) fn own_again(&self) -> impl Future<Output = Vec<String>> + Send + 'static {

@@ -289,7 +289,13 @@ impl<H: FnOnce() + Send> Upgrade<H> {
                     }
                     self.order.sockets.committed_as_predecessor();
                 }
-                Action::Finish(outcome) => self.outcome = Some(outcome),
+                Action::Finish(outcome) => {
+                    if matches!(outcome, Outcome::RolledBack(_)) {
+                        // Also when nothing had been parked yet.
+                        self.order.sockets.release_bound();
+                    }
+                    self.outcome = Some(outcome);
+                }
             }
         }
     }

@@ -141,6 +141,25 @@ async fn the_queue_of_a_failed_successors_new_listener_is_served_by_the_predeces
 }
 
 #[tokio::test]
+async fn p5_what_a_successor_had_bound_before_its_turn_is_not_held_after_a_roll_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = fresh();
+    let _old = first.tcp("http", "127.0.0.1:0", &options()).unwrap();
+    first.open().unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let next = successor(&first);
+    let added = next.tcp("added", free, &options().without_reuse_address()).unwrap();
+    let path = next.unix("path", dir.path().join("path"), &options()).unwrap();
+    give_bound(&next, &first);
+    first.release_bound();
+    // As after a kill: the successor has removed nothing itself.
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    next.finish();
+    drop((added, path));
+    std::net::TcpListener::bind(free).unwrap();
+}
+
+#[tokio::test]
 async fn a_new_udp_socket_is_tried_before_ready_and_bound_at_commit() {
     let first = fresh();
     first.open().unwrap();
