@@ -15,7 +15,7 @@ use crate::generation::Generation;
 use crate::handoff::offer::Elder;
 use crate::link::{self, LinkReceiver, LinkSender};
 use crate::spawn::Process;
-use crate::wire::{LastReport, Message};
+use crate::wire::{LastReport, Message, Owner};
 
 /// What became known of an elder.
 #[derive(Debug)]
@@ -212,6 +212,8 @@ async fn read(
         let news = match envelope {
             Ok(Some(envelope)) => match envelope.message {
                 Message::Asked => News::Asked,
+                // Its last act as owner came after we had stopped waiting for it.
+                Message::Owner(Owner { queued_upgrade: true }) => News::Asked,
                 Message::LastReport(report) => News::Drained(report),
                 _ => continue,
             },

@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     pub history: Mutex<History>,
     /// An upgrade is to be run by whoever owns afterwards.
     pub queued: Arc<AtomicBool>,
+    /// The application has said that it is ready.
+    pub asked_ready: AtomicBool,
 }
 
 /// Where the answer to a wish for an upgrade goes.
@@ -185,6 +187,7 @@ pub(crate) fn begin(
         outcome: watch::Sender::new(None),
         history: Mutex::new(History::default()),
         queued: Arc::new(AtomicBool::new(false)),
+        asked_ready: AtomicBool::new(false),
         config,
     });
     let extra =
