@@ -203,11 +203,16 @@ async fn read(
     process: Process,
     tell: mpsc::Sender<(Generation, News)>,
 ) {
+    let mut ended = false;
     loop {
         let envelope = tokio::select! {
             biased;
             envelope = receiver.recv() => envelope,
-            () = process.ended() => break,
+            () = process.ended(), if !ended => {
+                // Its last words may still be in the link, which ends with it.
+                ended = true;
+                continue;
+            }
         };
         let news = match envelope {
             Ok(Some(envelope)) => match envelope.message {

@@ -23,7 +23,7 @@ pub use self::status::{Event, Outcome, Role, Status};
 use self::elders::Elders;
 use crate::birth::{Asked, Signals};
 use crate::config::{Config, ProgramOverrides};
-use crate::drain::Drain;
+use crate::drain::{Drain, DrainReport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::handoff::adoption::{Adoption, Turn};
@@ -227,6 +227,18 @@ fn program(mut ours: Program, overrides: &ProgramOverrides) -> Program {
         ours.env.extend(value.clone().map(|value| (name.clone(), value)));
     }
     ours
+}
+
+/// At most so many of those that were cut are logged one by one; the report has more.
+const NAMED_CUTS: usize = 16;
+
+/// The end of a drain, and who was cut by it.
+fn tell_drain(report: &DrainReport) {
+    for held in report.cut.iter().take(NAMED_CUTS) {
+        tracing::warn!(target: "heirloom::handoff", %held, "cut at the end of the drain");
+    }
+    let (drained, cut, elapsed) = (report.drained, report.cut_count, report.elapsed);
+    tracing::info!(target: "heirloom::handoff", step = "drained", outcome = %report.outcome, drained, cut, ?elapsed);
 }
 
 /// Why a reign ended.

@@ -177,6 +177,7 @@ impl Service {
             status.elders = elders;
             status.queued = queued_upgrade;
         });
+        tracing::info!(target: "heirloom::handoff", step = "owns", %generation, pid = std::process::id());
         self.shared.event(Event::Owns);
     }
 }
