@@ -140,15 +140,17 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     pub(crate) fn now(config: &Config) -> Result<Self> {
-        config.service_name()?;
         let birth = birth::birth()?;
-        if let Birth::Inherited { link } = &birth {
-            adoption::greet(link.as_fd(), &config.version)?;
-        }
-        let program = Program::of_this_process()?;
-        let own_process = own_process()?;
-        let signals = Signals::install(config.upgrade_signal, &config.stop_signals)?;
-        Ok(Self { birth, captured: Captured { signals, program, own_process } })
+        let captured = match &birth {
+            Birth::Inherited { link } => {
+                adoption::greet(link.as_fd(), &config.version)?;
+                // There is no runtime yet; the predecessor hears of an error all the same.
+                capture(config)
+                    .inspect_err(|error| adoption::regret(link.as_fd(), error.chain()))?
+            }
+            Birth::Activated { .. } | Birth::Fresh => capture(config)?,
+        };
+        Ok(Self { birth, captured })
     }
 
     pub(crate) async fn start(self, config: Config) -> Result<Starting> {
@@ -176,6 +178,14 @@ impl Prepared {
         let shared = service::begin(config, generation, sockets, drain, self.captured, adoption)?;
         Ok(Starting::new(shared))
     }
+}
+
+fn capture(config: &Config) -> Result<Captured> {
+    config.service_name()?;
+    let program = Program::of_this_process()?;
+    let own_process = own_process()?;
+    let signals = Signals::install(config.upgrade_signal, &config.stop_signals)?;
+    Ok(Captured { signals, program, own_process })
 }
 
 fn own_process() -> Result<Arc<OwnedFd>> {

@@ -99,7 +99,7 @@ pub(crate) struct Stage<'a> {
     pub turn: &'a watch::Sender<Turn>,
 }
 
-pub(crate) use self::receive::{adopt, greet};
+pub(crate) use self::receive::{adopt, greet, regret};
 
 type Going<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
