@@ -134,11 +134,6 @@ impl Shared {
         });
     }
 
-    /// Whether a failure of the application still means something to a predecessor.
-    pub(crate) fn may_fail(&self) -> bool {
-        matches!(self.status.borrow().role, Role::Starting | Role::Successor)
-    }
-
     /// Waits for a value that the service's task sets. The senders live here and not in the task,
     /// so its end (of its runtime, say) shows elsewhere.
     ///
