@@ -114,6 +114,10 @@ impl Drop for Charge {
 
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// More messages without a pause are no dialogue: they would keep every timer from being heard. The
+/// longest 'ready' has fewer, and so has what a socket's buffer holds.
+const IN_A_ROW: u32 = 10_000;
+
 /// How long after the verdict the report waits for the exit status of a successor that closed its
 /// link. It is accepting again by then.
 const STATUS_WAIT: Duration = Duration::from_millis(100);
@@ -129,6 +133,8 @@ struct Upgrade<H> {
     charge: Charge,
     link: Option<(LinkSender, LinkReceiver)>,
     link_ended: bool,
+    /// Messages since anything else happened.
+    in_a_row: u32,
     protocol: u32,
     offer: Result<Vec<offer::Parcel>>,
     offering: Option<JoinHandle<Result<()>>>,
@@ -176,6 +182,7 @@ pub(crate) async fn run<H: FnOnce() + Send>(
         spawning: Some(Box::pin(async move { spawn(&program, &extra).await })),
         link: None,
         link_ended: false,
+        in_a_row: 0,
         protocol: SPOKEN.max,
         offer: Ok(Vec::new()),
         offering: None,
@@ -203,9 +210,13 @@ impl<H: FnOnce() + Send> Upgrade<H> {
     /// both come before any timer: who was stopped for a while learns first and acts second.
     async fn next(&mut self, words: &mut mpsc::Receiver<Word>) -> Option<Event> {
         let link_ended = self.link_ended;
+        let in_a_row = std::mem::take(&mut self.in_a_row);
         tokio::select! {
             biased;
-            envelope = receive(&mut self.link), if !link_ended => self.heard(envelope),
+            envelope = receive(&mut self.link), if !link_ended => {
+                self.in_a_row = in_a_row + 1;
+                self.heard(envelope)
+            }
             exit = ended(&mut self.charge.child) => Some(Event::Died(exit)),
             spawned = pending(&mut self.spawning) => Some(self.spawned(spawned)),
             parked = pending(&mut self.parking) => Some(match parked {
