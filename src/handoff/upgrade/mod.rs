@@ -96,16 +96,18 @@ impl Relation {
 }
 
 /// The successor's process, as long as it is this side's to end. If the upgrade is dropped in the
-/// middle, the verdict says whether that is still so.
+/// middle, this process ends: its application failed or panicked. Like any other death that leaves
+/// the service to a successor which holds everything; one that does not is ended.
 struct Charge {
     child: Option<Child>,
-    verdict: Arc<Verdict>,
+    /// It holds every descriptor.
+    able: bool,
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child
-            && matches!(self.verdict.decide(Decision::RolledBack), Ok(Decision::Committed))
+            && self.able
         {
             child.set_free();
         }
@@ -175,7 +177,7 @@ pub(crate) async fn run<H: FnOnce() + Send>(
         clock: Clock::new(order.lengths),
         order,
         on_hand_over: Some(on_hand_over),
-        charge: Charge { child: None, verdict: Arc::clone(&verdict) },
+        charge: Charge { child: None, able: false },
         machine,
         verdict,
         report,
@@ -251,6 +253,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
         }
         let (machine, actions) = self.machine.clone().on(event, seen);
         let moved = machine.state() != self.machine.state();
+        self.charge.able |= *machine.state() == State::Starting;
         self.machine = machine;
         if moved && let Some(phase) = phase_of(self.machine.state()) {
             self.report.enter(phase, Instant::now());
