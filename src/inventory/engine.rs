@@ -144,6 +144,21 @@ impl Inventory {
         Ok(())
     }
 
+    /// As [`open`](Self::open) for a successor that stands alone: what cannot be opened ends with
+    /// its error, the rest accepts.
+    pub(crate) fn open_what_can_be(&self) {
+        let mut book = self.book();
+        for entry in &mut book.entries {
+            if let Err(error) = entry.listen().and_then(|()| entry.settle_place()) {
+                entry.cores.iter().for_each(|core| core.fail(error.chain()));
+            }
+        }
+        book.standing = Standing::Probation;
+        for core in book.cores() {
+            core.open();
+        }
+    }
+
     /// The verdict is 'committed' and we own: joins groups, binds what had to wait, sets the
     /// options that can be set, and closes what nobody claimed. Gives what went wrong.
     pub(crate) fn committed_as_successor(&self) -> Vec<String> {

@@ -122,19 +122,30 @@ impl Adoption {
             let Some(event) = self.next(requests, &mut going).await else {
                 continue;
             };
-            if event == Heard::Finished {
-                self.say_goodbye(&stage).await;
+            let finished = event == Heard::Finished;
+            let event = match event {
+                Heard::Event(event) => event,
+                Heard::Finished if self.predecessor_dies().await => Event::Died,
+                Heard::Finished => {
+                    self.say_goodbye(&stage).await;
+                    return Fate::Left { why };
+                }
+            };
+            let words = self.feed(event, &stage);
+            if finished && *self.machine.state() != State::Owner {
                 return Fate::Left { why };
             }
-            let Heard::Event(event) = event else { continue };
-            let words = self.feed(event, &stage);
             if self.machine.state().is_useless() {
                 // Clients must not wait in the backlog of what nobody will accept from.
                 stage.sockets.finish();
             }
             for last in words {
                 going = match last {
-                    Last::Own => None,
+                    Last::Own => {
+                        // It may have been told to go before.
+                        stage.drain.reopen();
+                        None
+                    }
                     Last::Leave(error) => {
                         stage
                             .turn
@@ -149,6 +160,17 @@ impl Adoption {
             }
         }
         Fate::Owner(Box::new(self.ownership()))
+    }
+
+    /// Whether the predecessor, whose link has ended, is about to die: a process that ends closes
+    /// its descriptors first. Then this side is not spare.
+    async fn predecessor_dies(&mut self) -> bool {
+        if !self.link_ended || self.process_ended {
+            return false;
+        }
+        let wait = self.clock.lengths().commit;
+        self.process_ended = tokio::time::timeout(wait, self.process.ended()).await.is_ok();
+        self.process_ended
     }
 
     /// The next thing that happens. The link is read to its end before the predecessor's death is
@@ -282,8 +304,14 @@ impl Adoption {
     fn open(&mut self, stage: &Stage<'_>) -> Option<Event> {
         if let Err(error) = stage.sockets.open() {
             tracing::error!(target: "heirloom::handoff", error = %chain(&error), "not every listener could be opened");
-            return Some(Event::OpenFailed(chain(&error)));
+            if matches!(self.verdict.read(), Ok(None)) {
+                return Some(Event::OpenFailed(chain(&error)));
+            }
+            // Nobody else serves: better the others than none.
+            stage.sockets.open_what_can_be();
         }
+        // A turn that comes back finds them parked.
+        in_background(stage.sockets.resume());
         step("serving");
         stage.turn.send_replace(Turn::Serving);
         None
