@@ -51,6 +51,8 @@ pub(crate) struct Order {
     /// A pidfd of this process.
     pub own_process: Arc<OwnedFd>,
     pub elders: Vec<offer::Elder>,
+    /// Links of rejected successors that have not gone yet.
+    pub rejected: Vec<LinkSender>,
     /// An upgrade is to be run by whoever owns afterwards.
     pub queued: Arc<AtomicBool>,
     /// Called when the successor was asked for one.
@@ -71,8 +73,8 @@ pub(crate) enum Ended {
     /// This generation goes on, or stops.
     RolledBack {
         report: Report,
-        /// Watches the successor until its end. `None` if there never was a process.
-        leaving: Option<JoinHandle<()>>,
+        /// Watches the successor until its end, and its link. `None` if there never was a process.
+        leaving: Option<(JoinHandle<()>, Option<LinkSender>)>,
     },
 }
 
@@ -358,7 +360,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
         }
         let outcome = if self.served { UpgradeOutcome::RolledBack } else { UpgradeOutcome::Failed };
         let report = self.report.finish(outcome, Some(text), Instant::now());
-        Ended::RolledBack { report, leaving: self.leaving.map(Leaving::into_task) }
+        Ended::RolledBack { report, leaving: self.leaving.map(Leaving::into_parts) }
     }
 }
 
