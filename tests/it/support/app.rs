@@ -13,6 +13,7 @@ use heirloom::{
 };
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use serde_json::{Map, Value, json};
+use tokio::sync::Notify;
 
 use super::client::Address;
 use super::fixture::Fixture;
@@ -25,6 +26,8 @@ pub(crate) struct App {
     pub running: Running,
     /// Connections accepted so far.
     pub accepted: AtomicU64,
+    /// The application's main function shall fail.
+    pub fails: Notify,
 }
 
 enum Service {
@@ -54,13 +57,17 @@ pub(crate) async fn main(fixture: Arc<Fixture>, starting: Starting) -> Result<Ou
         fixture: Arc::clone(&fixture),
         running: running.clone(),
         accepted: AtomicU64::new(0),
+        fails: Notify::new(),
     });
     let watchers = watch(&app);
     start_habits(&fixture);
     for (service, socket) in services {
         serve(&app, service, &socket);
     }
-    let outcome = running.finished().await;
+    let outcome = tokio::select! {
+        outcome = running.finished() => outcome,
+        () = app.fails.notified() => return Err("told to fail".into()),
+    };
     for watcher in watchers {
         let _ = tokio::time::timeout(wait::PATIENCE, watcher).await;
     }

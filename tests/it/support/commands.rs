@@ -112,6 +112,10 @@ fn look_or_break(app: &App, command: &str, rest: &str) -> String {
             });
             Value::Null
         }
+        "fail" => {
+            app.fails.notify_one();
+            Value::Null
+        }
         "abort" => std::process::abort(),
         #[allow(clippy::exit, reason = "that is the command")]
         "exit" => std::process::exit(rest.parse().unwrap_or(1)),
