@@ -12,6 +12,7 @@
 //! Every call carries `MSG_DONTWAIT`, so the flags of the socket, which other processes may share,
 //! stay as they are.
 
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -176,17 +177,19 @@ impl LinkReceiver {
     }
 
     async fn next(&mut self) -> Result<Option<Envelope>, Fault> {
-        loop {
-            let mut ready = self.socket.readable().await?;
-            // Seen before the bytes are looked at: then those that are there are the last.
-            let last = if ready.ready().is_read_closed() { More::Never } else { More::MayCome };
-            let step = ready.try_io(|socket| match self.incoming.step(socket.as_fd(), last) {
-                Err(Fault::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
-                step => Ok(step),
-            });
-            if let Ok(step) = step {
-                return step?;
-            }
-        }
+        let Self { socket, incoming, .. } = self;
+        poll_fn(|cx| {
+            socket.poll_read(cx, |fd, closed| {
+                // Known before the bytes are looked at: then those that are there are the last.
+                let more = if closed { More::Never } else { More::MayCome };
+                match incoming.step(fd.as_fd(), more) {
+                    Err(Fault::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                        Err(error)
+                    }
+                    step => Ok(step),
+                }
+            })
+        })
+        .await?
     }
 }

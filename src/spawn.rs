@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 use nix::sys::signal::Signal;
 use nix::unistd::{AccessFlags, access};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 pub(crate) use self::child::{Child, Process};
 pub(crate) use self::program::Program;
@@ -47,11 +49,21 @@ pub(crate) struct Extra {
 pub(crate) async fn spawn(program: &Program, extra: &Extra) -> Result<(Child, OwnedFd)> {
     let prepared = Prepared::new(program, extra)?;
     let program = program.clone();
-    // The call returns only after the exec, which waits for the disk: not on a worker.
-    let started = tokio::task::spawn_blocking(move || prepared.start(&program));
-    started.await.map_err(|error| {
-        Error::new(ErrorKind::Spawn, "the runtime ended before the program was started")
+    let runtime = Handle::current();
+    let (tell, started) = oneshot::channel();
+    // The call returns only after the exec, which waits for the disk: not on a worker. And not by
+    // `spawn_blocking`, which panics when no thread can be had.
+    let thread = std::thread::Builder::new().name("heirloom-spawn".into()).spawn(move || {
+        let _in = runtime.enter();
+        // If nobody waits any more the child ends with what is dropped here.
+        let _ = tell.send(prepared.start(&program));
+    });
+    thread.map_err(|error| {
+        Error::new(ErrorKind::Spawn, "no thread could be had to start the program")
             .with_source(error)
+    })?;
+    started.await.map_err(|error| {
+        Error::new(ErrorKind::Spawn, "the program's start was given up").with_source(error)
     })?
 }
 

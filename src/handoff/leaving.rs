@@ -18,6 +18,7 @@ use crate::wire::Message;
 /// The task that watches it, and the exit status it will have.
 pub(crate) struct Leaving {
     task: JoinHandle<()>,
+    link: Option<LinkSender>,
     status: oneshot::Receiver<Exit>,
 }
 
@@ -27,9 +28,9 @@ impl Leaving {
         tokio::time::timeout(wait, &mut self.status).await.ok()?.ok()
     }
 
-    /// The task that ends when the process has.
-    pub(crate) fn into_task(self) -> JoinHandle<()> {
-        self.task
+    /// The task that ends when the process has, and the link to tell it more.
+    pub(crate) fn into_parts(self) -> (JoinHandle<()>, Option<LinkSender>) {
+        (self.task, self.link)
     }
 }
 
@@ -41,6 +42,7 @@ pub(crate) fn watch(
     grace: Duration,
 ) -> Leaving {
     let (tell, status) = oneshot::channel();
+    let sender = link.as_ref().map(|(sender, _)| sender.clone());
     let task = tokio::spawn(async move {
         let pid = child.pid();
         let last_words = tokio::spawn(last_words(link));
@@ -50,7 +52,7 @@ pub(crate) fn watch(
         // Nobody may be waiting for the status any more.
         let _ = tell.send(exit);
     });
-    Leaving { task, status }
+    Leaving { task, link: sender, status }
 }
 
 /// A program that is still being started: it is ended as soon as it runs.
@@ -64,7 +66,7 @@ where
             let _ = tell.send(child.end(Duration::ZERO).await);
         }
     });
-    Leaving { task, status }
+    Leaving { task, link: None, status }
 }
 
 async fn last_words(link: Option<(LinkSender, LinkReceiver)>) {

@@ -277,7 +277,10 @@ impl Book {
             let core = entry
                 .filter(|entry| entry.kind == record.kind)
                 .and_then(|entry| entry.cores.iter().find(|core| core.state() == State::Open));
-            if let Some(core) = core {
+            // The successor should have done so; a worker must not wait in its accept.
+            if let Some(core) = core
+                && SockRef::from(&fd).set_nonblocking(true).is_ok()
+            {
                 core.add_leftover(Arc::new(fd));
             }
         }

@@ -10,6 +10,7 @@ use crate::handoff::predecessor::Event;
 use crate::handoff::upgrade::Relation;
 use crate::inventory::in_background;
 use crate::link::Envelope;
+use crate::pid_file::PidFile;
 use crate::wire::{CutItem, LastReport, MAX_CUT, Message, Progress};
 
 /// How the life of an elder ended.
@@ -34,6 +35,7 @@ impl Service {
         let mut drain = std::pin::pin!(shared.drain.run(&shared.config.drain, &hurry));
         let mut link_ended = false;
         let mut child_ended = false;
+        let mut drained = None;
         loop {
             tokio::select! {
                 biased;
@@ -48,27 +50,32 @@ impl Service {
                 Some(command) = self.commands.recv() => {
                     self.told_as_elder(&mut relation, command);
                 }
-                report = &mut drain => {
-                    if link_ended && !child_ended {
-                        child_ended = self.dies(&mut relation).await;
-                    }
-                    if link_ended && child_ended && relation.tell(Event::Abandoned) {
-                        return End::OwnsAgain;
-                    }
-                    super::tell_drain(&report);
-                    self.send_last_report(&relation, &report).await;
-                    return End::Drained(report);
-                }
+                report = &mut drain, if drained.is_none() => drained = Some(report),
                 Ok(()) = progress.changed() => {
                     let now = progress.borrow_and_update().clone();
                     let oldest = now.oldest.map_or(0, |held| millis(held.age));
                     let active = now.active as u64;
                     post(&relation, Message::Progress(Progress { active, oldest_ms: oldest, cut: 0 }));
                 }
+                // A rejected successor ends with this process, but it has its own to finish.
                 Some(_) = self.leaving.join_next() => {}
+                () = hurry.notified(), if drained.is_some() => self.leaving.abort_all(),
+            }
+            let over = drained.take_if(|_| self.leaving.is_empty());
+            if over.is_some() && link_ended && !child_ended {
+                child_ended = self.dies(&mut relation).await;
             }
             if link_ended && child_ended && relation.tell(Event::Abandoned) {
+                if let Some(path) = &shared.config.pid_file {
+                    // It may have died before it could rename it.
+                    PidFile::sweep(path, relation.child.pid());
+                }
                 return End::OwnsAgain;
+            }
+            if let Some(report) = over {
+                super::tell_drain(&report);
+                self.send_last_report(&relation, &report).await;
+                return End::Drained(report);
             }
         }
     }

@@ -29,6 +29,7 @@ use crate::generation::Generation;
 use crate::handoff::adoption::{Adoption, Turn};
 use crate::handoff::clock::Lengths;
 use crate::inventory::Inventory;
+use crate::link::LinkSender;
 use crate::name::Name;
 use crate::pid_file::{PidFile, Prepared, Published};
 use crate::report::Report;
@@ -93,6 +94,8 @@ pub(crate) struct Service {
     elders: Elders,
     /// Rejected successors on their way out.
     leaving: JoinSet<()>,
+    /// The links of those of them that can be told more.
+    rejected: Vec<LinkSender>,
     /// The highest number that a generation of this service has had.
     highest: Generation,
     pid_file: Option<PidFileState>,
@@ -214,6 +217,7 @@ pub(crate) fn begin(
         own_process: captured.own_process,
         elders: Elders::new(),
         leaving: JoinSet::new(),
+        rejected: Vec::new(),
         highest: generation,
         pid_file: None,
         waiting: Vec::new(),

@@ -67,7 +67,9 @@ impl Service {
                     }
                 }
                 // An owner's application that fails ends with its process.
-                Next::Told(Command::Failed(_) | Command::Ready(_)) | Next::Gone => {}
+                Next::Told(Command::Failed(_) | Command::Ready(_)) => {}
+                Next::Gone if self.leaving.is_empty() => self.rejected.clear(),
+                Next::Gone => {}
                 Next::News(generation, news) => self.hear(generation, news, &mut active),
                 Next::Ended(ended) => {
                     let replies = active.take().map(|active| active.replies).unwrap_or_default();
@@ -143,6 +145,7 @@ impl Service {
             sockets: shared.sockets.clone(),
             own_process: Arc::clone(&self.own_process),
             elders: self.elders.offer(),
+            rejected: self.rejected.clone(),
             queued: Arc::clone(&shared.queued),
             on_asked: {
                 let shared = Arc::clone(&shared);
@@ -187,7 +190,8 @@ impl Service {
             Ended::RolledBack { report, leaving } => {
                 self.shared.upgrade_ended(&report);
                 answer(replies, || Err(rejected(&report)));
-                if let Some(task) = leaving {
+                if let Some((task, link)) = leaving {
+                    self.rejected.extend(link);
                     let temporary = self.shared.config.pid_file.clone().zip(report.successor_pid);
                     self.leaving.spawn(finished(task, temporary));
                 }

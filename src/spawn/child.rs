@@ -1,6 +1,6 @@
 //! Processes that we watch: our own child, and any other by its pidfd.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -187,18 +187,15 @@ impl Process {
     ///
     /// Cancel safe: it takes nothing.
     pub(crate) async fn ended(&self) {
-        loop {
-            let Ok(mut guard) = self.watched.readable().await else {
-                return std::future::pending().await;
-            };
-            let looked = guard.try_io(|fd| {
-                let ended = pidfd::ended(fd.as_fd())?;
+        let looked = poll_fn(|cx| {
+            self.watched.poll_read(cx, |fd, _| {
+                // A failed look says nothing yet, and is repeated.
+                let ended = pidfd::ended(fd.as_fd()).unwrap_or(false);
                 if ended { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
-            });
-            // A failed look leaves the event where it is, and the next one sees it again.
-            if let Ok(Ok(())) = looked {
-                return;
-            }
+            })
+        });
+        if looked.await.is_err() {
+            std::future::pending().await
         }
     }
 
@@ -227,14 +224,8 @@ fn watch(fd: &Arc<OwnedFd>) -> io::Result<Watched> {
 
 /// Waits until a child has ended and reaps it. An error means that the runtime ends.
 async fn reap(watched: &Watched) -> io::Result<Exit> {
-    loop {
-        let mut guard = watched.readable().await?;
-        let looked = guard
-            .try_io(|fd| pidfd::wait(fd.as_fd())?.ok_or_else(|| io::ErrorKind::WouldBlock.into()));
-        if let Ok(result) = looked {
-            return result;
-        }
-    }
+    let look = |fd: &OwnedFd| pidfd::wait(fd.as_fd())?.ok_or(io::ErrorKind::WouldBlock.into());
+    poll_fn(|cx| watched.poll_read(cx, |fd, _| look(fd))).await
 }
 
 /// A process that is gone needs no signal.

@@ -40,6 +40,7 @@ mod signals;
 mod soak;
 mod spawn;
 mod stop;
+mod succession;
 mod tidy;
 
 use std::process::ExitCode;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         matrix::trials(),
         scale::trials(),
         stop::trials(),
+        succession::trials(),
         soak::trials(),
         tidy::trials(),
     ];

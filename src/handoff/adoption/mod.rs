@@ -122,12 +122,19 @@ impl Adoption {
             let Some(event) = self.next(requests, &mut going).await else {
                 continue;
             };
-            if event == Heard::Finished {
-                self.say_goodbye(&stage).await;
+            let finished = event == Heard::Finished;
+            let event = match event {
+                Heard::Event(event) => event,
+                Heard::Finished if self.predecessor_dies().await => Event::Died,
+                Heard::Finished => {
+                    self.say_goodbye(&stage).await;
+                    return Fate::Left { why };
+                }
+            };
+            let words = self.feed(event, &stage);
+            if finished && *self.machine.state() != State::Owner {
                 return Fate::Left { why };
             }
-            let Heard::Event(event) = event else { continue };
-            let words = self.feed(event, &stage);
             if self.machine.state().is_useless() {
                 // Clients must not wait in the backlog of what nobody will accept from.
                 stage.sockets.finish();
@@ -135,10 +142,8 @@ impl Adoption {
             for last in words {
                 going = match last {
                     Last::Own => {
-                        if going.is_some() {
-                            // It was leaving: newcomers are not told to go any more.
-                            stage.drain.reopen();
-                        }
+                        // It may have been told to go before.
+                        stage.drain.reopen();
                         None
                     }
                     Last::Leave(error) => {
@@ -155,6 +160,17 @@ impl Adoption {
             }
         }
         Fate::Owner(Box::new(self.ownership()))
+    }
+
+    /// Whether the predecessor, whose link has ended, is about to die: a process that ends closes
+    /// its descriptors first. Then this side is not spare.
+    async fn predecessor_dies(&mut self) -> bool {
+        if !self.link_ended || self.process_ended {
+            return false;
+        }
+        let wait = self.clock.lengths().commit;
+        self.process_ended = tokio::time::timeout(wait, self.process.ended()).await.is_ok();
+        self.process_ended
     }
 
     /// The next thing that happens. The link is read to its end before the predecessor's death is
@@ -288,10 +304,10 @@ impl Adoption {
     fn open(&mut self, stage: &Stage<'_>) -> Option<Event> {
         if let Err(error) = stage.sockets.open() {
             tracing::error!(target: "heirloom::handoff", error = %chain(&error), "not every listener could be opened");
-            if !matches!(self.verdict.read(), Ok(Some(Decision::Committed))) {
+            if matches!(self.verdict.read(), Ok(None)) {
                 return Some(Event::OpenFailed(chain(&error)));
             }
-            // Nobody else would serve the others.
+            // Nobody else serves: better the others than none.
             stage.sockets.open_what_can_be();
         }
         // What this side had paused by itself: its lease ran out, or it was on its way out.

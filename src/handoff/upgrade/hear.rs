@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use super::Upgrade;
+use super::{IN_A_ROW, Upgrade};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::handoff::predecessor::Event;
 use crate::link::{self, Envelope};
@@ -38,6 +38,10 @@ impl<H: FnOnce() + Send> Upgrade<H> {
                 return Some(Event::Nonsense(chain(&error)));
             }
         };
+        if self.in_a_row > IN_A_ROW {
+            self.link_ended = true;
+            return Some(Event::Nonsense("it talks without a pause".into()));
+        }
         match envelope.message {
             Message::Hello(hello) => {
                 let pid = envelope.credentials.map(|credentials| credentials.pid);

@@ -51,6 +51,8 @@ pub(crate) struct Order {
     /// A pidfd of this process.
     pub own_process: Arc<OwnedFd>,
     pub elders: Vec<offer::Elder>,
+    /// Links of rejected successors that have not gone yet.
+    pub rejected: Vec<LinkSender>,
     /// An upgrade is to be run by whoever owns afterwards.
     pub queued: Arc<AtomicBool>,
     /// Called when the successor was asked for one.
@@ -71,8 +73,8 @@ pub(crate) enum Ended {
     /// This generation goes on, or stops.
     RolledBack {
         report: Report,
-        /// Watches the successor until its end. `None` if there never was a process.
-        leaving: Option<JoinHandle<()>>,
+        /// Watches the successor until its end, and its link. `None` if there never was a process.
+        leaving: Option<(JoinHandle<()>, Option<LinkSender>)>,
     },
 }
 
@@ -122,6 +124,10 @@ impl Drop for Charge {
 
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// More messages without a pause are no dialogue: they would keep every timer from being heard. The
+/// longest 'ready' has fewer, and so has what a socket's buffer holds.
+const IN_A_ROW: u32 = 10_000;
+
 /// How long after the verdict the report waits for the exit status of a successor that closed its
 /// link. It is accepting again by then.
 const STATUS_WAIT: Duration = Duration::from_millis(100);
@@ -137,6 +143,8 @@ struct Upgrade<H> {
     charge: Charge,
     link: Option<(LinkSender, LinkReceiver)>,
     link_ended: bool,
+    /// Messages since anything else happened.
+    in_a_row: u32,
     protocol: u32,
     offer: Result<Vec<offer::Parcel>>,
     offering: Option<JoinHandle<Result<()>>>,
@@ -184,6 +192,7 @@ pub(crate) async fn run<H: FnOnce() + Send>(
         spawning: Some(Box::pin(async move { spawn(&program, &extra).await })),
         link: None,
         link_ended: false,
+        in_a_row: 0,
         protocol: SPOKEN.max,
         offer: Ok(Vec::new()),
         offering: None,
@@ -211,9 +220,13 @@ impl<H: FnOnce() + Send> Upgrade<H> {
     /// both come before any timer: who was stopped for a while learns first and acts second.
     async fn next(&mut self, words: &mut mpsc::Receiver<Word>) -> Option<Event> {
         let link_ended = self.link_ended;
+        let in_a_row = std::mem::take(&mut self.in_a_row);
         tokio::select! {
             biased;
-            envelope = receive(&mut self.link), if !link_ended => self.heard(envelope),
+            envelope = receive(&mut self.link), if !link_ended => {
+                self.in_a_row = in_a_row + 1;
+                self.heard(envelope)
+            }
             exit = ended(&mut self.charge.child) => Some(Event::Died(exit)),
             spawned = pending(&mut self.spawning) => Some(self.spawned(spawned)),
             parked = pending(&mut self.parking) => Some(match parked {
@@ -359,7 +372,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
         }
         let outcome = if self.served { UpgradeOutcome::RolledBack } else { UpgradeOutcome::Failed };
         let report = self.report.finish(outcome, Some(text), Instant::now());
-        Ended::RolledBack { report, leaving: self.leaving.map(Leaving::into_task) }
+        Ended::RolledBack { report, leaving: self.leaving.map(Leaving::into_parts) }
     }
 }
 

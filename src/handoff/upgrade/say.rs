@@ -66,6 +66,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
         let Some((sender, _)) = &self.link else {
             return;
         };
+        self.outdate_rejected();
         let sender = sender.clone();
         let parcels = std::mem::replace(&mut self.offer, Ok(Vec::new()));
         self.offering = Some(tokio::spawn(async move {
@@ -74,5 +75,16 @@ impl<H: FnOnce() + Send> Upgrade<H> {
             }
             Ok(())
         }));
+    }
+
+    /// From the offer on there is somebody else to take the service over if this process dies: a
+    /// rejected successor that has not gone yet must not. It reads this before it believes in
+    /// that death.
+    fn outdate_rejected(&self) {
+        let reason = "a newer successor was started";
+        for link in &self.order.rejected {
+            // One whose link takes nothing has gone.
+            let _ = link.post(Message::RollBack { reason: reason.into(), last: true });
+        }
     }
 }
