@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -98,6 +98,7 @@ pub(crate) struct Ledger {
     misses: Mutex<Vec<Miss>>,
     seen: Mutex<BTreeMap<u64, Sighting>>,
     sighted: Notify,
+    closing: OnceLock<Duration>,
     counts: Counts,
 }
 
@@ -110,6 +111,7 @@ impl Ledger {
             misses: Mutex::default(),
             seen: Mutex::default(),
             sighted: Notify::new(),
+            closing: OnceLock::new(),
             counts: Counts::default(),
         }
     }
@@ -117,6 +119,16 @@ impl Ledger {
     /// The time since the demo began.
     pub(crate) fn now(&self) -> Duration {
         self.start.elapsed()
+    }
+
+    /// From now on nothing new is asked; what is under way is still written down.
+    pub(crate) fn close(&self) {
+        self.closing.get_or_init(|| self.now());
+    }
+
+    /// When the last question was asked, or now.
+    pub(crate) fn closing(&self) -> Duration {
+        self.closing.get().copied().unwrap_or_else(|| self.now())
     }
 
     /// An answer came from this generation and process.

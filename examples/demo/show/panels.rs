@@ -37,15 +37,15 @@ pub(crate) fn lanes(svg: &mut Svg, clock: &Clock, summary: &Summary, top: f64) -
 /// What the shades of a lane mean.
 fn legend(svg: &mut Svg, x: f64, y: f64) {
     let shades = [
-        ("any trial", "on probation: it serves, and can be taken back"),
-        ("any", "owner"),
-        ("any drain", "draining"),
+        ("any trial", "on probation: it serves, and can be taken back", 306.0),
+        ("any", "owner", 72.0),
+        ("any drain", "draining", 86.0),
     ];
     let mut x = x;
-    for (class, words) in shades {
+    for (class, words, width) in shades {
         svg.rect(class, (x, y - 9.0), (18.0, 9.0), "");
         svg.text("", (x + 24.0, y), words);
-        x += 24.0 + 6.6 * words.len() as f64 + 16.0;
+        x += width;
     }
     svg.line("mark", (x + 4.0, y - 11.0), (x + 4.0, y + 2.0));
     svg.text("", (x + 12.0, y), "SIGHUP");
@@ -85,7 +85,7 @@ fn lane(svg: &mut Svg, clock: &Clock, life: &Life, y: f64, height: f64) {
 pub(crate) fn throughput(svg: &mut Svg, clock: &Clock, summary: &Summary, top: f64) -> f64 {
     svg.text("head", (clock.left(), top - 10.0), "answers a second, by generation");
     let mut slices: BTreeMap<usize, BTreeMap<u64, u32>> = BTreeMap::new();
-    for answer in &summary.answers {
+    for answer in summary.in_span() {
         let slice = slices.entry(clock.slice_of(answer.at)).or_default();
         *slice.entry(answer.generation).or_default() += 1;
     }
@@ -130,7 +130,7 @@ pub(crate) fn latency(svg: &mut Svg, clock: &Clock, summary: &Summary, top: f64)
         gridline(svg, clock, top + height_of(level), &format!("{level} ms"));
     }
     let mut slices: BTreeMap<usize, Vec<Duration>> = BTreeMap::new();
-    for answer in &summary.answers {
+    for answer in summary.in_span() {
         slices.entry(clock.slice_of(answer.at)).or_default().push(answer.latency);
     }
     let mut medians = Vec::new();

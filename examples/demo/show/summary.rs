@@ -24,6 +24,8 @@ pub(crate) struct Summary {
     pub(crate) first_answers: Spread,
     /// From the signal to the commit.
     pub(crate) commits: Spread,
+    /// When the clients stopped asking: gaps are looked for until then, and drawings end there.
+    pub(crate) closing: Duration,
     /// Every answer, in order of time.
     pub(crate) answers: Vec<Answer>,
     /// Every failure.
@@ -109,6 +111,7 @@ impl Summary {
     ) -> Self {
         let (_, answers) = ledger.answers_since(Duration::ZERO);
         let misses = ledger.misses();
+        let closing = ledger.closing();
         let since = |upgrade: &Upgrade, to: Option<Duration>| {
             to.map(|to| to.saturating_sub(upgrade.signalled))
         };
@@ -123,9 +126,13 @@ impl Summary {
             first_answers: Spread::of(firsts),
             commits: Spread::of(commits),
             lives,
-            rows: Kind::ALL.iter().map(|kind| row(Some(*kind), &answers, &misses)).collect(),
-            total: row(None, &answers, &misses),
+            rows: Kind::ALL
+                .iter()
+                .map(|kind| row(Some(*kind), &answers, &misses, closing))
+                .collect(),
+            total: row(None, &answers, &misses, closing),
             upgrades,
+            closing,
             answers,
             misses,
             drained: Counts::get(&counts.drained),
@@ -150,20 +157,24 @@ impl Summary {
         self.upgrades.iter().filter(|upgrade| upgrade.committed.is_some()).count()
     }
 
-    /// From the first answer to the last event.
+    /// From the first answer to the end of the load.
     pub(crate) fn span(&self) -> (Duration, Duration) {
         let first = self.answers.first().map_or(Duration::ZERO, |answer| answer.at);
-        let ends = self.lives.iter().filter_map(|life| Some(life.end.as_ref()?.at));
-        let last = ends.chain(self.answers.last().map(|answer| answer.at)).max();
-        (first, last.unwrap_or(first).max(first + Duration::from_millis(1)))
+        (first, self.closing.max(first + Duration::from_millis(1)))
+    }
+
+    /// The answers within [`span`](Self::span); later ones are what was still under way.
+    pub(crate) fn in_span(&self) -> impl Iterator<Item = &Answer> {
+        self.answers.iter().take_while(|answer| answer.at <= self.closing)
     }
 }
 
 /// The figures of one kind of client, or of all.
-fn row(kind: Option<Kind>, answers: &[Answer], misses: &[Miss]) -> Row {
+fn row(kind: Option<Kind>, answers: &[Answer], misses: &[Miss], closing: Duration) -> Row {
     let mine = |of: Kind| kind.is_none_or(|kind| kind == of);
     let own: Vec<&Answer> = answers.iter().filter(|answer| mine(answer.kind)).collect();
-    let gaps = own.windows(2).map(|pair| match pair {
+    let asked = own.iter().take_while(|answer| answer.at <= closing).count();
+    let gaps = own.get(..asked).unwrap_or_default().windows(2).map(|pair| match pair {
         [earlier, later] => later.at.saturating_sub(earlier.at),
         _ => Duration::ZERO,
     });
