@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -147,12 +148,13 @@ impl Fleet {
 }
 
 /// Starts generation 0: this program with `--serve`. Its standard input is the pipe whose other
-/// end we return; its output goes to the log.
+/// end we return; its output goes to the log; Ctrl-C is for the demo alone, which ends it in order.
 fn launch(dir: &Path, options: &Options, output: File) -> Result<Option<ChildStdin>, Failure> {
     let mut child = Command::new(std::env::current_exe()?)
         .arg("--serve")
         .arg(dir)
         .args(options.for_server())
+        .process_group(0)
         .stdin(Stdio::piped())
         .stdout(output.try_clone()?)
         .stderr(output)

@@ -88,6 +88,9 @@ pub(crate) struct Counts {
     pub(crate) told: AtomicU64,
     /// Keep-alive connections that the server closed while nothing was asked: allowed, not nice.
     pub(crate) idle_closed: AtomicU64,
+    /// The longest time, in microseconds, by which the demo's own clock was late: a machine that
+    /// is busy with something else delays clients and server alike.
+    stall: AtomicU64,
 }
 
 /// The book. Writing into it is a push under a lock that nobody holds for long.
@@ -194,6 +197,16 @@ impl Counts {
     /// One more.
     pub(crate) fn add(count: &AtomicU64) {
         count.fetch_add(1, Relaxed);
+    }
+
+    /// The demo's own clock was late by this much.
+    pub(crate) fn stalled(&self, late: Duration) {
+        self.stall.fetch_max(u64::try_from(late.as_micros()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// The most by which the demo's own clock was late.
+    pub(crate) fn stall(&self) -> Duration {
+        Duration::from_micros(self.stall.load(Relaxed))
     }
 
     /// How many so far.

@@ -37,7 +37,7 @@ pub(crate) fn lanes(svg: &mut Svg, clock: &Clock, summary: &Summary, top: f64) -
 /// What the shades of a lane mean.
 fn legend(svg: &mut Svg, x: f64, y: f64) {
     let shades = [
-        ("any trial", "on probation: it serves, and can be taken back", 306.0),
+        ("any trial", "on probation", 116.0),
         ("any", "owner", 72.0),
         ("any drain", "draining", 86.0),
     ];
@@ -112,7 +112,7 @@ pub(crate) fn throughput(svg: &mut Svg, clock: &Clock, summary: &Summary, top: f
 
 /// Median, 99th percentile and maximum of each slice, on a logarithmic scale.
 pub(crate) fn latency(svg: &mut Svg, clock: &Clock, summary: &Summary, top: f64) -> f64 {
-    let words = format!("latency in slices of {}", ms(clock.slice));
+    let words = format!("latency in slices of {} ms", clock.slice.as_millis());
     svg.text("head", (clock.left(), top - 10.0), words);
     let x = clock.left() + 210.0;
     for (class, words, x) in

@@ -12,6 +12,8 @@ use crate::upgrades::Upgrade;
 pub(crate) struct Summary {
     /// The upgrades that were asked for on the command line.
     pub(crate) asked: usize,
+    /// Whether somebody ended the demo before its time.
+    pub(crate) interrupted: bool,
     /// The upgrades that were begun.
     pub(crate) upgrades: Vec<Upgrade>,
     /// Every generation that answered.
@@ -38,6 +40,8 @@ pub(crate) struct Summary {
     pub(crate) told: u64,
     /// Keep-alive connections that were closed while nothing was asked.
     pub(crate) idle_closed: u64,
+    /// The most by which the demo's own clock was late.
+    pub(crate) stall: Duration,
     /// Processes of the server that never answered, and how they ended.
     pub(crate) strangers: Vec<(i32, End)>,
 }
@@ -108,6 +112,7 @@ impl Summary {
         ledger: &Ledger,
         fleet: &Fleet,
         upgrades: Vec<Upgrade>,
+        interrupted: bool,
     ) -> Self {
         let (_, answers) = ledger.answers_since(Duration::ZERO);
         let misses = ledger.misses();
@@ -123,6 +128,7 @@ impl Summary {
         let counts = ledger.counts();
         Self {
             asked: options.upgrades,
+            interrupted,
             first_answers: Spread::of(firsts),
             commits: Spread::of(commits),
             lives,
@@ -139,6 +145,7 @@ impl Summary {
             cut: Counts::get(&counts.cut),
             told: Counts::get(&counts.told),
             idle_closed: Counts::get(&counts.idle_closed),
+            stall: counts.stall(),
             strangers: strangers.into_iter().collect(),
         }
     }

@@ -93,6 +93,7 @@ fn upgrades(text: &mut String, summary: &Summary) {
         ("signal to first answer", spread(summary.first_answers)),
         ("signal to commit", spread(summary.commits)),
         ("longest gap in the answers", ms(summary.total.gap)),
+        ("longest stall of the demo", ms(summary.stall)),
         ("echo sessions", format!("{} drained, {} cut", summary.drained, summary.cut)),
         (
             "keep-alive connections",
@@ -132,6 +133,7 @@ fn verdict(summary: &Summary) -> String {
         format!("\n✓ {upgrades}, {answers}, nothing lost\n")
     } else {
         let lost = many(summary.total.missed, "failure");
-        format!("\n✗ {upgrades}, {answers}, {lost}\n")
+        let mark = if summary.interrupted { "interrupted:" } else { "✗" };
+        format!("\n{mark} {upgrades}, {answers}, {lost}\n")
     }
 }
