@@ -160,7 +160,7 @@ impl Prepared {
 fn own_process() -> Result<Arc<OwnedFd>> {
     let pid = nix::unistd::getpid().as_raw();
     let pidfd = pidfd::open(pid).map_err(|error| {
-        Error::new(ErrorKind::Io, "a pidfd of this process (Linux 5.3 or later is needed)")
+        Error::new(ErrorKind::Io, "a pidfd of this process (Linux 5.10 or later is needed)")
             .with_source(error)
     })?;
     Ok(Arc::new(pidfd))

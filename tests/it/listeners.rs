@@ -85,8 +85,9 @@ fn p1_a_renamed_listener_keeps_its_socket() {
     load.finish().assert_unharmed();
     assert_eq!(server.address("main2"), tcp);
     assert_eq!(server.address("path2"), unix);
-    server.signal(server.owner(), Signal::SIGTERM);
-    server.until_gone(server.owner());
+    let owner = server.owner();
+    server.signal(owner, Signal::SIGTERM);
+    server.until_gone(owner);
     assert!(!server.path("path.sock").exists());
 }
 
