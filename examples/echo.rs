@@ -1,97 +1,100 @@
-//! How do long sessions live through an upgrade, and who tells them to go?
+//! How do sessions that last for hours go along with upgrades?
+//!
+//! They stay with the generation that accepted them, which tells them when it is time to go, while
+//! the next one takes the new sessions. Here are sessions over TCP and over a Unix socket; give
+//! your name, then type lines, and they come back:
 //!
 //! ```text
-//! cargo run --example echo             # or -- --listen 127.0.0.1:7001 --unix other.sock
-//! nc 127.0.0.1 7000                    # and in another terminal: nc -U echo.sock
-//! kill -HUP PID                        # the one that the greeting names
+//! cargo run --example echo
+//! nc 127.0.0.1 7000                    # in a second terminal
+//! nc -U /tmp/heirloom-echo.sock        # in a third
+//! kill -HUP $(cat /tmp/heirloom-echo.pid)
 //! ```
 //!
-//! Every line that you type comes back. After SIGHUP a new `nc` is greeted by the next generation,
-//! while your old session goes on with the old one. Three seconds later the new generation owns:
-//! the old one tells its sessions to come back elsewhere, and five seconds after that it ends those
-//! that are between two lines. A session that has begun a line and not ended it (`printf half; cat`
-//! into `nc`) is waited for until the drain's deadline, then cut, and named in what the old
-//! generation says before it exits. `kill PID` of the new one ends the service the same way.
-#![allow(clippy::print_stderr)] // an example that talks to a terminal
+//! Nothing happens to the sessions for 5 s: the new generation is on probation, and the old one may
+//! have to go on (`kill -9` the new one and see). Then the old one drains. Its sessions are asked
+//! to come back, and go on to work; call again, and the new generation greets you. A session that
+//! is still there 20 s later is cut, and the old generation's last words say whose it was and why
+//! it was there. If all have left, it exits at once. SIGTERM drains in the same way.
 
-use std::fmt::Debug;
 use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use heirloom::{Config, Conn, DrainPhase, Outcome, Starting};
-use tokio::io::{
-    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
-};
-
-/// The longest line.
-const MAX_LINE: u64 = 64 * 1024;
+use heirloom::{Config, Conn, DrainPhase, Generation, Outcome};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 
 fn main() -> ExitCode {
-    let config = Config::new("echo")
-        .probation(Duration::from_secs(3))
-        .lame_duck(Duration::from_secs(5))
-        .drain_deadline(Duration::from_secs(15));
-    heirloom::run(config, serve)
-}
-
-/// From the first breath of a generation to its last.
-async fn serve(start: Starting) -> heirloom::Result<Outcome> {
-    let tcp = start.tcp("tcp", &flag("--listen", "127.0.0.1:7000")).await?;
-    let unix = start.unix("unix", flag("--unix", "echo.sock")).await?;
-    let me = format!("generation {}, process {}", start.generation(), std::process::id());
-    let running = start.ready().await?;
-    eprintln!("{me} is ready");
-    running.accept_loop_with(tcp, me.clone(), session);
-    running.accept_loop_with(unix, me.clone(), session);
-    let outcome = running.finished().await?;
-    if let Outcome::HandedOver(report) | Outcome::Stopped(report) = &outcome {
-        eprintln!("{me} is done: {} sessions drained, {} cut", report.drained, report.cut.len());
-        for held in &report.cut {
-            eprintln!("  cut: {held:?}");
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let mut listen = String::from("127.0.0.1:7000");
+    let mut socket = std::env::temp_dir().join("heirloom-echo.sock");
+    let mut pid_file = std::env::temp_dir().join("heirloom-echo.pid");
+    let mut args = std::env::args().skip(1);
+    while let Some(flag) = args.next() {
+        match (flag.as_str(), args.next()) {
+            ("--listen", Some(address)) => listen = address,
+            ("--socket", Some(path)) => socket = path.into(),
+            ("--pid-file", Some(path)) => pid_file = path.into(),
+            _ => {
+                tracing::error!("usage: echo [--listen ADDR] [--socket PATH] [--pid-file PATH]");
+                return ExitCode::from(2);
+            }
         }
     }
-    Ok(outcome)
+    let config = Config::new("echo").pid_file(pid_file).drain_deadline(Duration::from_secs(20));
+    heirloom::run(config, async move |start| -> heirloom::Result<Outcome> {
+        let tcp = start.tcp("echo", listen).await?;
+        let unix = start.unix("echo-unix", socket).await?;
+        let running = start.ready().await?;
+        tracing::info!(generation = %running.generation(), pid = std::process::id(), "serving");
+        // One handler for both. In the force phase the loop drops what it is still doing, even if
+        // it is stuck in a write to a client that does not read.
+        running.accept_loop_with(tcp, running.generation(), session);
+        running.accept_loop_with(unix, running.generation(), session);
+        let outcome = running.finished().await?;
+        if let Outcome::HandedOver(drain) | Outcome::Stopped(drain) = &outcome {
+            for session in &drain.cut {
+                tracing::warn!("cut at the deadline: {session}");
+            }
+        }
+        Ok(outcome)
+    })
 }
 
-/// The value that follows a flag, or the default.
-fn flag(name: &str, default: &str) -> String {
-    std::env::args().skip_while(|arg| arg != name).nth(1).unwrap_or_else(|| default.to_owned())
-}
-
-/// One session: greets, gives every line back, says goodbye when the drain begins, and ends
-/// between two lines when the drain closes what is idle.
-///
-/// The guard in `conn` keeps the drain waiting until the session is dropped; its name and reason
-/// are what the drain's report says of a session that had to be cut.
-async fn session<S, A: Debug>(me: String, conn: Conn<S, A>) -> io::Result<()>
+/// One session, until the client ends it or the drain's deadline does.
+async fn session<S, A>(generation: Generation, conn: Conn<S, A>) -> io::Result<()>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite,
 {
-    let peer = format!("{:?}", conn.peer_addr());
+    // As long as a guard lives, the drain waits for this session.
     let (stream, guard) = conn.into_parts();
-    guard.name(format!("session of {peer}"));
-    let mut stream = BufReader::new(stream);
-    stream.get_mut().write_all(format!("{me} greets you\n").as_bytes()).await?;
-    let mut line = Vec::new();
+    let (read, mut write) = tokio::io::split(stream);
+    let mut lines = BufReader::new(read).lines();
+
+    let greeting = format!("generation {generation}, pid {}. Your name?\n", std::process::id());
+    write.write_all(greeting.as_bytes()).await?;
+    guard.reason("has not said its name");
+    let mut named = false;
     let mut told = false;
     loop {
-        guard.reason("waits for a line");
         tokio::select! {
-            // Nothing is in flight here, so it may end.
-            () = guard.reached(DrainPhase::Graceful) => {
-                return stream.get_mut().write_all(b"goodbye\n").await;
+            line = lines.next_line() => {
+                let Some(line) = line? else { return Ok(()) };
+                if named {
+                    write.write_all(format!("{line}\n").as_bytes()).await?;
+                } else {
+                    // What the drain's report says of a session that had to be cut.
+                    guard.name(line);
+                    guard.reason("waits for a line");
+                    named = true;
+                }
             }
+            // Lame duck is the time to ask. What the client has sent, or still wants to, is served.
             () = guard.reached(DrainPhase::LameDuck), if !told => {
+                write.write_all(b"* please come back soon: this server is leaving\n").await?;
+                guard.reason("was asked to leave, and stayed");
                 told = true;
-                stream.get_mut().write_all(b"please come back on a new connection\n").await?;
-                continue;
             }
-            begun = stream.fill_buf() => if begun?.is_empty() { return Ok(()) },
         }
-        guard.reason("has begun a line");
-        line.clear();
-        (&mut stream).take(MAX_LINE).read_until(b'\n', &mut line).await?;
-        stream.get_mut().write_all(&line).await?;
     }
 }

@@ -1,73 +1,78 @@
-//! What is the smallest HTTP server that can be upgraded?
+//! What is the smallest HTTP server that can be upgraded without losing a request?
+//!
+//! Start it, ask it, put it under load if you like (`wrk -d 30 http://127.0.0.1:8080/`), and
+//! upgrade it as often as you want:
 //!
 //! ```text
-//! cargo run --example hello            # or -- --listen 127.0.0.1:9000
-//! curl -i http://127.0.0.1:8080/       # hello from generation 0, process 4711
-//! kill -HUP 4711
-//! curl -i http://127.0.0.1:8080/       # hello from generation 1, process 4712
-//! kill 4712                            # the end
+//! cargo run --example hello
+//! curl -i http://127.0.0.1:8080/
+//! kill -HUP $(cat /tmp/heirloom-hello.pid)
+//! kill $(cat /tmp/heirloom-hello.pid)
 //! ```
 //!
-//! You will see the next generation answer at once. Five seconds later, when its probation is
-//! over, generation 0 drains and exits: your prompt comes back, the service stays. A connection
-//! that is still open then gets `Connection: close` on its next answer, so no client is cut off.
-#![allow(clippy::print_stderr)] // an example that talks to a terminal
+//! Each answer names the generation and its pid. At SIGHUP the number changes within a moment, and
+//! the log follows the upgrade. For 5 s the new process is on probation: `kill -9` it, and the old
+//! one answers again. Only after that does the PID file change and the old process drain: first it
+//! answers with `Connection: close`, half a second later it closes what is idle, then it exits.
+//! SIGTERM stops the server, also after a drain.
 
 use std::convert::Infallible;
 use std::pin::pin;
 use std::process::ExitCode;
 
-use heirloom::{Config, Conn, DrainPhase, Guard};
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use heirloom::{Config, Conn, DrainPhase, Generation};
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Response, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 fn main() -> ExitCode {
-    let listen = std::env::args().skip_while(|arg| arg != "--listen").nth(1);
-    let listen = listen.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
-    heirloom::run(Config::new("hello"), async move |start| {
-        let http = start.tcp("http", &listen).await?;
-        let (generation, process) = (start.generation(), std::process::id());
-        let greeting =
-            Bytes::from(format!("hello from generation {generation}, process {process}\n"));
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let mut listen = String::from("127.0.0.1:8080");
+    let mut pid_file = std::env::temp_dir().join("heirloom-hello.pid");
+    let mut args = std::env::args().skip(1);
+    while let Some(flag) = args.next() {
+        match (flag.as_str(), args.next()) {
+            ("--listen", Some(address)) => listen = address,
+            ("--pid-file", Some(path)) => pid_file = path.into(),
+            _ => {
+                tracing::error!("usage: hello [--listen ADDR] [--pid-file PATH]");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    heirloom::run(Config::new("hello").pid_file(pid_file), async move |start| {
+        let http = start.tcp("http", listen).await?;
         let running = start.ready().await?;
-        eprintln!("generation {generation}, process {process}, serves http://{listen}");
-        running.accept_loop_with(http, greeting, |greeting, conn| connection(conn, greeting));
+        tracing::info!(generation = %running.generation(), pid = std::process::id(), "serving");
+        running.accept_loop_with(http, running.generation(), serve);
         running.finished().await
     })
 }
 
-/// Serves one connection. At the drain's deadline `accept_loop` drops it.
-async fn connection(conn: Conn<TcpStream>, greeting: Bytes) {
+/// Serves one connection. At the drain's deadline the accept loop drops it.
+async fn serve(generation: Generation, conn: Conn<TcpStream>) {
     let (stream, guard) = conn.into_parts();
-    let service = service_fn(|request| answer(request, &guard, greeting.clone()));
-    let mut http = pin!(
+    let answer = service_fn(async |_request| {
+        let pid = std::process::id();
+        let mut response =
+            Response::new(format!("hello from generation {generation}, pid {pid}\n"));
+        // Lame duck: whoever asks now is told to come back on a new connection.
+        if guard.phase() >= DrainPhase::LameDuck {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok::<_, Infallible>(response)
+    });
+    let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(stream), answer)
     );
     tokio::select! {
-        _ = http.as_mut() => return,
-        // Only after the lame duck: what hyper takes for idle may have a request on its way.
-        () = guard.reached(DrainPhase::Graceful) => http.as_mut().graceful_shutdown(),
+        _ = connection.as_mut() => return,
+        // Graceful, and not before: on what looks idle, the next request may be under way.
+        () = guard.reached(DrainPhase::Graceful) => connection.as_mut().graceful_shutdown(),
     }
-    let _ = http.await;
-}
-
-/// Answers, and asks the client to come back on a new connection once the drain has begun.
-async fn answer(
-    _request: Request<Incoming>,
-    guard: &Guard,
-    greeting: Bytes,
-) -> Result<Response<Full<Bytes>>, Infallible> {
-    let mut response = Response::new(Full::new(greeting));
-    if guard.phase() >= DrainPhase::LameDuck {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    Ok(response)
+    let _ = connection.await;
 }

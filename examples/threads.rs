@@ -1,82 +1,98 @@
-//! Can a server of plain threads and blocking sockets be upgraded?
+//! How does a server of plain threads, without async code, get graceful restarts?
+//!
+//! A thread accepts with `accept_blocking`, and each connection has a thread with an ordinary
+//! `std::net::TcpStream`. The only `async` is the closure that `run` calls; it takes the listener,
+//! says ready, and waits for the end. Type lines, and they come back in capitals:
 //!
 //! ```text
-//! cargo run --example threads          # or -- --listen 127.0.0.1:7001
-//! nc 127.0.0.1 7000                    # type; it comes back IN CAPITALS
-//! kill -HUP PID                        # the one that the greeting names
+//! cargo run --example threads
+//! nc 127.0.0.1 7001                    # in a second terminal
+//! kill -HUP $(cat /tmp/heirloom-threads.pid)
 //! ```
 //!
-//! Yes: `accept_blocking` pauses and goes on by itself like its asynchronous sister, and needs no
-//! runtime. Here each session is a thread that looks at its guard's phase between two lines. After
-//! SIGHUP a new `nc` is greeted by the next generation; three seconds later the old one's sessions
-//! are told goodbye, and it exits when the last has ended.
-#![allow(clippy::print_stderr)] // an example that talks to a terminal
+//! A new `nc` is greeted by the new generation at once. The first one goes on with the old
+//! generation until that drains, 5 s later, after the new one's probation; then it reads `goodbye`.
+//! `kill -9` the new generation within the 5 s, and the old one's thread accepts again: it was
+//! merely waiting in `accept_blocking`. SIGTERM says goodbye to everyone and stops.
 
-use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, ErrorKind, Write as _};
+use std::net::TcpStream;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use heirloom::{BlockingConn, Config, DrainPhase, TcpListener};
+use heirloom::{BlockingConn, Config, DrainPhase, Generation, TcpListener};
 
-/// How long a thread waits for a line before it looks at the drain's phase.
-const GLANCE: Duration = Duration::from_millis(250);
-
-/// The longest line.
-const MAX_LINE: u64 = 64 * 1024;
+/// How often a thread that waits for its client looks whether it is time to go.
+const LOOK_UP: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
-    let listen = std::env::args().skip_while(|arg| arg != "--listen").nth(1);
-    let listen = listen.unwrap_or_else(|| "127.0.0.1:7000".to_owned());
-    let config = Config::new("threads").probation(Duration::from_secs(3));
-    // The closure is all that is asynchronous. Threads are started in it, not before: a thread
-    // keeps the signal mask that it was born with.
-    heirloom::run(config, async move |start| {
-        let listener = start.tcp("lines", &listen).await?;
-        let me = format!("generation {}, process {}", start.generation(), std::process::id());
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let mut listen = String::from("127.0.0.1:7001");
+    let mut pid_file = std::env::temp_dir().join("heirloom-threads.pid");
+    let mut args = std::env::args().skip(1);
+    while let Some(flag) = args.next() {
+        match (flag.as_str(), args.next()) {
+            ("--listen", Some(address)) => listen = address,
+            ("--pid-file", Some(path)) => pid_file = path.into(),
+            _ => {
+                tracing::error!("usage: threads [--listen ADDR] [--pid-file PATH]");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    heirloom::run(Config::new("threads").pid_file(pid_file), async move |start| {
+        let lines = start.tcp("lines", listen).await?;
         let running = start.ready().await?;
-        eprintln!("{me} is ready");
-        thread::spawn(move || accept(&listener, &me));
+        tracing::info!(generation = %running.generation(), pid = std::process::id(), "serving");
+        let generation = running.generation();
+        // Started in here: threads that are older than `run` have another signal mask.
+        thread::spawn(move || accept(&lines, generation));
+        // It waits for the guards, which the connections hold; so no thread needs to be joined.
         running.finished().await
     })
 }
 
-/// Accepts until there is nothing to accept any more: a thread for each session.
-fn accept(listener: &TcpListener, me: &str) {
+/// Accepts until nothing comes any more. A pause, when it is another generation's turn, is only a
+/// longer wait.
+fn accept(listener: &TcpListener, generation: Generation) {
     loop {
         match listener.accept_blocking() {
             Ok(Some(conn)) => {
-                let me = me.to_owned();
-                thread::spawn(move || session(conn, &me));
+                // Clients come and go as they like: how a connection ended is no news.
+                thread::spawn(move || serve(conn, generation));
             }
             Ok(None) => return,
-            Err(error) => return eprintln!("{me} cannot accept any more: {}", error.chain()),
+            Err(error) => return tracing::error!(error = error.chain(), "cannot accept any more"),
         }
     }
 }
 
-/// One session. Its guard, in `conn`, keeps the drain waiting until this function returns.
-fn session(conn: BlockingConn<std::net::TcpStream>, me: &str) -> io::Result<()> {
-    conn.set_read_timeout(Some(GLANCE))?;
-    let mut stream = BufReader::new(conn);
-    writeln!(stream.get_mut(), "{me} greets you")?;
+/// Serves one connection until the client has had enough, or the drain.
+fn serve(conn: BlockingConn<TcpStream>, generation: Generation) -> io::Result<()> {
+    let guard = conn.guard().clone();
+    conn.set_read_timeout(Some(LOOK_UP))?;
+    conn.set_write_timeout(Some(Duration::from_secs(5)))?;
+    let mut conn = BufReader::new(conn);
+    writeln!(conn.get_mut(), "generation {generation}, pid {}", std::process::id())?;
     let mut line = Vec::new();
     loop {
-        // A read that times out leaves what came of the line in place.
-        let room = MAX_LINE.saturating_sub(line.len() as u64);
-        match stream.by_ref().take(room).read_until(b'\n', &mut line) {
+        match conn.read_until(b'\n', &mut line) {
             Ok(0) => return Ok(()),
             Ok(_) => {
                 line.make_ascii_uppercase();
-                stream.get_mut().write_all(&line)?;
+                conn.get_mut().write_all(&line)?;
                 line.clear();
             }
+            // What has been read of a line so far stays in `line`.
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             Err(error) => return Err(error),
         }
-        // Between two lines nothing is in flight, so it may end.
-        if line.is_empty() && stream.get_ref().guard().phase() >= DrainPhase::LameDuck {
-            return writeln!(stream.get_mut(), "goodbye");
+        match guard.phase() {
+            DrainPhase::Serving | DrainPhase::LameDuck => {}
+            // A line that has begun is waited for; the deadline is in the next phase.
+            DrainPhase::Graceful if !line.is_empty() => guard.reason("in the middle of a line"),
+            _ => return conn.get_mut().write_all(b"goodbye\n"),
         }
     }
 }

@@ -24,6 +24,8 @@ trials![
     p3_a_broken_link_leaves_one_owner,
     p3_a_predecessor_that_wakes_late_does_nothing_that_an_owner_does,
     p4_a_death_is_known_although_a_helper_holds_the_link,
+    p12_an_exit_at_any_step_is_reported_with_its_status,
+    p4_a_driver_that_is_slow_at_any_step_harms_nobody,
     p10_a_parked_predecessor_is_not_woken,
 ];
 
@@ -153,6 +155,13 @@ fn p2_a_rolled_back_upgrade_changes_no_backlog() {
     server.signal(successor, Signal::SIGKILL);
     rolled_back(&server);
     assert_eq!(backlog(port), 77, "after the roll back");
+    server.signal(server.pid(0), Signal::SIGKILL);
+
+    let server = Server::start(Release::with([Socket::tcp("main").backlog(77)]));
+    let port = server.address("main").inet().port();
+    server.next_release(|release| release.sockets[0].backlog = Some(33));
+    server.upgrade_well();
+    until("the backlog after the commit", || (backlog(port) == 33).then_some(()));
 }
 
 /// The backlog as `ss` shows it, if there is one.
@@ -250,9 +259,9 @@ fn p3_a_broken_link_leaves_one_owner() {
 /// P3. It is stopped until the successor has taken over by itself.
 fn p3_a_predecessor_that_wakes_late_does_nothing_that_an_owner_does() {
     let server = Server::start(Release {
-        probation: Duration::from_millis(500),
-        silence: Duration::from_millis(500),
-        commit: Duration::from_millis(500),
+        probation: Duration::from_millis(300),
+        silence: Duration::from_secs(2),
+        commit: Duration::from_secs(1),
         pid_file: true,
         ..Release::default()
     });
@@ -297,6 +306,34 @@ fn p4_a_death_is_known_although_a_helper_holds_the_link() {
     assert!(report.cause.unwrap().contains("SIGKILL"));
     let born = process::born_in(server.directory());
     assert!(born.len() >= 2, "the helper lives: {born:?}");
+}
+
+/// P12, P2.
+fn p12_an_exit_at_any_step_is_reported_with_its_status() {
+    let server = Server::start(Release { pid_file: true, ..Release::default() });
+    for (index, step) in ["hello", "welcome", "adopted", "ready", "serving"].iter().enumerate() {
+        server.fault(Side::Successor, step, Action::Exit(3));
+        let report = server.upgrade_badly();
+        let cause = report.cause.clone().unwrap();
+        assert!(cause.contains("exited with status 3"), "at {step}: {report}");
+        assert_eq!(report.to.get(), index as u64 + 1, "a number is given once");
+        assert!(server.ask("who").starts_with("0 "), "at {step}");
+    }
+    server.upgrade_well();
+}
+
+/// P4, P1. A thread that waits for the disk, or for its turn on a busy machine.
+fn p4_a_driver_that_is_slow_at_any_step_harms_nobody() {
+    let predecessor = ["offer", "start", "ready", "park", "yield", "probation", "permit", "commit"];
+    let successor = ["welcome", "adopted", "ready", "serving", "committed", "owner"];
+    let of_predecessor = predecessor.map(|step| (Side::Predecessor, step));
+    let server = Server::start(Release::default());
+    let load = Load::start(&[server.address("main")], 2);
+    for (side, step) in of_predecessor.into_iter().chain(successor.map(|s| (Side::Successor, s))) {
+        server.fault(side, step, Action::Block(Duration::from_millis(150)));
+        server.upgrade_well();
+    }
+    load.finish().assert_unharmed();
 }
 
 /// P10. A listener left in epoll would wake it for each connection.

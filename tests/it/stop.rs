@@ -161,8 +161,8 @@ fn p12_an_upgrade_asked_for_during_another_is_remembered() {
 fn p12_an_upgrade_asked_of_a_sleeping_predecessor_is_run_by_the_owner() {
     let server = Server::start(Release {
         probation: Duration::from_millis(300),
-        silence: Duration::from_millis(300),
-        commit: Duration::from_millis(300),
+        silence: Duration::from_secs(2),
+        commit: Duration::from_secs(1),
         ..Release::default()
     });
     server.fault(Side::Predecessor, "probation", Action::Stop);
