@@ -1,7 +1,9 @@
 //! The server's processes: the first one started, every later one known by its pid, all ended.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{File, OpenOptions};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
@@ -12,9 +14,11 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
+use rustix::process::{PidfdFlags, pidfd_open};
 use tempfile::TempDir;
+use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 
 use crate::Failure;
@@ -34,10 +38,35 @@ const START: Duration = Duration::from_secs(15);
 pub(crate) struct End {
     /// Since the demo began.
     pub(crate) at: Duration,
-    /// Whether its exit status was 0.
-    pub(crate) orderly: bool,
-    /// The status in words.
-    pub(crate) status: String,
+    /// Its exit status, or none if its own parent waited for it: a successor may well end before
+    /// its predecessor has drained.
+    pub(crate) status: Option<Status>,
+}
+
+/// An exit status.
+#[derive(Clone, Debug)]
+pub(crate) enum Status {
+    /// It exited with this code.
+    Code(i32),
+    /// This signal ended it.
+    Killed(Signal),
+}
+
+impl End {
+    /// Whether it is known to have failed.
+    pub(crate) fn failed(&self) -> bool {
+        !matches!(self.status, None | Some(Status::Code(0)))
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.status {
+            Some(Status::Code(code)) => write!(f, "exited with status {code}"),
+            Some(Status::Killed(signal)) => write!(f, "killed by {signal}"),
+            None => f.write_str("ended, and its parent has its status"),
+        }
+    }
 }
 
 /// All the processes of the server. When it is dropped, the pipe that is every generation's
@@ -48,7 +77,8 @@ pub(crate) struct Fleet {
     log: PathBuf,
     addresses: Addresses,
     ended: Arc<Mutex<BTreeMap<i32, End>>>,
-    reaper: JoinHandle<()>,
+    /// They see the processes end; they end with the fleet.
+    _witnesses: JoinSet<()>,
     stdin: Option<ChildStdin>,
 }
 
@@ -59,9 +89,17 @@ impl Fleet {
         let log = options.log.clone().unwrap_or_else(|| dir.path().join("server.log"));
         let output = OpenOptions::new().create(true).append(true).open(&log)?;
         let ended = Arc::new(Mutex::default());
-        let reaper = tokio::spawn(reap(Arc::clone(ledger), Arc::clone(&ended))?);
-        let mut fleet =
-            Self { addresses: files::nowhere(dir.path()), dir, log, ended, reaper, stdin: None };
+        let mut witnesses = JoinSet::new();
+        witnesses.spawn(reap(Arc::clone(ledger), Arc::clone(&ended))?);
+        witnesses.spawn(watch(Arc::clone(ledger), Arc::clone(&ended)));
+        let mut fleet = Self {
+            addresses: files::nowhere(dir.path()),
+            dir,
+            log,
+            ended,
+            _witnesses: witnesses,
+            stdin: None,
+        };
         fleet.stdin = launch(fleet.dir.path(), options, output)?;
         match timeout(START, fleet.first_answers()).await {
             Ok(addresses) => fleet.addresses = addresses?,
@@ -135,7 +173,6 @@ impl Fleet {
             }
             let _ = timeout(Duration::from_secs(1), self.all_gone()).await;
         }
-        self.reaper.abort();
     }
 
     /// Waits until we have no child any more, born to us or inherited.
@@ -170,17 +207,44 @@ fn reap(
     let mut deaths = signal(SignalKind::child())?;
     Ok(async move {
         while deaths.recv().await.is_some() {
+            // Locked all along: whoever sees that no child is left also sees how they ended.
+            let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
             while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                let (pid, orderly, status) = match status {
-                    WaitStatus::Exited(pid, code) => (pid, code == 0, format!("status {code}")),
-                    WaitStatus::Signaled(pid, by, _) => (pid, false, format!("killed by {by}")),
+                let (pid, status) = match status {
+                    WaitStatus::Exited(pid, code) => (pid, Status::Code(code)),
+                    WaitStatus::Signaled(pid, signal, _) => (pid, Status::Killed(signal)),
                     _ => break,
                 };
-                let end = End { at: ledger.now(), orderly, status };
-                ended.lock().unwrap_or_else(PoisonError::into_inner).insert(pid.as_raw(), end);
+                let end = End { at: ledger.now(), status: Some(status) };
+                ended.insert(pid.as_raw(), end);
             }
         }
     })
+}
+
+/// Sees every generation that answers to its end, whoever waits for its status.
+async fn watch(ledger: Arc<Ledger>, ended: Arc<Mutex<BTreeMap<i32, End>>>) {
+    let mut watches = JoinSet::new();
+    let mut newest = None;
+    loop {
+        let (generation, sighting) = ledger.newer_than(newest).await;
+        newest = Some(generation);
+        let (ledger, ended) = (Arc::clone(&ledger), Arc::clone(&ended));
+        watches.spawn(async move {
+            // If it has ended already, the time of its first answer is the best that we know.
+            if let Some(pidfd) = pidfd(sighting.pid) {
+                let _ = pidfd.readable().await;
+            }
+            let end = End { at: ledger.now(), status: None };
+            ended.lock().unwrap_or_else(PoisonError::into_inner).entry(sighting.pid).or_insert(end);
+        });
+    }
+}
+
+/// A descriptor that is readable when this process has ended.
+fn pidfd(pid: i32) -> Option<AsyncFd<OwnedFd>> {
+    let pid = rustix::process::Pid::from_raw(pid)?;
+    AsyncFd::new(pidfd_open(pid, PidfdFlags::NONBLOCK).ok()?).ok()
 }
 
 /// Whether a child of ours is left that has not been waited for.

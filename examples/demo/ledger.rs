@@ -158,12 +158,13 @@ impl Ledger {
         &self.counts
     }
 
-    /// Waits for the first answer of any generation after this one.
-    pub(crate) async fn newer_than(&self, generation: u64) -> (u64, Sighting) {
+    /// Waits for the first answer of any generation after this one, or of any at all.
+    pub(crate) async fn newer_than(&self, generation: Option<u64>) -> (u64, Sighting) {
+        let first = generation.map_or(0, |generation| generation + 1);
         loop {
             let mut sighted = std::pin::pin!(self.sighted.notified());
             sighted.as_mut().enable();
-            if let Some((&newer, &sighting)) = locked(&self.seen).range(generation + 1..).next() {
+            if let Some((&newer, &sighting)) = locked(&self.seen).range(first..).next() {
                 return (newer, sighting);
             }
             sighted.await;

@@ -75,9 +75,8 @@ fn lane(svg: &mut Svg, clock: &Clock, life: &Life, y: f64, height: f64) {
             svg.rect(&format!("{hue} {shade}"), (x, y), (to_x - x, height), &hint);
         }
     }
-    if life.end.as_ref().is_some_and(|end| !end.orderly) {
-        let status = life.end.as_ref().map_or("", |end| end.status.as_str());
-        svg.dot("bad", (clock.x(end), y + height / 2.0), 4.0, status);
+    if let Some(end) = life.end.as_ref().filter(|end| end.failed()) {
+        svg.dot("bad", (clock.x(end.at), y + height / 2.0), 4.0, &end.to_string());
     }
 }
 

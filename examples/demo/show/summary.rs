@@ -156,7 +156,7 @@ impl Summary {
             && self.cut == 0
             && self.committed() == self.asked
             && self.strangers.is_empty()
-            && self.lives.iter().all(|life| life.end.as_ref().is_some_and(|end| end.orderly))
+            && self.lives.iter().all(|life| life.end.as_ref().is_some_and(|end| !end.failed()))
     }
 
     /// How many upgrades were committed.
