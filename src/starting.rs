@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
 use crate::generation::Generation;
@@ -68,6 +69,7 @@ impl Starting {
     /// Not cancel safe: a service whose `ready` is dropped serves, but nobody holds it.
     pub async fn ready(self) -> Result<Running> {
         let shared = Arc::clone(&self.shared);
+        shared.asked_ready.store(true, Ordering::Relaxed);
         let prepared = match shared.config.pid_file.clone() {
             Some(path) => Some(PidFile::prepare(path)?),
             None => None,

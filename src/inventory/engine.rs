@@ -84,6 +84,12 @@ impl Inventory {
         tell_raw(raw, "pause", |pause| Box::pin(async move { pause.pause().await }))
     }
 
+    /// Our turn again after a [`pause`](Self::pause) of our own: accepts again on the very same
+    /// sockets, at once. The future tells the frameworks that were paused.
+    pub(crate) fn unpause(&self) -> impl Future<Output = Vec<String>> + Send + 'static {
+        resume_raw(accept_again(self.book().cores()))
+    }
+
     /// Roll back: accepts again on the very same sockets, at once, and serves the queues of what
     /// the successor had bound. The future tells the frameworks that were paused; it gives what
     /// went wrong.
@@ -97,6 +103,11 @@ impl Inventory {
             parked
         };
         resume_raw(cores)
+    }
+
+    /// Roll back before anything was parked: what the successor had bound is not held any longer.
+    pub(crate) fn release_bound(&self) {
+        self.book().serve_adopted();
     }
 
     /// The successor died after the verdict while we drain: we own, and accept, again, at once. The

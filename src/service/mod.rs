@@ -23,7 +23,7 @@ pub use self::status::{Event, Outcome, Role, Status};
 use self::elders::Elders;
 use crate::birth::{Asked, Signals};
 use crate::config::{Config, ProgramOverrides};
-use crate::drain::Drain;
+use crate::drain::{Drain, DrainReport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::handoff::adoption::{Adoption, Turn};
@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     pub history: Mutex<History>,
     /// An upgrade is to be run by whoever owns afterwards.
     pub queued: Arc<AtomicBool>,
+    /// The application has said that it is ready.
+    pub asked_ready: AtomicBool,
 }
 
 /// Where the answer to a wish for an upgrade goes.
@@ -185,6 +187,7 @@ pub(crate) fn begin(
         outcome: watch::Sender::new(None),
         history: Mutex::new(History::default()),
         queued: Arc::new(AtomicBool::new(false)),
+        asked_ready: AtomicBool::new(false),
         config,
     });
     let extra =
@@ -224,6 +227,18 @@ fn program(mut ours: Program, overrides: &ProgramOverrides) -> Program {
         ours.env.extend(value.clone().map(|value| (name.clone(), value)));
     }
     ours
+}
+
+/// At most so many of those that were cut are logged one by one; the report has more.
+const NAMED_CUTS: usize = 16;
+
+/// The end of a drain, and who was cut by it.
+fn tell_drain(report: &DrainReport) {
+    for held in report.cut.iter().take(NAMED_CUTS) {
+        tracing::warn!(target: "heirloom::handoff", %held, "cut at the end of the drain");
+    }
+    let (drained, cut, elapsed) = (report.drained, report.cut_count, report.elapsed);
+    tracing::info!(target: "heirloom::handoff", step = "drained", outcome = %report.outcome, drained, cut, ?elapsed);
 }
 
 /// Why a reign ended.

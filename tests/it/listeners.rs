@@ -20,6 +20,7 @@ trials![
     p1_a_stopped_service_can_start_again_on_its_port,
     p1_the_queue_of_an_unwanted_listener_is_served_before_it_closes,
     p1_a_renamed_listener_keeps_its_socket,
+    p1_many_listeners_can_be_renamed_at_once,
     p1_a_moved_listener_is_served_at_the_old_address_until_commit,
     p1_a_new_listener_takes_nothing_before_its_turn,
     p1_a_new_listener_of_a_rejected_successor_closes_with_it,
@@ -187,6 +188,23 @@ fn p1_a_renamed_listener_keeps_its_socket() {
     assert_eq!(server.address("path2"), unix);
     server.stop();
     assert!(!server.path("path.sock").exists());
+}
+
+/// P1, P12. Each is worth a note, and there are more than one message carries.
+fn p1_many_listeners_can_be_renamed_at_once() {
+    const MANY: usize = 300;
+    let sockets = (0..MANY).map(|number| Socket::tcp(&format!("old-{number}")));
+    let server = Server::start(Release::with(sockets.chain([Socket::tcp("main")])));
+    server.next_release(|release| {
+        for socket in &mut release.sockets {
+            socket.address = server.address(&socket.name).inet().to_string();
+            socket.name = socket.name.replace("old", "new");
+        }
+    });
+    let report = server.upgrade();
+    assert_eq!(report.outcome, UpgradeOutcome::Committed, "{report}");
+    assert_eq!((report.claimed, report.unclaimed), (MANY + 1, 0), "{report}");
+    assert!(report.notes.iter().any(|note| note.contains("old-0")), "{report}");
 }
 
 /// P1, P2. Both addresses work while it is open which generation stays.

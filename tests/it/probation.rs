@@ -21,6 +21,8 @@ trials![
     p3_the_predecessor_owns_again_when_the_successor_dies_after_the_verdict,
     p3_a_successor_that_dies_as_it_commits_is_replaced_though_nothing_is_left_to_drain,
     p3_the_successor_owns_when_the_predecessor_dies_in_probation,
+    p3_the_successor_owns_when_the_predecessors_application_fails_in_probation,
+    p3_a_rejected_successor_that_still_serves_takes_over_when_the_predecessor_dies,
     p3_a_broken_link_leaves_one_owner,
     p3_a_predecessor_that_wakes_late_does_nothing_that_an_owner_does,
     p4_a_death_is_known_although_a_helper_holds_the_link,
@@ -285,6 +287,44 @@ fn p3_a_predecessor_that_wakes_late_does_nothing_that_an_owner_does() {
     let owner = server.owner();
     assert_eq!(pid.trim(), owner.to_string());
     assert!(owner >= successor || server.owners().len() == 1);
+}
+
+/// P3, P7. Its process ends in an orderly way, or by a panic while a blocking task never ends: for
+/// the service that is the same as its death.
+fn p3_the_successor_owns_when_the_predecessors_application_fails_in_probation() {
+    for how in ["fail", "panic"] {
+        let server = Server::start(Release { probation: LONG, ..Release::default() });
+        let predecessor = server.pid(0);
+        let mut before = server.client("main");
+        assert!(before.ask("who").starts_with("0 "));
+        before.ask("stuck");
+        server.signal(predecessor, Signal::SIGHUP);
+        server.until_role(1, "successor");
+        before.ask(how);
+        server.until_gone(predecessor);
+        server.until_owner(1);
+        assert!(server.ask("who").starts_with("1 "), "after {how}");
+    }
+}
+
+/// P3. It slept and was rejected; awake again it finishes what it had, and is all that is left.
+fn p3_a_rejected_successor_that_still_serves_takes_over_when_the_predecessor_dies() {
+    let (server, successor) =
+        in_probation(Release { silence: Duration::from_millis(600), ..Release::default() });
+    let mut held = server.client("main");
+    assert_eq!(held.ask("hold"), "held 1");
+    server.signal(successor, Signal::SIGSTOP);
+    assert_eq!(server.until_report(0).outcome, UpgradeOutcome::RolledBack);
+    server.signal(successor, Signal::SIGCONT);
+    server.until_role(1, "leaving");
+    server.signal(server.pid(0), Signal::SIGKILL);
+    server.until_owner(1);
+    let mut client = server.client("main");
+    for _ in 0..2 {
+        assert!(client.ask("who").starts_with("1 "));
+    }
+    assert!(!client.told_to_go, "newcomers are served like any others");
+    assert_eq!(held.ask("release"), "released 1");
 }
 
 /// P4. A wrapper's helper inherits link and environment, and lives on: no end of file ever comes.

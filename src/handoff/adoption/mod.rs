@@ -99,7 +99,7 @@ pub(crate) struct Stage<'a> {
     pub turn: &'a watch::Sender<Turn>,
 }
 
-pub(crate) use self::receive::{adopt, greet};
+pub(crate) use self::receive::{adopt, greet, regret};
 
 type Going<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
@@ -134,7 +134,13 @@ impl Adoption {
             }
             for last in words {
                 going = match last {
-                    Last::Own => None,
+                    Last::Own => {
+                        if going.is_some() {
+                            // It was leaving: newcomers are not told to go any more.
+                            stage.drain.reopen();
+                        }
+                        None
+                    }
                     Last::Leave(error) => {
                         stage
                             .turn
@@ -284,6 +290,8 @@ impl Adoption {
             tracing::error!(target: "heirloom::handoff", error = %chain(&error), "not every listener could be opened");
             return Some(Event::OpenFailed(chain(&error)));
         }
+        // What this side had paused by itself: its lease ran out, or it was on its way out.
+        in_background(stage.sockets.unpause());
         step("serving");
         stage.turn.send_replace(Turn::Serving);
         None
@@ -380,7 +388,8 @@ fn error_of(why: Why) -> Error {
 
 /// One line for each step, like the predecessor's report.
 fn step(name: &'static str) {
-    tracing::info!(target: "heirloom::handoff", step = name, side = "successor");
+    let pid = std::process::id();
+    tracing::info!(target: "heirloom::handoff", step = name, side = "successor", pid);
 }
 
 fn out_of_order(message: &Message, awaited: &str) -> Error {

@@ -13,6 +13,7 @@ use heirloom::{Event, Outcome, Role, Running, Starting};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 use serde_json::{Map, Value, json};
+use tokio::sync::watch;
 
 use super::fixture::Fixture;
 use super::release::{Habit, Start};
@@ -24,6 +25,15 @@ pub(crate) struct App {
     pub running: Running,
     /// Connections accepted so far.
     pub accepted: AtomicU64,
+    /// How the application ends by itself, once it was told to.
+    pub end: watch::Sender<Option<End>>,
+}
+
+/// How an application ends that does not wait for its outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Fail,
+    Panic,
 }
 
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
@@ -53,13 +63,21 @@ pub(crate) async fn main(fixture: Arc<Fixture>, starting: Starting) -> Result<Ou
         fixture: Arc::clone(&fixture),
         running: running.clone(),
         accepted: AtomicU64::new(0),
+        end: watch::Sender::new(None),
     });
     let watchers = watch(&app);
     start_habits(&fixture);
     for (service, socket) in services {
         service.serve(&app, &socket);
     }
-    let outcome = running.finished().await;
+    let mut end = app.end.subscribe();
+    let outcome = tokio::select! {
+        outcome = running.finished() => outcome,
+        Ok(end) = end.wait_for(Option::is_some) => match *end {
+            Some(End::Panic) => panic!("it was told to"),
+            _ => return Err("it was told to fail".into()),
+        },
+    };
     for watcher in watchers {
         let _ = tokio::time::timeout(wait::PATIENCE, watcher).await;
     }

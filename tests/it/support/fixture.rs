@@ -127,7 +127,8 @@ fn stray(release: &Release) -> Option<std::os::fd::OwnedFd> {
 
 fn config(fixture: &Fixture) -> heirloom::Config {
     let release = &fixture.release;
-    let mut config = heirloom::Config::new("fixture")
+    let name = if release.start == Start::Misconfigured { "a:b" } else { "fixture" };
+    let mut config = heirloom::Config::new(name)
         .version(&release.version)
         .probation(release.probation)
         .gap_deadline(release.gap)

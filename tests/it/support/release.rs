@@ -74,6 +74,8 @@ pub(crate) enum Start {
     SilentForever,
     /// It never becomes ready.
     NeverReady,
+    /// The configuration cannot be used.
+    Misconfigured,
 }
 
 /// What an application does besides serving.
