@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, pidfd_open};
 use tempfile::TempDir;
-use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
@@ -222,29 +222,29 @@ fn reap(
     })
 }
 
-/// Sees every generation that answers to its end, whoever waits for its status.
+/// Sees every generation that answers to its end, whoever waits for its status: a thread for each,
+/// asleep until then.
 async fn watch(ledger: Arc<Ledger>, ended: Arc<Mutex<BTreeMap<i32, End>>>) {
-    let mut watches = JoinSet::new();
     let mut newest = None;
     loop {
         let (generation, sighting) = ledger.newer_than(newest).await;
         newest = Some(generation);
         let (ledger, ended) = (Arc::clone(&ledger), Arc::clone(&ended));
-        watches.spawn(async move {
-            // If it has ended already, the time of its first answer is the best that we know.
-            if let Some(pidfd) = pidfd(sighting.pid) {
-                let _ = pidfd.readable().await;
-            }
+        std::thread::spawn(move || {
+            wait_for_end(sighting.pid);
             let end = End { at: ledger.now(), status: None };
             ended.lock().unwrap_or_else(PoisonError::into_inner).entry(sighting.pid).or_insert(end);
         });
     }
 }
 
-/// A descriptor that is readable when this process has ended.
-fn pidfd(pid: i32) -> Option<AsyncFd<OwnedFd>> {
-    let pid = rustix::process::Pid::from_raw(pid)?;
-    AsyncFd::new(pidfd_open(pid, PidfdFlags::NONBLOCK).ok()?).ok()
+/// Blocks until this process has ended; at once if it has already.
+fn wait_for_end(pid: i32) {
+    let pidfd = rustix::process::Pid::from_raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
+    if let Some(Ok(pidfd)) = pidfd {
+        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        while poll(&mut fds, PollTimeout::NONE) == Err(Errno::EINTR) {}
+    }
 }
 
 /// Whether a child of ours is left that has not been waited for.

@@ -172,11 +172,12 @@ pub(crate) fn failures(svg: &mut Svg, clock: &Clock, summary: &Summary, top: f64
 /// The clock's seconds along the bottom.
 pub(crate) fn seconds(svg: &mut Svg, clock: &Clock, y: f64) {
     let (step, _) = round_scale(clock.length().as_secs_f64() / 3.0);
-    let mut at = 0.0;
-    while at <= clock.length().as_secs_f64() {
+    let whole = |decimals: &usize| (step * 10_f64.powi(*decimals as i32)).fract().abs() < 1e-6;
+    let decimals = (0..3).find(whole).unwrap_or(3);
+    for tick in 0..=(clock.length().as_secs_f64() / step) as u32 {
+        let at = step * f64::from(tick);
         let x = clock.x(clock.begin(0) + Duration::from_secs_f64(at));
-        svg.text("mid", (x, y), format!("{at} s"));
-        at += step;
+        svg.text("mid", (x, y), format!("{at:.decimals$} s"));
     }
 }
 
