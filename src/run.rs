@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result, chain};
 use crate::generation::Generation;
 use crate::handoff::adoption;
 use crate::inventory::{Inherited, Inventory};
-use crate::service::{self, Captured, Command, Outcome, Shared};
+use crate::service::{self, Captured, Command, Outcome, Role, Shared};
 use crate::spawn::Program;
 use crate::starting::Starting;
 use crate::sys::pidfd;
@@ -116,18 +116,29 @@ async fn over_before_ready(shared: &Shared) -> Outcome {
     }
 }
 
-/// A predecessor hears the error before this process is gone.
+/// A predecessor hears the error before this process is gone, and what a successor had accepted is
+/// finished.
 async fn give_up(shared: &Shared, text: String) {
-    let mut outcome = shared.outcome.subscribe();
+    let role = shared.status.borrow().role;
+    let (commit, drain) = (shared.config.deadlines.commit, &shared.config.drain);
+    let wait = match role {
+        Role::Starting => commit,
+        Role::Successor => commit.saturating_add(drain.deadline).saturating_add(drain.force_grace),
+        _ => return,
+    };
+    let (mut outcome, mut status) = (shared.outcome.subscribe(), shared.status.subscribe());
     let said = async {
         shared.ask(Command::Failed(text)).await?;
-        let ended = outcome.wait_for(Option::is_some).await;
-        ended.map(|_| ()).map_err(|_| service::ended())
+        tokio::select! {
+            outcome = shared.until(&mut outcome, Option::is_some) => outcome.map(drop),
+            // It came too late: an owner's application that fails ends with its process.
+            status = status.wait_for(|status| status.role == Role::Owner) => {
+                status.map(drop).map_err(|_| service::ended())
+            }
+        }
     };
-    if shared.may_fail() {
-        // The predecessor ends this process anyway; it only hears less then.
-        let _ = tokio::time::timeout(shared.config.deadlines.commit, said).await;
-    }
+    // The predecessor ends this process anyway; it only hears less then.
+    let _ = tokio::time::timeout(wait, said).await;
 }
 
 fn complain(service: &str, text: &str) {

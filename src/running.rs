@@ -220,11 +220,8 @@ impl Running {
     /// Cancel safe: dropping the future changes nothing.
     pub async fn finished(&self) -> Result<Outcome> {
         let mut outcome = self.shared.outcome.subscribe();
-        let ended = outcome.wait_for(Option::is_some).await;
-        let ended = ended.map_err(|_| {
-            Error::new(ErrorKind::Stopping, "the service's task ended without an outcome")
-        })?;
-        ended.clone().ok_or_else(ended_without)
+        let ended = self.shared.until(&mut outcome, Option::is_some).await?;
+        ended.ok_or_else(|| Error::new(ErrorKind::Stopping, "the service ended without an outcome"))
     }
 }
 
@@ -235,6 +232,24 @@ async fn cut(guard: Guard, farewell: Duration) {
     tokio::time::sleep(farewell).await;
 }
 
-fn ended_without() -> Error {
-    ended()
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::{Config, ErrorKind};
+
+    #[test]
+    fn p4_finished_ends_with_the_runtime_that_the_service_lived_in() {
+        let runtime =
+            || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let config = Config::new("test").upgrade_signal(None).stop_signals([]);
+        let first = runtime();
+        let running =
+            first.block_on(async { config.start().await.unwrap().ready().await.unwrap() });
+        drop(first);
+        let ended = runtime().block_on(async {
+            tokio::time::timeout(Duration::from_secs(20), running.finished()).await
+        });
+        assert_eq!(ended.unwrap().unwrap_err().kind(), ErrorKind::Stopping);
+    }
 }

@@ -76,11 +76,11 @@ impl Starting {
         };
         let mut turn = shared.turn.subscribe();
         shared.ask(Command::Ready(prepared)).await?;
-        let turn = turn.wait_for(|turn| *turn != Turn::Waiting).await;
-        match turn.map(|turn| turn.clone()) {
-            Ok(Turn::Serving) => Ok(Running::new(Arc::clone(&shared))),
-            Ok(Turn::Lost { kind, why }) => Err(Error::new(kind, why)),
-            Ok(Turn::Waiting) | Err(_) => Err(crate::service::ended()),
+        let turn = shared.until(&mut turn, |turn| *turn != Turn::Waiting).await?;
+        match turn {
+            Turn::Serving => Ok(Running::new(Arc::clone(&shared))),
+            Turn::Lost { kind, why } => Err(Error::new(kind, why)),
+            Turn::Waiting => Err(crate::service::ended()),
         }
     }
 }

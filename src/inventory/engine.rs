@@ -155,6 +155,25 @@ impl Inventory {
         Ok(())
     }
 
+    /// Our turn without anybody else to serve: accepts on all that can be opened. Whoever accepts
+    /// on the rest gets the error. Gives what went wrong.
+    pub(crate) fn open_what_can_be(&self) -> Vec<String> {
+        let mut book = self.book();
+        book.inherited.close_claims();
+        book.standing = Standing::Probation;
+        let mut notes = Vec::new();
+        for entry in &mut book.entries {
+            if let Err(error) = entry.listen().and_then(|()| entry.settle_place()) {
+                entry.cores.iter().for_each(|core| core.fail(error.chain()));
+                notes.push(error.chain());
+            }
+        }
+        for core in book.cores() {
+            core.open();
+        }
+        notes
+    }
+
     /// The verdict is 'committed' and we own: joins groups, binds what had to wait, sets the
     /// options that can be set, and closes what nobody claimed. Gives what went wrong.
     pub(crate) fn committed_as_successor(&self) -> Vec<String> {

@@ -134,9 +134,22 @@ impl Shared {
         });
     }
 
-    /// Whether a failure of the application still means something to a predecessor.
-    pub(crate) fn may_fail(&self) -> bool {
-        matches!(self.status.borrow().role, Role::Starting | Role::Successor)
+    /// Waits for a value that the service's task sets. The senders live here and not in the task,
+    /// so its end (of its runtime, say) shows elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Stopping`] if the task has ended without it.
+    pub(crate) async fn until<T: Clone>(
+        &self,
+        value: &mut watch::Receiver<T>,
+        meets: impl FnMut(&T) -> bool,
+    ) -> Result<T> {
+        tokio::select! {
+            biased;
+            value = value.wait_for(meets) => value.map(|value| value.clone()).map_err(|_| ended()),
+            () = self.commands.closed() => Err(ended()),
+        }
     }
 
     /// Asks the service's task.

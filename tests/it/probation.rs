@@ -15,6 +15,7 @@ trials![
     p2_a_successor_that_dies_in_probation_is_replaced_at_once,
     p2_a_successor_that_stalls_in_probation_is_rolled_back,
     p6_a_successor_that_is_told_to_stop_finishes_what_it_accepted,
+    p6_a_successor_whose_application_fails_finishes_what_it_accepted,
     p1_clients_are_served_when_the_successor_never_accepts,
     p2_a_rolled_back_upgrade_changes_no_backlog,
     p2_a_path_is_connectable_after_a_failed_upgrade,
@@ -112,6 +113,20 @@ fn p6_a_successor_that_is_told_to_stop_finishes_what_it_accepted() {
     assert_eq!(tally.generations(), [1, 0]);
     assert!(process::lives(successor));
     assert_eq!(held.ask("release"), "released 1");
+    rolled_back(&server);
+}
+
+/// P6. However long that takes: the deadline of the commit is over by then.
+fn p6_a_successor_whose_application_fails_finishes_what_it_accepted() {
+    let (server, _) =
+        in_probation(Release { commit: Duration::from_millis(300), ..Release::default() });
+    let mut client = server.client("main");
+    assert!(client.ask("who").starts_with("1 "));
+    server.ask("fail");
+    let report = server.until_report(0);
+    assert!(report.cause.unwrap().contains("told to fail"));
+    assert_eq!(client.ask("slow 2000"), "slow 1");
+    drop(client);
     rolled_back(&server);
 }
 

@@ -288,7 +288,11 @@ impl Adoption {
     fn open(&mut self, stage: &Stage<'_>) -> Option<Event> {
         if let Err(error) = stage.sockets.open() {
             tracing::error!(target: "heirloom::handoff", error = %chain(&error), "not every listener could be opened");
-            return Some(Event::OpenFailed(chain(&error)));
+            if !matches!(self.verdict.read(), Ok(Some(Decision::Committed))) {
+                return Some(Event::OpenFailed(chain(&error)));
+            }
+            // Nobody else would serve the others.
+            stage.sockets.open_what_can_be();
         }
         // What this side had paused by itself: its lease ran out, or it was on its way out.
         in_background(stage.sockets.unpause());

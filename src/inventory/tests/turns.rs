@@ -54,6 +54,27 @@ async fn p1_a_successor_that_has_paused_itself_accepts_when_its_turn_comes_again
 }
 
 #[tokio::test]
+async fn p1_after_the_verdict_one_listener_that_cannot_be_opened_keeps_no_other_closed() {
+    let first = fresh();
+    let old = first.tcp("http", "127.0.0.1:0", &options()).unwrap();
+    let address = old.local_addr().unwrap();
+    first.open().unwrap();
+    let next = successor(&first);
+    let added = next.tcp("added", "127.0.0.1:0", &options()).unwrap();
+    let new = next.tcp("http", address, &options()).unwrap();
+    let _thief = std::net::TcpListener::bind(added.local_addr().unwrap()).unwrap();
+    let claimed = give_bound(&next, &first);
+    first.park(&claimed).await.unwrap();
+    assert!(next.open().unwrap_err().chain().contains("in use"));
+    let client = connect(address);
+    assert!(pending(pin!(new.accept())).await, "before the verdict the predecessor serves on");
+    let notes = next.open_what_can_be();
+    assert!(notes.len() == 1 && notes[0].contains("added"), "{notes:?}");
+    assert_eq!(accepted(&new).await, client.local_addr().ok());
+    assert!(added.accept().await.unwrap_err().chain().contains("in use"));
+}
+
+#[tokio::test]
 async fn after_commit_a_parked_listener_waits_to_own_again_until_the_drain_is_over() {
     let first = fresh();
     let old = first.tcp("http", "127.0.0.1:0", &options()).unwrap();
