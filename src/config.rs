@@ -293,6 +293,26 @@ impl Config {
         self
     }
 
+    /// What cannot work is said before anything is started.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.service_name()?;
+        let needed = [
+            ("hello", self.deadlines.hello),
+            ("adopt", self.deadlines.adopt),
+            ("ready", self.deadlines.ready),
+            ("gap", self.deadlines.gap),
+            ("silence", self.deadlines.silence),
+            ("commit", self.deadlines.commit),
+        ];
+        match needed.iter().find(|(_, deadline)| deadline.is_zero()) {
+            Some((name, _)) => Err(Error::new(
+                ErrorKind::Config,
+                format!("{name} deadline: no upgrade could meet a deadline of zero"),
+            )),
+            None => Ok(()),
+        }
+    }
+
     pub(crate) fn service_name(&self) -> Result<Name> {
         self.service.parse()
     }

@@ -50,7 +50,7 @@ mod verdict;
 mod wire;
 
 pub use config::Config;
-pub use drain::{DrainOutcome, DrainPhase, DrainReport, DrainSettings, Guard, Held, Progress};
+pub use drain::{DrainOutcome, DrainPhase, DrainReport, Guard, Held, Progress};
 pub use error::{Error, ErrorKind, Result};
 pub use generation::Generation;
 pub use listener::{

@@ -195,7 +195,7 @@ impl Prepared {
 }
 
 fn capture(config: &Config) -> Result<Captured> {
-    config.service_name()?;
+    config.check()?;
     let program = Program::of_this_process()?;
     let own_process = own_process()?;
     let signals = Signals::install(config.upgrade_signal, &config.stop_signals)?;

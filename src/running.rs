@@ -141,19 +141,20 @@ impl Running {
     where
         T: Transport,
         S: Clone + Send + 'static,
-        F: Fn(S, Conn<T::Stream, T::Addr>) -> Fut + Send + 'static,
+        F: Fn(S, Conn<T::Stream, T::Addr>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output: Send> + Send + 'static,
     {
+        let handler = Arc::new(handler);
         let farewell = self.shared.config.drain.force_grace / 2;
         tokio::spawn(async move {
             loop {
                 match listener.accept().await {
                     Ok(Some(connection)) => {
                         let guard = connection.guard().clone();
-                        let work = handler(state.clone(), connection);
+                        let (handler, state) = (Arc::clone(&handler), state.clone());
                         tokio::spawn(async move {
                             tokio::select! {
-                                _ = work => {}
+                                _ = handler(state, connection) => {}
                                 () = cut(guard, farewell) => {}
                             }
                         });

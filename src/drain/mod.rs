@@ -19,7 +19,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use guard::Guard;
-pub use run::{DrainOutcome, DrainReport, DrainSettings};
+pub(crate) use run::DrainSettings;
+pub use run::{DrainOutcome, DrainReport};
 
 use crate::name::Name;
 

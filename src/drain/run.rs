@@ -20,7 +20,7 @@ const MAX_NAMED: usize = 1_000;
 /// clock means no limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct DrainSettings {
+pub(crate) struct DrainSettings {
     /// How long peers are only told to come back elsewhere, before idle connections are closed
     /// (500 ms by default). A client that has just sent its next request on an idle connection
     /// gets its answer within this time.

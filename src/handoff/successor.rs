@@ -256,8 +256,12 @@ fn starting(orphaned: bool, event: Event) -> Step {
         Event::Ready if orphaned => seal(false, false),
         Event::Ready => (State::Waiting, vec![Send(Say::Ready), Arm(Timer::Silence)]),
         // Whether the link broke by itself or with its process: the verdict will tell at readiness.
-        Event::LinkClosed | Event::Died | Event::Nonsense(_) => {
-            (State::Starting { orphaned: true }, Vec::new())
+        // Elders see in this process that a newer generation lives, so it must not start for ever.
+        Event::LinkClosed | Event::Died | Event::Nonsense(_) if !orphaned => {
+            (State::Starting { orphaned: true }, vec![Arm(Timer::Ready)])
+        }
+        Event::Expired(Timer::Ready) if orphaned => {
+            fail(Why::Failed("its predecessor is gone and it was not ready in time".into()), false)
         }
         Event::Ping => (here, vec![Send(Say::Pong)]),
         Event::Failed(why) => fail(Why::Failed(why), !orphaned),

@@ -79,9 +79,23 @@ impl Inventory {
 
     /// Stops accepting everywhere, at once. The future tells frameworks to pause.
     pub(crate) fn pause(&self) -> impl Future<Output = Vec<String>> + Send + 'static {
-        let open = self.book().cores().into_iter().filter(|core| core.state() == State::Open);
-        let raw: Vec<_> = open.filter_map(|core| core.park().map(|pause| (core, pause))).collect();
-        tell_raw(raw, "pause", |pause| Box::pin(async move { pause.pause().await }))
+        let cores = self.book().cores();
+        pause_all(cores)
+    }
+
+    /// Stops accepting, at once, on what a successor claimed that has committed by itself; on
+    /// everything if its claims have not arrived. The future tells frameworks to pause.
+    pub(crate) fn park_late(
+        &self,
+        claimed: &[u32],
+    ) -> impl Future<Output = Vec<String>> + Send + 'static {
+        let mut book = self.book();
+        let given = match book.pick(claimed) {
+            Ok(given) if !given.is_empty() => given,
+            _ => book.cores(),
+        };
+        book.given.clone_from(&given);
+        pause_all(given)
     }
 
     /// Our turn again after a [`pause`](Self::pause) of our own: accepts again on the very same
@@ -298,6 +312,13 @@ fn accept_again(cores: Vec<Arc<Core>>) -> Vec<Arc<Core>> {
 }
 
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Parks what is open; the future tells frameworks to pause.
+fn pause_all(cores: Vec<Arc<Core>>) -> impl Future<Output = Vec<String>> + Send + 'static {
+    let open = cores.into_iter().filter(|core| core.state() == State::Open);
+    let raw: Vec<_> = open.filter_map(|core| core.park().map(|pause| (core, pause))).collect();
+    tell_raw(raw, "pause", |pause| Box::pin(async move { pause.pause().await }))
+}
 
 type Told = fn(Arc<RawPause>) -> Pending<std::io::Result<()>>;
 

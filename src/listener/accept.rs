@@ -115,7 +115,7 @@ fn is_lost_connection(error: &io::Error) -> bool {
 }
 
 /// The process or the machine has run out of something that comes back.
-fn is_shortage(error: &io::Error) -> bool {
+pub(super) fn is_shortage(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::ENOSPC)

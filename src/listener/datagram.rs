@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::SocketAddr as UnixAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use tokio::io::Interest;
 use super::core::Core;
 use super::transport::{inet, unix, unix_peer};
 use super::{Handle, State};
+use crate::drain::Guard;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Name;
 use crate::sys::datagram::recv_from;
@@ -43,6 +44,18 @@ impl Datagram {
 
     async fn recv_from(&self, buffer: &mut [u8]) -> Result<Option<(usize, SockAddr)>> {
         self.core().next(&mut |fd| recv_from(fd, buffer), "receive").await
+    }
+
+    /// Takes the guard under the lock that parking takes, so that a drain that begins afterwards
+    /// knows of the datagram.
+    async fn recv_guarded(&self, buffer: &mut [u8]) -> Result<Option<(usize, SockAddr, Guard)>> {
+        let core = self.core();
+        let mut receive = |fd: BorrowedFd<'_>| {
+            let (length, peer) = recv_from(fd, buffer)?;
+            let text = peer.as_socket().map(|peer| peer.to_string());
+            Ok((length, peer, core.drain().guard(core.name(), text)))
+        };
+        core.next(&mut receive, "receive").await
     }
 
     /// Sends one datagram; waits for the socket to be bound, and for room.
@@ -123,6 +136,28 @@ impl UdpSocket {
         }
     }
 
+    /// As [`recv_from`](Self::recv_from), with a guard: the generation does not end before the
+    /// guard is dropped. Hold it until the answer is sent; without it, an answer that takes its time
+    /// may be lost with a generation that has nothing else to drain.
+    ///
+    /// # Cancel safety
+    /// Cancel safe, as [`recv_from`](Self::recv_from).
+    ///
+    /// # Errors
+    /// As [`recv_from`](Self::recv_from).
+    pub async fn recv_from_guarded(
+        &self,
+        buffer: &mut [u8],
+    ) -> Result<Option<(usize, SocketAddr, Guard)>> {
+        let Some((length, peer, guard)) = self.0.recv_guarded(buffer).await? else {
+            return Ok(None);
+        };
+        match peer.as_socket() {
+            Some(peer) => Ok(Some((length, peer, guard))),
+            None => Err(foreign(self.name())),
+        }
+    }
+
     /// Sends one datagram to `target`, in any phase of a handoff. Waits while the send buffer is
     /// full, and until commit if the socket is new.
     ///
@@ -185,6 +220,25 @@ impl UnixDatagram {
         };
         let peer = unix_peer(&peer).map_err(|error| foreign(self.name()).with_source(error))?;
         Ok(Some((length, peer)))
+    }
+
+    /// As [`recv_from`](Self::recv_from), with a guard to hold until the answer is sent, as
+    /// [`UdpSocket::recv_from_guarded`] has it.
+    ///
+    /// # Cancel safety
+    /// Cancel safe, as [`recv`](Self::recv).
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    pub async fn recv_from_guarded(
+        &self,
+        buffer: &mut [u8],
+    ) -> Result<Option<(usize, UnixAddr, Guard)>> {
+        let Some((length, peer, guard)) = self.0.recv_guarded(buffer).await? else {
+            return Ok(None);
+        };
+        let peer = unix_peer(&peer).map_err(|error| foreign(self.name()).with_source(error))?;
+        Ok(Some((length, peer, guard)))
     }
 
     /// Sends one datagram to the socket at `path`, in any phase of a handoff. Waits while the send

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use nix::sys::eventfd::EventFd;
 
+use super::accept::is_shortage;
 use super::core::State;
 use super::member::Member;
 use super::place::Place;
@@ -102,6 +103,8 @@ impl Inner {
             if member.leftover {
                 match op(member.fd.as_fd()) {
                     Ok(result) => return Poll::Ready(Ok(result)),
+                    // It can be served later.
+                    Err(error) if is_shortage(&error) => return Poll::Ready(Err(error)),
                     // Served to its end, or it never listened.
                     Err(_) => drop(self.members.remove(index)),
                 }
@@ -131,7 +134,7 @@ impl Inner {
             self.next = index + 1;
             match op(self.members[index].fd.as_fd()) {
                 // Served to its end, or it never listened.
-                Err(_) if self.members[index].leftover => {
+                Err(error) if self.members[index].leftover && !is_shortage(&error) => {
                     self.members.remove(index);
                     self.next = index;
                 }

@@ -25,6 +25,9 @@ impl Service {
     /// Drains, tells the owner how far it is, and does what the owner says.
     pub(super) async fn be_elder(&mut self, mut relation: Relation) -> End {
         self.elders.unwatch();
+        if self.elders.asked_meanwhile() {
+            post(&relation, Message::Asked);
+        }
         self.pid_file = None;
         let shared = Arc::clone(&self.shared);
         self.hurry = Arc::default();

@@ -163,6 +163,12 @@ impl Elders {
         }
     }
 
+    /// Whether an elder was asked for an upgrade, and nobody has heard of it yet.
+    pub(crate) fn asked_meanwhile(&mut self) -> bool {
+        std::iter::from_fn(|| self.news.try_recv().ok())
+            .fold(false, |asked, (_, news)| asked || matches!(news, News::Asked))
+    }
+
     /// It has ended: nothing of it is held any more.
     pub(crate) fn forget(&mut self, generation: Generation) {
         self.held.retain(|elder| elder.generation != generation);

@@ -10,13 +10,10 @@ use crate::error::{Error, ErrorKind};
 use crate::handoff::adoption::{Adoption, Fate, Ownership, Request, Stage, Turn};
 use crate::wire::Message;
 
-/// The requests of one handoff are few: ready, failed, a storm of upgrade signals is coalesced.
-const REQUESTS: usize = 16;
-
 impl Service {
     /// Born over a link: adopts, serves on its turn, and owns after the verdict.
     pub(super) async fn succeed(&mut self, adoption: Adoption) -> Result<(), Outcome> {
-        let (request, mut requests) = mpsc::channel(REQUESTS);
+        let (request, mut requests) = mpsc::unbounded_channel();
         let shared = std::sync::Arc::clone(&self.shared);
         let hurry = std::sync::Arc::clone(&self.hurry);
         let stage = Stage {
@@ -33,8 +30,8 @@ impl Service {
                 biased;
                 fate = &mut run => break fate,
                 Ok(()) = turn.changed() => self.turned(&turn.borrow_and_update()),
-                asked = self.signals.next() => self.asked_early(asked, &request).await,
-                Some(command) = self.commands.recv() => self.told_early(command, &request).await,
+                asked = self.signals.next() => self.asked_early(asked, &request),
+                Some(command) = self.commands.recv() => self.told_early(command, &request),
             }
         };
         match fate {
@@ -57,7 +54,7 @@ impl Service {
         }
     }
 
-    async fn asked_early(&mut self, asked: Asked, request: &mpsc::Sender<Request>) {
+    fn asked_early(&mut self, asked: Asked, request: &mpsc::UnboundedSender<Request>) {
         let request_for = match asked {
             Asked::Upgrade => {
                 self.shared.remember_upgrade();
@@ -70,10 +67,10 @@ impl Service {
             }
         };
         // The handoff may have ended in this very moment; then the next state hears of it.
-        let _ = request.send(request_for).await;
+        let _ = request.send(request_for);
     }
 
-    async fn told_early(&mut self, command: Command, request: &mpsc::Sender<Request>) {
+    fn told_early(&mut self, command: Command, request: &mpsc::UnboundedSender<Request>) {
         let request_for = match command {
             Command::Ready(prepared) => {
                 self.pid_file = prepared.map(PidFileState::Prepared);
@@ -98,7 +95,7 @@ impl Service {
                 Request::Failed("it was asked to stop".into())
             }
         };
-        let _ = request.send(request_for).await;
+        let _ = request.send(request_for);
     }
 
     /// The verdict is 'committed', and the predecessor has done its last act.

@@ -19,7 +19,7 @@ pub(crate) use body::{
     CutItem, Failed, Hello, LastReport, Offer, Owner, Progress, Ready, Refuse, Welcome,
 };
 pub(crate) use frame::{FrameKind, HEADER, Header, WireError};
-pub(crate) use limits::{MAX_CUT, MAX_ITEMS};
+pub(crate) use limits::{MAX_CUT, MAX_ITEMS, MAX_OFFERED};
 pub(crate) use message::Message;
 pub(crate) use record::{Address, Item, Kind, Member, Role, SocketRecord};
 pub(crate) use version::{SPOKEN, agree};

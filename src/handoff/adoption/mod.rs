@@ -114,7 +114,7 @@ impl Adoption {
     pub(crate) async fn run(
         mut self,
         stage: Stage<'_>,
-        requests: &mut mpsc::Receiver<Request>,
+        requests: &mut mpsc::UnboundedReceiver<Request>,
     ) -> Fate {
         let mut going: Option<Going<'_>> = None;
         let mut why = rolled_back("the predecessor took the turn back");
@@ -177,7 +177,7 @@ impl Adoption {
     /// believed, and both come before any timer.
     async fn next(
         &mut self,
-        requests: &mut mpsc::Receiver<Request>,
+        requests: &mut mpsc::UnboundedReceiver<Request>,
         going: &mut Option<Going<'_>>,
     ) -> Option<Heard> {
         let (link_ended, process_ended) = (self.link_ended, self.process_ended);

@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result, chain};
 use crate::handoff::predecessor::Event;
 use crate::link::{self, Envelope};
 use crate::spawn::Child;
-use crate::wire::{Hello, Message, Refuse, agree};
+use crate::wire::{Hello, MAX_OFFERED, Message, Refuse, agree};
 
 impl<H: FnOnce() + Send> Upgrade<H> {
     pub(super) fn spawned(&mut self, spawned: Result<(Child, OwnedFd)>) -> Event {
@@ -53,7 +53,12 @@ impl<H: FnOnce() + Send> Upgrade<H> {
             Message::Refuse(Refuse { reason }) => Some(Event::Refused(reason)),
             Message::Adopted => Some(Event::Adopted),
             Message::Ready(ready) => {
-                self.ready.add(ready, envelope.descriptors).then_some(Event::Ready)
+                let last = self.ready.add(ready, envelope.descriptors);
+                if self.ready.claimed.len() > self.offered || self.ready.bound.len() > MAX_OFFERED {
+                    let text = "it claims more than was offered, or bound more than can be held";
+                    return Some(Event::Nonsense(text.into()));
+                }
+                last.then_some(Event::Ready)
             }
             Message::Failed(failed) => Some(Event::Failed(failed.error)),
             Message::Pong { .. } => Some(Event::Pong),

@@ -285,7 +285,8 @@ impl<H: FnOnce() + Send> Upgrade<H> {
                 Action::Park => self.park(),
                 Action::ParkLate => {
                     self.parking = None;
-                    in_background(self.order.sockets.pause());
+                    let claimed = std::mem::take(&mut self.ready.claimed);
+                    in_background(self.order.sockets.park_late(&claimed));
                 }
                 // Only an elder does, whose upgrade is over.
                 Action::OwnAgain => {}
@@ -316,7 +317,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
     fn park(&mut self) {
         self.parked_at = Some(Instant::now());
         let sockets = self.order.sockets.clone();
-        let claimed = std::mem::take(&mut self.ready.claimed);
+        let claimed = self.ready.claimed.clone();
         self.parking = Some(Box::pin(async move { sockets.park(&claimed).await }));
     }
 

@@ -181,6 +181,22 @@ async fn p5_what_a_successor_had_bound_before_its_turn_is_not_held_after_a_roll_
 }
 
 #[tokio::test]
+async fn p6_a_datagram_that_is_being_answered_keeps_the_drain_from_ending() {
+    let first = fresh();
+    first.open().unwrap();
+    let dns = first.udp("dns", "127.0.0.1:0", &options()).unwrap();
+    let client = StdUdp::bind("127.0.0.1:0").unwrap();
+    client.send_to(b"who", dns.local_addr().unwrap()).unwrap();
+    let mut buffer = [0; 8];
+    let received = tokio::time::timeout(LONG, dns.recv_from_guarded(&mut buffer)).await;
+    let (length, peer, guard) = received.unwrap().unwrap().unwrap();
+    assert_eq!((length, peer), (3, client.local_addr().unwrap()));
+    assert_eq!(first.drain.active(), 1);
+    drop(guard);
+    assert_eq!(first.drain.active(), 0);
+}
+
+#[tokio::test]
 async fn a_new_udp_socket_is_tried_before_ready_and_bound_at_commit() {
     let first = fresh();
     first.open().unwrap();
