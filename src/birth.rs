@@ -9,6 +9,7 @@ mod signals;
 
 use std::ffi::OsString;
 use std::os::fd::{OwnedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
 
 pub(crate) use self::signals::{Asked, STOP, Signals, UPGRADE};
 use crate::error::{Error, ErrorKind, Result};
@@ -42,11 +43,20 @@ pub(crate) enum Birth {
 
 /// Finds out how this process was born, and takes over what was left for it.
 ///
-/// To be called once: each inherited descriptor becomes owned and `CLOEXEC`.
+/// Each inherited descriptor becomes owned and `CLOEXEC`. That happens once in a process: the same
+/// numbers mean other descriptors later, or ones that have an owner.
 pub(crate) fn birth() -> Result<Birth> {
+    static TAKEN: Mutex<bool> = Mutex::new(false);
+    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if *taken {
+        let text = "what this process was born with has been taken over: run or start one service";
+        return Err(wrong(text));
+    }
     let pid = std::process::id().cast_signed();
     let parent = std::os::unix::process::parent_id().cast_signed();
-    birth_of(&Process { pid, parent }, |name| std::env::var_os(name))
+    let birth = birth_of(&Process { pid, parent }, |name| std::env::var_os(name))?;
+    *taken = !matches!(birth, Birth::Fresh);
+    Ok(birth)
 }
 
 /// Who we are, as far as birth is concerned.

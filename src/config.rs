@@ -176,7 +176,7 @@ impl Config {
     }
 
     /// Spreads the graceful closings evenly over this window, so that the clients do not all come
-    /// back at once. Default 2 s.
+    /// back at once. Default zero: all at once.
     pub fn drain_spread(mut self, window: Duration) -> Self {
         self.drain.spread = window;
         self

@@ -4,8 +4,10 @@ use serde::{Deserialize, Serialize};
 
 /// One run of the server: 0 is started by hand, each upgrade adds one.
 ///
-/// The number also serves as a fencing token: whoever holds the higher one was born later, and no
-/// two successors of one service ever get the same number, even if the first of them failed.
+/// Whoever holds the higher one was born later, and no two successors of one service ever get the
+/// same number, even if the first of them failed. As a fencing token it orders the acts of
+/// generations that were handed the service one after the other; a generation that owns again,
+/// because every newer one died, acts with its own, lower number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Generation(u64);

@@ -55,7 +55,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use generation::Generation;
 pub use listener::{
     BlockingConn, Conn, Incoming, ListenOptions, Listener, Pause, Seqpacket, SeqpacketListener,
-    SeqpacketStream, Tcp, TcpListener, Transport, UdpSocket, Unix, UnixDatagram, UnixListener,
+    SeqpacketStream, Tcp, TcpConn, TcpListener, Transport, UdpSocket, Unix, UnixConn, UnixDatagram,
+    UnixListener,
 };
 pub use name::Name;
 pub use report::{Report, UpgradeOutcome, UpgradePhase};

@@ -3,8 +3,10 @@
 use std::error::Error as StdError;
 use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::birth::{self, Birth, Signals};
 use crate::config::Config;
@@ -13,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result, chain};
 use crate::generation::Generation;
 use crate::handoff::adoption;
 use crate::inventory::{Inherited, Inventory};
-use crate::service::{self, Captured, Command, Outcome, Shared};
+use crate::service::{self, Captured, Command, Outcome, Role, Shared};
 use crate::spawn::Program;
 use crate::starting::Starting;
 use crate::sys::pidfd;
@@ -25,7 +27,9 @@ use crate::sys::pidfd;
 /// [`Config::shutdown_deadline`].
 ///
 /// An error that `app` returns before it is ready reaches the predecessor's report in full; any
-/// error is written to standard error as one line. The exit code is 0 after an orderly end, 1
+/// error is written to standard error as one line. A generation that is asked to stop, or is not
+/// wanted any more, before its application is ready does not wait for it: `app` is dropped at its
+/// next `await`. The exit code is 0 after an orderly end, 1
 /// after an error or for a successor that never came to own.
 ///
 /// ```no_run
@@ -42,6 +46,9 @@ use crate::sys::pidfd;
 ///     })
 /// }
 /// ```
+///
+/// Where the error's type cannot be inferred (E0283: the last expression is an `Ok(…)`, or `?` meets
+/// several types), say it: `async |start| -> Result<_, Box<dyn Error + Send + Sync>> { … }`.
 pub fn run<F, E>(config: Config, app: F) -> ExitCode
 where
     F: AsyncFnOnce(Starting) -> Result<Outcome, E>,
@@ -78,32 +85,60 @@ where
         Error::new(ErrorKind::Io, "the runtime could not be built").with_source(error)
     })?;
     let shutdown = config.shutdown;
-    let result = runtime.block_on(async {
+    let live = async {
         // On a worker, where what the predecessor says arrives without waking this thread.
         let start = tokio::spawn(prepared.start(config)).await??;
         let shared = start.shared();
-        let result = app(start).await.map_err(Into::into);
+        let result = tokio::select! {
+            biased;
+            result = app(start) => result.map_err(Into::into),
+            outcome = over_before_ready(&shared) => Ok(outcome),
+        };
         if let Err(error) = &result {
             give_up(&shared, chain(error.as_ref())).await;
         }
         result
-    });
+    };
+    // The drop of a runtime, as a panic would bring it about, waits for every blocking task.
+    let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on(live)));
     runtime.shutdown_timeout(shutdown);
-    result
+    result.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-/// A predecessor hears the error before this process is gone.
-async fn give_up(shared: &Shared, text: String) {
+/// The end of a generation whose application still starts: it was asked to stop, or is not wanted
+/// any more. The application is not waited for, since it may be waiting for something itself.
+async fn over_before_ready(shared: &Shared) -> Outcome {
     let mut outcome = shared.outcome.subscribe();
+    let over = outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
+    match over {
+        Some(outcome) if !shared.asked_ready.load(Ordering::Relaxed) => outcome,
+        _ => std::future::pending().await,
+    }
+}
+
+/// A predecessor hears the error before this process is gone, and what a successor had accepted is
+/// finished.
+async fn give_up(shared: &Shared, text: String) {
+    let role = shared.status.borrow().role;
+    let (commit, drain) = (shared.config.deadlines.commit, &shared.config.drain);
+    let wait = match role {
+        Role::Starting => commit,
+        Role::Successor => commit.saturating_add(drain.deadline).saturating_add(drain.force_grace),
+        _ => return,
+    };
+    let (mut outcome, mut status) = (shared.outcome.subscribe(), shared.status.subscribe());
     let said = async {
         shared.ask(Command::Failed(text)).await?;
-        let ended = outcome.wait_for(Option::is_some).await;
-        ended.map(|_| ()).map_err(|_| service::ended())
+        tokio::select! {
+            outcome = shared.until(&mut outcome, Option::is_some) => outcome.map(drop),
+            // It came too late: an owner's application that fails ends with its process.
+            status = status.wait_for(|status| status.role == Role::Owner) => {
+                status.map(drop).map_err(|_| service::ended())
+            }
+        }
     };
-    if shared.may_fail() {
-        // The predecessor ends this process anyway; it only hears less then.
-        let _ = tokio::time::timeout(shared.config.deadlines.commit, said).await;
-    }
+    // The predecessor ends this process anyway; it only hears less then.
+    let _ = tokio::time::timeout(wait, said).await;
 }
 
 fn complain(service: &str, text: &str) {
@@ -119,15 +154,17 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     pub(crate) fn now(config: &Config) -> Result<Self> {
-        config.service_name()?;
         let birth = birth::birth()?;
-        if let Birth::Inherited { link } = &birth {
-            adoption::greet(link.as_fd(), &config.version)?;
-        }
-        let program = Program::of_this_process()?;
-        let own_process = own_process()?;
-        let signals = Signals::install(config.upgrade_signal, &config.stop_signals)?;
-        Ok(Self { birth, captured: Captured { signals, program, own_process } })
+        let captured = match &birth {
+            Birth::Inherited { link } => {
+                adoption::greet(link.as_fd(), &config.version)?;
+                // There is no runtime yet; the predecessor hears of an error all the same.
+                capture(config)
+                    .inspect_err(|error| adoption::regret(link.as_fd(), error.chain()))?
+            }
+            Birth::Activated { .. } | Birth::Fresh => capture(config)?,
+        };
+        Ok(Self { birth, captured })
     }
 
     pub(crate) async fn start(self, config: Config) -> Result<Starting> {
@@ -157,10 +194,18 @@ impl Prepared {
     }
 }
 
+fn capture(config: &Config) -> Result<Captured> {
+    config.service_name()?;
+    let program = Program::of_this_process()?;
+    let own_process = own_process()?;
+    let signals = Signals::install(config.upgrade_signal, &config.stop_signals)?;
+    Ok(Captured { signals, program, own_process })
+}
+
 fn own_process() -> Result<Arc<OwnedFd>> {
     let pid = nix::unistd::getpid().as_raw();
     let pidfd = pidfd::open(pid).map_err(|error| {
-        Error::new(ErrorKind::Io, "a pidfd of this process (Linux 5.3 or later is needed)")
+        Error::new(ErrorKind::Io, "a pidfd of this process (Linux 5.10 or later is needed)")
             .with_source(error)
     })?;
     Ok(Arc::new(pidfd))

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{broadcast, oneshot, watch};
 
@@ -71,8 +72,12 @@ impl Running {
         self.shared.drain.watch()
     }
 
-    /// Listeners and sockets that are added now, by the same claim-or-bind path as before
-    /// readiness. They accept at once.
+    /// Listeners and sockets that are added now. They are bound anew and accept at once, and the
+    /// next generation inherits them like all others.
+    ///
+    /// What *this* generation inherited cannot be claimed any more: that ends with
+    /// [`ready`](crate::Starting::ready), and a path or an address that the predecessor still holds
+    /// is then in use. So the next release asks for such a listener before it is ready.
     #[must_use]
     pub fn sockets(&self) -> Sockets {
         Sockets::new(self.shared.sockets.clone())
@@ -103,8 +108,11 @@ impl Running {
     /// Accepts from `listener` for as long as there is something to accept, in a task of its own,
     /// and runs `handler` for each connection in another.
     ///
-    /// It pauses and goes on by itself when the turn changes hands. A connection that is still
-    /// there when the drain's deadline has passed is dropped. What the handler returns is dropped.
+    /// It pauses and goes on by itself when the turn changes hands. A handler that is still there
+    /// when the drain's deadline has passed has half of [`Config::force_grace`] to say goodbye, then
+    /// it is dropped. What it returns is dropped.
+    ///
+    /// [`Config::force_grace`]: crate::Config::force_grace
     ///
     /// An `async |connection| …` closure fits if it captures nothing; one that needs state takes
     /// it by [`accept_loop_with`](Self::accept_loop_with).
@@ -136,6 +144,7 @@ impl Running {
         F: Fn(S, Conn<T::Stream, T::Addr>) -> Fut + Send + 'static,
         Fut: Future<Output: Send> + Send + 'static,
     {
+        let farewell = self.shared.config.drain.force_grace / 2;
         tokio::spawn(async move {
             loop {
                 match listener.accept().await {
@@ -145,7 +154,7 @@ impl Running {
                         tokio::spawn(async move {
                             tokio::select! {
                                 _ = work => {}
-                                () = guard.reached(DrainPhase::Force) => {}
+                                () = cut(guard, farewell) => {}
                             }
                         });
                     }
@@ -211,14 +220,36 @@ impl Running {
     /// Cancel safe: dropping the future changes nothing.
     pub async fn finished(&self) -> Result<Outcome> {
         let mut outcome = self.shared.outcome.subscribe();
-        let ended = outcome.wait_for(Option::is_some).await;
-        let ended = ended.map_err(|_| {
-            Error::new(ErrorKind::Stopping, "the service's task ended without an outcome")
-        })?;
-        ended.clone().ok_or_else(ended_without)
+        let ended = self.shared.until(&mut outcome, Option::is_some).await?;
+        ended.ok_or_else(|| Error::new(ErrorKind::Stopping, "the service ended without an outcome"))
     }
 }
 
-fn ended_without() -> Error {
-    ended()
+/// Resolves when a connection has to be dropped: it was told that it is cut, and had half of the
+/// grace to say goodbye.
+async fn cut(guard: Guard, farewell: Duration) {
+    guard.reached(DrainPhase::Force).await;
+    tokio::time::sleep(farewell).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::{Config, ErrorKind};
+
+    #[test]
+    fn p4_finished_ends_with_the_runtime_that_the_service_lived_in() {
+        let runtime =
+            || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let config = Config::new("test").upgrade_signal(None).stop_signals([]);
+        let first = runtime();
+        let running =
+            first.block_on(async { config.start().await.unwrap().ready().await.unwrap() });
+        drop(first);
+        let ended = runtime().block_on(async {
+            tokio::time::timeout(Duration::from_secs(20), running.finished()).await
+        });
+        assert_eq!(ended.unwrap().unwrap_err().kind(), ErrorKind::Stopping);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
 use crate::generation::Generation;
@@ -68,17 +69,18 @@ impl Starting {
     /// Not cancel safe: a service whose `ready` is dropped serves, but nobody holds it.
     pub async fn ready(self) -> Result<Running> {
         let shared = Arc::clone(&self.shared);
+        shared.asked_ready.store(true, Ordering::Relaxed);
         let prepared = match shared.config.pid_file.clone() {
             Some(path) => Some(PidFile::prepare(path)?),
             None => None,
         };
         let mut turn = shared.turn.subscribe();
         shared.ask(Command::Ready(prepared)).await?;
-        let turn = turn.wait_for(|turn| *turn != Turn::Waiting).await;
-        match turn.map(|turn| turn.clone()) {
-            Ok(Turn::Serving) => Ok(Running::new(Arc::clone(&shared))),
-            Ok(Turn::Lost { kind, why }) => Err(Error::new(kind, why)),
-            Ok(Turn::Waiting) | Err(_) => Err(crate::service::ended()),
+        let turn = shared.until(&mut turn, |turn| *turn != Turn::Waiting).await?;
+        match turn {
+            Turn::Serving => Ok(Running::new(Arc::clone(&shared))),
+            Turn::Lost { kind, why } => Err(Error::new(kind, why)),
+            Turn::Waiting => Err(crate::service::ended()),
         }
     }
 }

@@ -39,10 +39,7 @@ pub(crate) async fn run(
             committed: None,
             trouble: Some("interrupted".to_owned()),
         };
-        upgrade.trouble = match one(options, ledger, fleet, &mut upgrade).await {
-            Ok(()) => None,
-            Err(why) => Some(why),
-        };
+        upgrade.trouble = one(options, ledger, fleet, &mut upgrade).await.err();
         let failed = upgrade.trouble.is_some();
         upgrades.push(upgrade);
         if failed {

@@ -3,6 +3,8 @@
 use std::pin::pin;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -152,6 +154,25 @@ impl Guard {
         }
     }
 
+    /// As [`reached`](Self::reached), for a plain thread, which waits at most `timeout`. Says
+    /// whether the phase was reached.
+    #[must_use]
+    pub fn reached_within(&self, phase: DrainPhase, timeout: Duration) -> bool {
+        let deadline = Instant::now().checked_add(timeout);
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut reached = pin!(self.reached(phase));
+        loop {
+            if reached.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+                return true;
+            }
+            match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) => return false,
+                Some(left) => thread::park_timeout(left),
+                None => thread::park(),
+            }
+        }
+    }
+
     /// The name of the listener that accepted the connection.
     #[must_use]
     pub fn listener(&self) -> &Name {
@@ -190,5 +211,14 @@ impl std::fmt::Debug for Guard {
             .field("peer", &self.entry.peer)
             .field("phase", &self.phase())
             .finish_non_exhaustive()
+    }
+}
+
+/// Wakes a thread that is parked.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }

@@ -28,8 +28,8 @@ pub struct DrainSettings {
     /// The time from the start of the drain until what is left is forced to end (30 s by default).
     /// Lame duck and spread count towards it and are cut short by it.
     pub deadline: Duration,
-    /// The window over which connections are asked to close one after another (2 s by default), so
-    /// that not all clients come back at once.
+    /// The window over which connections are asked to close one after another, so that not all
+    /// clients come back at once. Zero, which asks all at once, by default.
     pub spread: Duration,
     /// How long connections that are forced to end have for it (1 s by default). After that the
     /// drain ends with whatever is left.
@@ -41,7 +41,7 @@ impl Default for DrainSettings {
         Self {
             lame_duck: Duration::from_millis(500),
             deadline: Duration::from_secs(30),
-            spread: Duration::from_secs(2),
+            spread: Duration::ZERO,
             force_grace: Duration::from_secs(1),
         }
     }

@@ -349,3 +349,17 @@ fn threads_meet_in_different_shards_and_each_stays_in_its_own() {
     });
     assert!(shards.len() >= 8, "{shards:?}");
 }
+
+#[test]
+fn a_thread_waits_for_a_phase_without_a_runtime() {
+    let drain = Drain::new();
+    let guard = drain.guard(&"http".parse().unwrap(), None);
+    assert!(!guard.reached_within(DrainPhase::LameDuck, Duration::from_millis(1)));
+    let waiting = std::thread::spawn({
+        let guard = guard.clone();
+        move || guard.reached_within(DrainPhase::Graceful, Duration::from_secs(60))
+    });
+    drain.advance(DrainPhase::Graceful);
+    assert!(waiting.join().unwrap());
+    assert!(guard.reached_within(DrainPhase::LameDuck, Duration::ZERO));
+}

@@ -33,6 +33,10 @@
 //! - Errors that pass (too many descriptors, a client that went away) are waited out inside.
 //! - `accept` is cancel safe: use it in `select!`.
 //!
+//! A handler that has a name takes `Conn<tokio::net::TcpStream>`, or for a Unix listener
+//! `Conn<tokio::net::UnixStream, std::os::unix::net::SocketAddr>` (the address is std's, not
+//! tokio's). One for both is generic: `Conn<S, A>` with `S: AsyncRead + AsyncWrite`.
+//!
 //! # A stream of connections
 //!
 //! [`Listener::incoming`](crate::Listener::incoming) is a `futures_core::Stream`, for what takes

@@ -52,7 +52,29 @@
 //!
 //! Nobody ends a connection's task from outside, except that `accept_loop` drops what is left in
 //! the force phase, and that the process exits. A connection whose task never looks at its guard is
-//! therefore served until the deadline.
+//! therefore served until the deadline. A handler under `accept_loop` does not need to look for
+//! [`Force`](crate::DrainPhase::Force), and should not: it may be dropped before it has said its
+//! last word. One that has something to say then belongs in an accept loop of your own.
+//!
+//! The report is part of what [`Running::finished`](crate::Running::finished) returns. Nothing else
+//! tells you of it, so log it there if you want to know who was cut:
+//!
+//! ```no_run
+//! use heirloom::Outcome;
+//!
+//! # async fn end(running: heirloom::Running) -> heirloom::Result<Outcome> {
+//! let outcome = running.finished().await?;
+//! if let Outcome::HandedOver(drain) | Outcome::Stopped(drain) = &outcome {
+//!     for connection in &drain.cut {
+//!         tracing::warn!("cut: {connection}"); // listener, name, peer, age and reason
+//!     }
+//! }
+//! Ok(outcome)
+//! # }
+//! ```
+//!
+//! A plain thread cannot wait for a phase. It reads with a timeout and asks
+//! [`Guard::phase`](crate::Guard::phase) in between, as `examples/threads.rs` does.
 //!
 //! A drain begins at the commit for the generation that has handed over, after a roll back for the
 //! successor that was rejected, and at a stop. When all clients would come back at once,

@@ -32,7 +32,9 @@
 //! **Claim every listener that you want.** What a successor has not claimed when it is ready, the
 //! predecessor serves to the end of probation and closes after the commit. A claim is by name and
 //! address; the same address under another name is found too, and a new address is bound. A new
-//! listener takes no traffic before the turn.
+//! listener takes no traffic before the turn. After `ready` nothing can be claimed any more; this
+//! holds also for a listener that an earlier generation added late, by
+//! [`Running::sockets`](crate::Running::sockets).
 //!
 //! **Name things for good.** The names of listeners are what two releases agree on.
 //!

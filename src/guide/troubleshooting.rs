@@ -25,7 +25,9 @@
 //! **"listener … was asked for before in this generation"**. Names are unique. Clone the listener.
 //!
 //! **Address already in use**, in a new generation only. The name *and* the address of that listener
-//! are new to the predecessor, and somebody else has the address.
+//! are new to the predecessor, and somebody else has the address. Or your code asks for it after
+//! `ready`, when nothing can be claimed any more. For a Unix path the text is **"a socket that a
+//! process has open is there"**: that process is the predecessor.
 //!
 //! **The drain never ends before its deadline.** [`DrainReport::cut`](crate::DrainReport::cut) names
 //! who was left. A connection whose task does not look at its guard holds the drain; so does a guard

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
+use crate::report::builder::MAX_NOTES as MAX_REPORTED;
 use crate::verdict::Verdict;
+use crate::wire::limits::{MAX_CLAIMED, MAX_NOTES};
 use crate::wire::{Item, MAX_ITEMS, Message, Offer, Ready, Role, SocketRecord};
 
 /// A generation that has committed and still drains: the owner holds its link and its process.
@@ -49,30 +51,26 @@ pub(crate) fn offer(
         .collect())
 }
 
-/// A successor's 'ready': what it claimed, and what it bound newly.
+/// A successor's 'ready': what it claimed, and what it bound newly, in as many frames as it takes.
+/// Of many notes, those that the report would drop stay here.
 pub(crate) fn ready(
     claimed: Vec<u32>,
     bound: Vec<(SocketRecord, Arc<OwnedFd>)>,
     notes: Vec<String>,
 ) -> Vec<Parcel> {
     let bound: Vec<_> = bound.into_iter().map(|(record, fd)| (Role::Socket(record), fd)).collect();
-    let mut chunks: Vec<&[(Role, Arc<OwnedFd>)]> = bound.chunks(MAX_ITEMS).collect();
-    if chunks.is_empty() {
-        chunks.push(&[]);
-    }
-    let count = chunks.len();
-    let mut claimed = Some(claimed);
-    let mut notes = Some(notes);
-    chunks
-        .into_iter()
-        .enumerate()
-        .map(|(index, chunk)| {
-            let (bound, descriptors) = split(chunk);
+    let mut bound = bound.chunks(MAX_ITEMS);
+    let mut claimed = claimed.chunks(MAX_CLAIMED);
+    let mut notes = notes.chunks(MAX_NOTES).take(MAX_REPORTED.div_ceil(MAX_NOTES));
+    let count = bound.len().max(claimed.len()).max(notes.len()).max(1);
+    (1..=count)
+        .map(|number| {
+            let (bound, descriptors) = split(bound.next().unwrap_or_default());
             let ready = Ready {
-                claimed: claimed.take().unwrap_or_default(),
+                claimed: claimed.next().unwrap_or_default().to_vec(),
                 bound,
-                last: index + 1 == count,
-                notes: notes.take().unwrap_or_default(),
+                last: number == count,
+                notes: notes.next().unwrap_or_default().to_vec(),
             };
             (Message::Ready(ready), descriptors)
         })
@@ -167,5 +165,30 @@ impl Received {
         }
         let verdict = Verdict::adopt(verdict)?;
         Ok(Whole { sockets: self.sockets, verdict, predecessor, elders })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ready_of_any_size_fits_its_frames() {
+        for (claims, words) in [(0, 0), (1, 33), (2 * MAX_CLAIMED + 1, 1), (9_000, 1_000)] {
+            let claimed: Vec<u32> = (0..).take(claims).collect();
+            let notes: Vec<String> = (0..words).map(|number| format!("note {number}")).collect();
+            let parcels = ready(claimed.clone(), Vec::new(), notes.clone());
+            let mut gathered = Gathered::default();
+            let mut ends = Vec::new();
+            for (message, descriptors) in parcels {
+                message.frame(descriptors.len()).unwrap();
+                let Message::Ready(ready) = message else { panic!("{message:?}") };
+                ends.push(gathered.add(ready, Vec::new()));
+            }
+            assert_eq!(gathered.claimed, claimed);
+            assert_eq!(gathered.notes, notes[..words.min(MAX_REPORTED)]);
+            assert_eq!(ends.iter().filter(|end| **end).count(), 1);
+            assert_eq!(ends.last(), Some(&true));
+        }
     }
 }

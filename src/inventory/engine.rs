@@ -84,6 +84,12 @@ impl Inventory {
         tell_raw(raw, "pause", |pause| Box::pin(async move { pause.pause().await }))
     }
 
+    /// Our turn again after a [`pause`](Self::pause) of our own: accepts again on the very same
+    /// sockets, at once. The future tells the frameworks that were paused.
+    pub(crate) fn unpause(&self) -> impl Future<Output = Vec<String>> + Send + 'static {
+        resume_raw(accept_again(self.book().cores()))
+    }
+
     /// Roll back: accepts again on the very same sockets, at once, and serves the queues of what
     /// the successor had bound. The future tells the frameworks that were paused; it gives what
     /// went wrong.
@@ -97,6 +103,11 @@ impl Inventory {
             parked
         };
         resume_raw(cores)
+    }
+
+    /// Roll back before anything was parked: what the successor had bound is not held any longer.
+    pub(crate) fn release_bound(&self) {
+        self.book().serve_adopted();
     }
 
     /// The successor died after the verdict while we drain: we own, and accept, again, at once. The
@@ -144,19 +155,23 @@ impl Inventory {
         Ok(())
     }
 
-    /// As [`open`](Self::open) for a successor that stands alone: what cannot be opened ends with
-    /// its error, the rest accepts.
-    pub(crate) fn open_what_can_be(&self) {
+    /// Our turn without anybody else to serve: accepts on all that can be opened. Whoever accepts
+    /// on the rest gets the error. Gives what went wrong.
+    pub(crate) fn open_what_can_be(&self) -> Vec<String> {
         let mut book = self.book();
+        book.inherited.close_claims();
+        book.standing = Standing::Probation;
+        let mut notes = Vec::new();
         for entry in &mut book.entries {
             if let Err(error) = entry.listen().and_then(|()| entry.settle_place()) {
                 entry.cores.iter().for_each(|core| core.fail(error.chain()));
+                notes.push(error.chain());
             }
         }
-        book.standing = Standing::Probation;
         for core in book.cores() {
             core.open();
         }
+        notes
     }
 
     /// The verdict is 'committed' and we own: joins groups, binds what had to wait, sets the

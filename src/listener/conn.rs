@@ -24,6 +24,12 @@ pub struct Conn<S, A = SocketAddr> {
     guard: Guard,
 }
 
+/// What a [`TcpListener`](crate::TcpListener) accepts.
+pub type TcpConn = Conn<tokio::net::TcpStream>;
+
+/// What a [`UnixListener`](crate::UnixListener) accepts.
+pub type UnixConn = Conn<tokio::net::UnixStream, std::os::unix::net::SocketAddr>;
+
 /// A connection for threads: a [`Conn`] of a blocking stream.
 pub type BlockingConn<S, A = SocketAddr> = Conn<S, A>;
 

@@ -130,6 +130,11 @@ impl Inner {
             let index = self.next % self.members.len();
             self.next = index + 1;
             match op(self.members[index].fd.as_fd()) {
+                // Served to its end, or it never listened.
+                Err(_) if self.members[index].leftover => {
+                    self.members.remove(index);
+                    self.next = index;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return result,
             }

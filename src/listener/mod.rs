@@ -21,7 +21,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-pub use self::conn::{BlockingConn, Conn};
+pub use self::conn::{BlockingConn, Conn, TcpConn, UnixConn};
 pub(crate) use self::core::{Core, State};
 pub use self::datagram::{UdpSocket, UnixDatagram};
 pub use self::options::ListenOptions;

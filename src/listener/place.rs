@@ -216,7 +216,10 @@ pub(crate) fn occupant(path: &Path) -> io::Result<Occupant> {
             }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Occupant::Nobody),
-        _ => Ok(Occupant::Other("a socket that a process has open is there; stop that process")),
+        _ => Ok(Occupant::Other(
+            "a process has a socket there; stop it, or, if it is the predecessor, let both \
+             generations ask for the path before they are ready",
+        )),
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Plain, Report, Time, UpgradeOutcome, UpgradePhase};
 use crate::generation::Generation;
 
 /// A report keeps at most this many notes; some of them are a successor's own words.
-pub(super) const MAX_NOTES: usize = 256;
+pub(crate) const MAX_NOTES: usize = 256;
 
 /// Writes the report while the upgrade runs, and the log with it: one span `upgrade`, and in it
 /// one line for each phase, as it is entered, and one for the outcome.

@@ -29,6 +29,8 @@ impl Service {
         let shared = Arc::clone(&self.shared);
         self.hurry = Arc::default();
         let hurry = Arc::clone(&self.hurry);
+        let connections = shared.drain.active();
+        tracing::info!(target: "heirloom::handoff", step = "draining", connections, pid = std::process::id());
         let mut progress = shared.drain.watch();
         let mut drain = std::pin::pin!(shared.drain.run(&shared.config.drain, &hurry));
         let mut link_ended = false;
@@ -48,7 +50,17 @@ impl Service {
                 Some(command) = self.commands.recv() => {
                     self.told_as_elder(&mut relation, command);
                 }
-                report = &mut drain, if drained.is_none() => drained = Some(report),
+                report = &mut drain => {
+                    if link_ended && !child_ended {
+                        child_ended = self.dies(&mut relation).await;
+                    }
+                    if link_ended && child_ended && relation.tell(Event::Abandoned) {
+                        return End::OwnsAgain;
+                    }
+                    super::tell_drain(&report);
+                    self.send_last_report(&relation, &report).await;
+                    return End::Drained(report);
+                }
                 Ok(()) = progress.changed() => {
                     let now = progress.borrow_and_update().clone();
                     let oldest = now.oldest.map_or(0, |held| millis(held.age));
@@ -144,8 +156,9 @@ impl Service {
     /// Every newer generation died while this one still drained.
     pub(super) async fn own_again(&mut self) {
         tracing::warn!(target: "heirloom::handoff", step = "owns again", "every newer generation is gone");
-        in_background(self.shared.sockets.own_again());
+        // Whoever is accepted from here on is not asked to go.
         self.shared.drain.reopen();
+        in_background(self.shared.sockets.own_again());
         self.elders.watch();
         self.shared.set_role(Role::Owner);
         self.begin_reign().await;

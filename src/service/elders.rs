@@ -15,7 +15,7 @@ use crate::generation::Generation;
 use crate::handoff::offer::Elder;
 use crate::link::{self, LinkReceiver, LinkSender};
 use crate::spawn::Process;
-use crate::wire::{LastReport, Message};
+use crate::wire::{LastReport, Message, Owner};
 
 /// What became known of an elder.
 #[derive(Debug)]
@@ -203,15 +203,22 @@ async fn read(
     process: Process,
     tell: mpsc::Sender<(Generation, News)>,
 ) {
+    let mut ended = false;
     loop {
         let envelope = tokio::select! {
             biased;
             envelope = receiver.recv() => envelope,
-            () = process.ended() => break,
+            () = process.ended(), if !ended => {
+                // Its last words may still be in the link, which ends with it.
+                ended = true;
+                continue;
+            }
         };
         let news = match envelope {
             Ok(Some(envelope)) => match envelope.message {
                 Message::Asked => News::Asked,
+                // Its last act as owner came after we had stopped waiting for it.
+                Message::Owner(Owner { queued_upgrade: true }) => News::Asked,
                 Message::LastReport(report) => News::Drained(report),
                 _ => continue,
             },

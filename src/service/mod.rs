@@ -23,7 +23,7 @@ pub use self::status::{Event, Outcome, Role, Status};
 use self::elders::Elders;
 use crate::birth::{Asked, Signals};
 use crate::config::{Config, ProgramOverrides};
-use crate::drain::Drain;
+use crate::drain::{Drain, DrainReport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::handoff::adoption::{Adoption, Turn};
@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     pub history: Mutex<History>,
     /// An upgrade is to be run by whoever owns afterwards.
     pub queued: Arc<AtomicBool>,
+    /// The application has said that it is ready.
+    pub asked_ready: AtomicBool,
 }
 
 /// Where the answer to a wish for an upgrade goes.
@@ -135,9 +137,22 @@ impl Shared {
         });
     }
 
-    /// Whether a failure of the application still means something to a predecessor.
-    pub(crate) fn may_fail(&self) -> bool {
-        matches!(self.status.borrow().role, Role::Starting | Role::Successor)
+    /// Waits for a value that the service's task sets. The senders live here and not in the task,
+    /// so its end (of its runtime, say) shows elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Stopping`] if the task has ended without it.
+    pub(crate) async fn until<T: Clone>(
+        &self,
+        value: &mut watch::Receiver<T>,
+        meets: impl FnMut(&T) -> bool,
+    ) -> Result<T> {
+        tokio::select! {
+            biased;
+            value = value.wait_for(meets) => value.map(|value| value.clone()).map_err(|_| ended()),
+            () = self.commands.closed() => Err(ended()),
+        }
     }
 
     /// Asks the service's task.
@@ -188,6 +203,7 @@ pub(crate) fn begin(
         outcome: watch::Sender::new(None),
         history: Mutex::new(History::default()),
         queued: Arc::new(AtomicBool::new(false)),
+        asked_ready: AtomicBool::new(false),
         config,
     });
     let extra =
@@ -228,6 +244,18 @@ fn program(mut ours: Program, overrides: &ProgramOverrides) -> Program {
         ours.env.extend(value.clone().map(|value| (name.clone(), value)));
     }
     ours
+}
+
+/// At most so many of those that were cut are logged one by one; the report has more.
+const NAMED_CUTS: usize = 16;
+
+/// The end of a drain, and who was cut by it.
+fn tell_drain(report: &DrainReport) {
+    for held in report.cut.iter().take(NAMED_CUTS) {
+        tracing::warn!(target: "heirloom::handoff", %held, "cut at the end of the drain");
+    }
+    let (drained, cut, elapsed) = (report.drained, report.cut_count, report.elapsed);
+    tracing::info!(target: "heirloom::handoff", step = "drained", outcome = %report.outcome, drained, cut, ?elapsed);
 }
 
 /// Why a reign ended.

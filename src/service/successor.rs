@@ -80,14 +80,16 @@ impl Service {
                 Request::Ready
             }
             Command::Failed(text) => Request::Failed(text),
-            Command::Upgrade { reply, queue } => {
+            Command::Upgrade { reply, queue: false } => {
+                let text = "this generation does not own yet: the upgrade to it is running";
+                let _ = reply.send(Err(Error::new(ErrorKind::Busy, text)));
+                return;
+            }
+            Command::Upgrade { reply, queue: true } => {
                 let _ = reply.send(Err(Error::new(
                     ErrorKind::PassedOn,
                     "this generation does not own yet; the owner remembers the upgrade",
                 )));
-                if !queue {
-                    return;
-                }
                 self.shared.remember_upgrade();
                 Request::UpgradeAsked
             }
@@ -112,7 +114,8 @@ impl Service {
             ownership.receiver,
             ownership.process,
         );
-        shared.queued.store(ownership.queued_upgrade, Ordering::Relaxed);
+        // One that was asked for here in this very moment stays remembered.
+        shared.queued.fetch_or(ownership.queued_upgrade, Ordering::Relaxed);
         self.begin_reign().await;
     }
 
@@ -174,6 +177,7 @@ impl Service {
             status.elders = elders;
             status.queued = queued_upgrade;
         });
+        tracing::info!(target: "heirloom::handoff", step = "owns", %generation, pid = std::process::id());
         self.shared.event(Event::Owns);
     }
 }

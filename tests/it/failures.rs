@@ -12,6 +12,7 @@ use crate::support::{Load, Release, Server, Start, process};
 trials![
     p2_a_missing_program_fails_the_upgrade_and_a_restored_one_commits,
     p12_an_error_before_ready_reaches_the_report_in_its_own_words,
+    p12_a_configuration_that_cannot_be_used_is_reported,
     p12_a_panic_before_ready_is_reported,
     p12_an_exit_before_ready_is_reported_with_its_status,
     p12_an_exit_before_the_first_word_is_reported_with_its_status,
@@ -77,6 +78,12 @@ fn p12_an_error_before_ready_reaches_the_report_in_its_own_words() {
     let report = fails(|release| release.start = Start::Fail(words.into()));
     assert!(cause(&report).contains(words), "{report}");
     assert_eq!(report.phase, UpgradePhase::Start);
+}
+
+/// P2, P12. The process ends before there is a runtime.
+fn p12_a_configuration_that_cannot_be_used_is_reported() {
+    let report = fails(|release| release.start = Start::Misconfigured);
+    assert!(cause(&report).contains("\"a:b\""), "{report}");
 }
 
 /// P2, P12.

@@ -30,6 +30,7 @@ macro_rules! trials {
 mod support;
 
 mod failures;
+mod groups;
 mod listeners;
 mod main_job;
 mod matrix;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
     let trials = [
         main_job::trials(),
         listeners::trials(),
+        groups::trials(),
         failures::trials(),
         probation::trials(),
         spawn::trials(),

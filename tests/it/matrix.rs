@@ -12,6 +12,7 @@ use heirloom::UpgradeOutcome;
 use nix::sys::signal::Signal;
 
 use crate::support::client::Failure;
+use crate::support::journal::Entry;
 use crate::support::load::Tally;
 use crate::support::release::{Action, Side};
 use crate::support::wait::{pause, until};
@@ -41,8 +42,11 @@ const OF_PREDECESSOR: [&str; 11] = [
 const OF_SUCCESSOR: [&str; 7] =
     ["hello", "welcome", "adopted", "ready", "serving", "committed", "owner"];
 
-/// Longer than any deadline of the release below.
-const SLEEP: Duration = Duration::from_millis(1_500);
+/// How long a process sleeps whose sleep nobody can notice yet.
+const UNNOTICED: Duration = Duration::from_millis(300);
+
+/// On a busy machine a deadline may pass before the step is reached; then once more.
+const ATTEMPTS: u64 = 5;
 
 /// So many cells run at once; they mostly wait.
 const AT_ONCE: usize = 3;
@@ -119,12 +123,12 @@ fn matrix(side: Side, action: Action, steps: &[&'static str]) {
 fn release() -> Release {
     let millis = Duration::from_millis;
     Release {
-        gap: millis(300),
-        silence: millis(400),
+        gap: millis(500),
+        silence: millis(800),
         probation: millis(300),
-        hello: millis(1_000),
-        adopt: millis(1_000),
-        ready: millis(1_000),
+        hello: millis(2_000),
+        adopt: millis(2_000),
+        ready: millis(2_000),
         commit: millis(500),
         pid_file: true,
         ..Release::with([Socket::tcp("main"), Socket::unix("path")])
@@ -139,16 +143,15 @@ fn cell(side: Side, action: Action, step: &'static str) -> Row {
     assert_eq!(held.ask("hold"), "held 0");
     let load = Load::start(&[server.address("main"), server.address("path")], 1);
     load.until_answered(10);
-    server.fault(side, step, action);
-    server.signal(predecessor, Signal::SIGHUP);
-    let struck = server.until_entry("fault", |_| true).pid;
+    let blow = strike(&server, side, step, action);
+    let struck = blow.pid;
     if action == Action::Stop {
-        pause(SLEEP);
+        until_noticed(&server, side, step, &blow);
         server.signal(struck, Signal::SIGCONT);
     } else {
         server.until_gone(struck);
     }
-    let owner = settle(&server, side, action, step);
+    let owner = settle(&server, side, action, step, blow.successor);
     if owner.is_some() {
         load.until_answered(10);
     }
@@ -164,8 +167,60 @@ fn cell(side: Side, action: Action, step: &'static str) -> Row {
     Row { side, action, step, owner: owner.map(|(generation, _)| generation), tally }
 }
 
+/// What was done to whom.
+struct Blow {
+    pid: i32,
+    /// The generation that the predecessor was handing over to.
+    successor: u64,
+}
+
+/// Asks for an upgrade in which the fault happens.
+fn strike(server: &Server, side: Side, step: &str, action: Action) -> Blow {
+    server.fault(side, step, action);
+    for successor in 1..=ATTEMPTS {
+        server.signal(server.pid(0), Signal::SIGHUP);
+        let pid = until("the step, or the failure of the upgrade", || {
+            let journal = server.journal();
+            let fault = journal.iter().find(|entry| entry.event == "fault");
+            let failed =
+                |entry: &&Entry| entry.event == "report" && entry.data["outcome"] != "committed";
+            let failures = journal.iter().filter(failed).count() as u64;
+            fault.map(|entry| Some(entry.pid)).or((failures >= successor).then_some(None))
+        });
+        if let Some(pid) = pid {
+            return Blow { pid, successor };
+        }
+    }
+    panic!("no upgrade of {ATTEMPTS} reached the step {step}");
+}
+
+/// Waits until the other side has acted on the silence of the one that sleeps, if it can.
+fn until_noticed(server: &Server, side: Side, step: &str, blow: &Blow) {
+    until("the sleep", || process::is_stopped(blow.pid).then_some(()));
+    match (side, step) {
+        (Side::Successor, "committed" | "owner") => pause(UNNOTICED),
+        (Side::Successor, _) => drop(server.until_report(index(blow))),
+        (Side::Predecessor, "requested" | "spawn") => pause(UNNOTICED),
+        (Side::Predecessor, "hello" | "offer") => until("the successor to give up", || {
+            (process::born_in(server.directory()) == [blow.pid]).then_some(())
+        }),
+        (Side::Predecessor, _) => _ = server.until_owner(blow.successor),
+    }
+}
+
+/// Which of all reports is that of the upgrade with the blow.
+fn index(blow: &Blow) -> usize {
+    usize::try_from(blow.successor - 1).unwrap()
+}
+
 /// Waits for the end of the handoff; who owns then. None if nobody lives who could.
-fn settle(server: &Server, side: Side, action: Action, step: &str) -> Option<(u64, i32)> {
+fn settle(
+    server: &Server,
+    side: Side,
+    action: Action,
+    step: &str,
+    successor: u64,
+) -> Option<(u64, i32)> {
     let must_be = match (side, action) {
         (Side::Successor, Action::Kill) => Some(0),
         (Side::Predecessor, Action::Kill) => {
@@ -175,14 +230,14 @@ fn settle(server: &Server, side: Side, action: Action, step: &str) -> Option<(u6
                 });
                 return None;
             }
-            Some(1)
+            Some(successor)
         }
         _ => None,
     };
     let owner = until(&format!("one owner after {action:?} of {side:?} at {step}"), || {
         let owners = server.owners();
         let [owner] = owners[..] else { return None };
-        settled(server, owner).then_some(owner)
+        settled(server, owner, successor).then_some(owner)
     });
     if let Some(must_be) = must_be {
         assert_eq!(owner.0, must_be, "{action:?} of {side:?} at {step}");
@@ -192,11 +247,12 @@ fn settle(server: &Server, side: Side, action: Action, step: &str) -> Option<(u6
 
 /// Whether the handoff is over for everybody: the owner says that none runs, and the others are
 /// gone or drain.
-fn settled(server: &Server, owner: (u64, i32)) -> bool {
+fn settled(server: &Server, owner: (u64, i32), successor: u64) -> bool {
     let journal = server.journal();
     let last = |pid: i32| journal.iter().rfind(|entry| entry.pid == pid && entry.event == "status");
     let calm = last(owner.1).is_some_and(|entry| entry.data["upgrading"] == false);
-    let begun = owner.0 > 0 || journal.iter().any(|entry| entry.event == "report");
+    let reports = journal.iter().filter(|entry| entry.event == "report").count() as u64;
+    let begun = owner.0 > 0 || reports >= successor;
     let others = process::born_in(server.directory()).into_iter().filter(|pid| *pid != owner.1);
     let mut others = others.map(|pid| last(pid).is_some_and(|entry| entry.data["role"] == "elder"));
     calm && begun && others.all(|drains| drains)

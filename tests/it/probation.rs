@@ -15,15 +15,20 @@ trials![
     p2_a_successor_that_dies_in_probation_is_replaced_at_once,
     p2_a_successor_that_stalls_in_probation_is_rolled_back,
     p6_a_successor_that_is_told_to_stop_finishes_what_it_accepted,
+    p6_a_successor_whose_application_fails_finishes_what_it_accepted,
     p1_clients_are_served_when_the_successor_never_accepts,
     p2_a_rolled_back_upgrade_changes_no_backlog,
     p2_a_path_is_connectable_after_a_failed_upgrade,
     p3_the_predecessor_owns_again_when_the_successor_dies_after_the_verdict,
     p3_a_successor_that_dies_as_it_commits_is_replaced_though_nothing_is_left_to_drain,
     p3_the_successor_owns_when_the_predecessor_dies_in_probation,
+    p3_the_successor_owns_when_the_predecessors_application_fails_in_probation,
+    p3_a_rejected_successor_that_still_serves_takes_over_when_the_predecessor_dies,
     p3_a_broken_link_leaves_one_owner,
     p3_a_predecessor_that_wakes_late_does_nothing_that_an_owner_does,
     p4_a_death_is_known_although_a_helper_holds_the_link,
+    p12_an_exit_at_any_step_is_reported_with_its_status,
+    p4_a_driver_that_is_slow_at_any_step_harms_nobody,
     p10_a_parked_predecessor_is_not_woken,
 ];
 
@@ -111,6 +116,20 @@ fn p6_a_successor_that_is_told_to_stop_finishes_what_it_accepted() {
     rolled_back(&server);
 }
 
+/// P6. However long that takes: the deadline of the commit is over by then.
+fn p6_a_successor_whose_application_fails_finishes_what_it_accepted() {
+    let (server, _) =
+        in_probation(Release { commit: Duration::from_millis(300), ..Release::default() });
+    let mut client = server.client("main");
+    assert!(client.ask("who").starts_with("1 "));
+    server.ask("fail");
+    let report = server.until_report(0);
+    assert!(report.cause.unwrap().contains("told to fail"));
+    assert_eq!(client.ask("slow 2000"), "slow 1");
+    drop(client);
+    rolled_back(&server);
+}
+
 /// P1, P4. It is stopped between the turn and its first accept.
 fn p1_clients_are_served_when_the_successor_never_accepts() {
     let server = Server::start(Release {
@@ -153,6 +172,13 @@ fn p2_a_rolled_back_upgrade_changes_no_backlog() {
     server.signal(successor, Signal::SIGKILL);
     rolled_back(&server);
     assert_eq!(backlog(port), 77, "after the roll back");
+    server.signal(server.pid(0), Signal::SIGKILL);
+
+    let server = Server::start(Release::with([Socket::tcp("main").backlog(77)]));
+    let port = server.address("main").inet().port();
+    server.next_release(|release| release.sockets[0].backlog = Some(33));
+    server.upgrade_well();
+    until("the backlog after the commit", || (backlog(port) == 33).then_some(()));
 }
 
 /// The backlog as `ss` shows it, if there is one.
@@ -250,9 +276,9 @@ fn p3_a_broken_link_leaves_one_owner() {
 /// P3. It is stopped until the successor has taken over by itself.
 fn p3_a_predecessor_that_wakes_late_does_nothing_that_an_owner_does() {
     let server = Server::start(Release {
-        probation: Duration::from_millis(500),
-        silence: Duration::from_millis(500),
-        commit: Duration::from_millis(500),
+        probation: Duration::from_millis(300),
+        silence: Duration::from_secs(2),
+        commit: Duration::from_secs(1),
         pid_file: true,
         ..Release::default()
     });
@@ -278,6 +304,44 @@ fn p3_a_predecessor_that_wakes_late_does_nothing_that_an_owner_does() {
     assert!(owner >= successor || server.owners().len() == 1);
 }
 
+/// P3, P7. Its process ends in an orderly way, or by a panic while a blocking task never ends: for
+/// the service that is the same as its death.
+fn p3_the_successor_owns_when_the_predecessors_application_fails_in_probation() {
+    for how in ["fail", "panic"] {
+        let server = Server::start(Release { probation: LONG, ..Release::default() });
+        let predecessor = server.pid(0);
+        let mut before = server.client("main");
+        assert!(before.ask("who").starts_with("0 "));
+        before.ask("stuck");
+        server.signal(predecessor, Signal::SIGHUP);
+        server.until_role(1, "successor");
+        before.ask(how);
+        server.until_gone(predecessor);
+        server.until_owner(1);
+        assert!(server.ask("who").starts_with("1 "), "after {how}");
+    }
+}
+
+/// P3. It slept and was rejected; awake again it finishes what it had, and is all that is left.
+fn p3_a_rejected_successor_that_still_serves_takes_over_when_the_predecessor_dies() {
+    let (server, successor) =
+        in_probation(Release { silence: Duration::from_millis(600), ..Release::default() });
+    let mut held = server.client("main");
+    assert_eq!(held.ask("hold"), "held 1");
+    server.signal(successor, Signal::SIGSTOP);
+    assert_eq!(server.until_report(0).outcome, UpgradeOutcome::RolledBack);
+    server.signal(successor, Signal::SIGCONT);
+    server.until_role(1, "leaving");
+    server.signal(server.pid(0), Signal::SIGKILL);
+    server.until_owner(1);
+    let mut client = server.client("main");
+    for _ in 0..2 {
+        assert!(client.ask("who").starts_with("1 "));
+    }
+    assert!(!client.told_to_go, "newcomers are served like any others");
+    assert_eq!(held.ask("release"), "released 1");
+}
+
 /// P4. A wrapper's helper inherits link and environment, and lives on: no end of file ever comes.
 fn p4_a_death_is_known_although_a_helper_holds_the_link() {
     let server = Server::start(Release {
@@ -297,6 +361,34 @@ fn p4_a_death_is_known_although_a_helper_holds_the_link() {
     assert!(report.cause.unwrap().contains("SIGKILL"));
     let born = process::born_in(server.directory());
     assert!(born.len() >= 2, "the helper lives: {born:?}");
+}
+
+/// P12, P2.
+fn p12_an_exit_at_any_step_is_reported_with_its_status() {
+    let server = Server::start(Release { pid_file: true, ..Release::default() });
+    for (index, step) in ["hello", "welcome", "adopted", "ready", "serving"].iter().enumerate() {
+        server.fault(Side::Successor, step, Action::Exit(3));
+        let report = server.upgrade_badly();
+        let cause = report.cause.clone().unwrap();
+        assert!(cause.contains("exited with status 3"), "at {step}: {report}");
+        assert_eq!(report.to.get(), index as u64 + 1, "a number is given once");
+        assert!(server.ask("who").starts_with("0 "), "at {step}");
+    }
+    server.upgrade_well();
+}
+
+/// P4, P1. A thread that waits for the disk, or for its turn on a busy machine.
+fn p4_a_driver_that_is_slow_at_any_step_harms_nobody() {
+    let predecessor = ["offer", "start", "ready", "park", "yield", "probation", "permit", "commit"];
+    let successor = ["welcome", "adopted", "ready", "serving", "committed", "owner"];
+    let of_predecessor = predecessor.map(|step| (Side::Predecessor, step));
+    let server = Server::start(Release::default());
+    let load = Load::start(&[server.address("main")], 2);
+    for (side, step) in of_predecessor.into_iter().chain(successor.map(|s| (Side::Successor, s))) {
+        server.fault(side, step, Action::Block(Duration::from_millis(150)));
+        server.upgrade_well();
+    }
+    load.finish().assert_unharmed();
 }
 
 /// P10. A listener left in epoll would wake it for each connection.

@@ -1,10 +1,11 @@
 //! Many listeners, and many generations.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use heirloom::UpgradeOutcome;
 
-use crate::support::client::Failure;
+use crate::support::client::{Address, Client, Failure};
 use crate::support::wait::until;
 use crate::support::{Load, Release, Server, Socket, process};
 
@@ -22,12 +23,17 @@ trials![
 fn hand_over(listeners: usize) {
     let sockets = |count: usize| (0..count).map(|number| Socket::abstract_unix(&name(number)));
     let server = Server::start(Release::with(sockets(listeners)));
+    let addresses: Vec<Address> = {
+        let bound = server.until_entry("bound", |_| true);
+        let mut addresses: BTreeMap<String, Address> = bound.read();
+        (0..listeners).map(|number| addresses.remove(&name(number)).unwrap()).collect()
+    };
     for generation in 1..=2 {
         let report = server.upgrade();
         assert_eq!(report.outcome, UpgradeOutcome::Committed, "{report}");
         assert_eq!(report.claimed, listeners, "{report}");
-        for number in 0..listeners {
-            let by = server.client(&name(number)).who().unwrap();
+        for address in &addresses {
+            let by = Client::connect(address).unwrap().who().unwrap();
             assert_eq!(by.generation, generation);
         }
     }
@@ -36,7 +42,7 @@ fn hand_over(listeners: usize) {
     let report = server.upgrade();
     assert_eq!((report.claimed, report.unclaimed), (few, listeners - few), "{report}");
     server.until_gone(server.pid(2));
-    assert_eq!(server.client(&name(0)).who().unwrap().generation, 3);
+    assert_eq!(Client::connect(&addresses[0]).unwrap().who().unwrap().generation, 3);
 }
 
 fn name(number: usize) -> String {

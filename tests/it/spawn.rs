@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -19,6 +20,10 @@ use crate::support::{Release, Server, Socket, process};
 
 trials![
     p5_a_successor_starts_with_standard_streams_and_the_link,
+    p5_a_listed_descriptor_goes_along_and_nothing_else,
+    p1_a_named_descriptor_goes_from_generation_to_generation,
+    p1_a_service_that_gave_up_root_keeps_its_port,
+    p1_a_service_in_its_own_runtime_upgrades,
     p5_helpers_started_during_upgrades_hold_no_descriptor_of_a_handoff,
     p9_a_wrapper_that_forks_is_refused_with_the_remedy,
     p3_a_wrapper_that_closes_the_link_does_not_split_the_service,
@@ -47,6 +52,73 @@ fn p5_a_successor_starts_with_standard_streams_and_the_link() {
         assert_eq!(numbers, ["0", "1", "2", "3"], "generation {generation}: {descriptors:?}");
         assert!(descriptors["3"].as_str().unwrap().starts_with("socket:"));
     }
+}
+
+/// P5.
+fn p5_a_listed_descriptor_goes_along_and_nothing_else() {
+    let server = Server::start(Release {
+        habits: vec![Habit::StrayDescriptor, Habit::PassesDescriptor],
+        ..Release::default()
+    });
+    for _ in 1..=2 {
+        let pid = server.upgrade_well();
+        let born = server.until_entry("born", |entry| entry.pid == pid);
+        let descriptors = born.data["descriptors"].as_object().unwrap();
+        let mut numbers: Vec<&str> = descriptors.keys().map(String::as_str).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, ["0", "1", "2", "3", "7"], "{descriptors:?}");
+        assert_eq!(descriptors["7"], "/dev/zero");
+    }
+}
+
+/// P1. Whatever it is: here it is a file that nobody else can open.
+fn p1_a_named_descriptor_goes_from_generation_to_generation() {
+    let server = Server::start(Release { habits: vec![Habit::KeepsNote], ..Release::default() });
+    server.upgrade_well();
+    server.next_release(|release| release.version = String::from("2.0"));
+    let pid = server.upgrade_well();
+    let note = server.until_entry("note", |entry| entry.pid == pid);
+    assert_eq!(note.data, "0 1 2 ");
+}
+
+/// P1. It could not bind it again. Needs root.
+fn p1_a_service_that_gave_up_root_keeps_its_port() {
+    const NOBODY_ELSE: u32 = 54_321;
+    let exe = std::env::current_exe().unwrap();
+    let reachable = |path: &Path| {
+        path.metadata().is_ok_and(|found| found.permissions().mode() & 0o005 == 0o005)
+    };
+    if !nix::unistd::Uid::effective().is_root() || !exe.ancestors().all(reachable) {
+        return;
+    }
+    let server = Server::prepare(Release {
+        user: Some(NOBODY_ELSE),
+        ..Release::with([Socket::tcp("main").at("127.77.0.1:81")])
+    });
+    let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+    open(server.directory());
+    server.launch(|directory| Command::new(directory.join("server")));
+    server.until_owner(0);
+    for name in ["events.jsonl", "trace.log", "output.log"] {
+        open(&server.path(name));
+    }
+    for _ in 0..2 {
+        let pid = server.upgrade_well();
+        assert_eq!(process::user(pid), Some(NOBODY_ELSE));
+        assert_eq!(server.address("main").inet().port(), 81);
+    }
+}
+
+/// P1. The expert's path, with threads before birth.
+fn p1_a_service_in_its_own_runtime_upgrades() {
+    let server = Server::start(Release { habits: vec![Habit::OwnRuntime], ..Release::default() });
+    for _ in 0..3 {
+        server.upgrade_well();
+    }
+    server.next_release(|release| release.start = Start::Fail("not today".into()));
+    let report = server.upgrade_badly();
+    assert_eq!(report.outcome, UpgradeOutcome::Failed, "{report}");
+    server.stop();
 }
 
 /// P5. Both generations start them one after the other, all the time.

@@ -1,12 +1,13 @@
 //! The end: stops, at rest and in the middle of an upgrade, and upgrades that have to wait.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use heirloom::UpgradeOutcome;
 use nix::sys::signal::Signal;
 
 use crate::support::client::Failure;
-use crate::support::release::{Action, Side};
+use crate::support::release::{Action, Side, Start};
 use crate::support::wait::until;
 use crate::support::{Client, Release, Server, Socket, process};
 
@@ -14,11 +15,13 @@ trials![
     p6_a_stop_finishes_what_was_accepted_and_what_is_queued,
     p7_a_second_stop_cuts_what_is_left,
     p7_a_drain_ends_at_its_deadline_and_names_what_was_cut,
+    p7_a_stop_before_the_first_readiness_ends_the_process,
     p7_a_stop_before_the_turn_gives_the_upgrade_up,
     p7_a_stop_in_probation_ends_both,
     p7_a_blocking_task_that_never_ends_keeps_nobody_alive,
     p12_an_upgrade_asked_for_during_another_is_remembered,
     p12_an_upgrade_asked_of_a_sleeping_predecessor_is_run_by_the_owner,
+    p12_an_upgrade_that_waits_in_a_predecessor_that_sleeps_is_run_by_the_owner,
     p12_an_upgrade_asked_of_an_elder_is_run_by_the_owner,
 ];
 
@@ -84,6 +87,15 @@ fn p7_a_drain_ends_at_its_deadline_and_names_what_was_cut() {
     assert_eq!(report["outcome"], "cut", "{report}");
     assert_eq!(report["cut"][0]["reason"], "held", "{report}");
     assert_eq!(report["cut"][0]["listener"], "main", "{report}");
+}
+
+/// P7. An application that waits for its database for ever is stopped like any other.
+fn p7_a_stop_before_the_first_readiness_ends_the_process() {
+    let server = Server::prepare(Release { start: Start::NeverReady, ..Release::default() });
+    let pid = server.launch(|directory| Command::new(directory.join("server")));
+    server.pid(0);
+    server.signal(pid, Signal::SIGTERM);
+    server.until_gone(pid);
 }
 
 /// P7, P12. Before the turn nothing has moved: the predecessor stops as if there were no upgrade.
@@ -161,8 +173,8 @@ fn p12_an_upgrade_asked_for_during_another_is_remembered() {
 fn p12_an_upgrade_asked_of_a_sleeping_predecessor_is_run_by_the_owner() {
     let server = Server::start(Release {
         probation: Duration::from_millis(300),
-        silence: Duration::from_millis(300),
-        commit: Duration::from_millis(300),
+        silence: Duration::from_secs(2),
+        commit: Duration::from_secs(1),
         ..Release::default()
     });
     server.fault(Side::Predecessor, "probation", Action::Stop);
@@ -170,6 +182,25 @@ fn p12_an_upgrade_asked_of_a_sleeping_predecessor_is_run_by_the_owner() {
     server.signal(pid, Signal::SIGHUP);
     server.until_owner(1);
     server.signal(pid, Signal::SIGHUP);
+    server.signal(pid, Signal::SIGCONT);
+    server.until_owner(2);
+}
+
+/// P12. It was asked before it slept, and hands the wish on when it wakes, after its time.
+fn p12_an_upgrade_that_waits_in_a_predecessor_that_sleeps_is_run_by_the_owner() {
+    let server = Server::start(Release {
+        probation: Duration::from_secs(2),
+        silence: Duration::from_millis(300),
+        commit: Duration::from_millis(300),
+        ..Release::default()
+    });
+    let pid = server.pid(0);
+    server.signal(pid, Signal::SIGHUP);
+    server.until_role(1, "successor");
+    server.signal(pid, Signal::SIGHUP);
+    server.until_entry("status", |entry| entry.pid == pid && entry.data["queued"] == true);
+    server.signal(pid, Signal::SIGSTOP);
+    server.until_owner(1);
     server.signal(pid, Signal::SIGCONT);
     server.until_owner(2);
 }

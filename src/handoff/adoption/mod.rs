@@ -99,7 +99,7 @@ pub(crate) struct Stage<'a> {
     pub turn: &'a watch::Sender<Turn>,
 }
 
-pub(crate) use self::receive::{adopt, greet};
+pub(crate) use self::receive::{adopt, greet, regret};
 
 type Going<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
@@ -142,8 +142,10 @@ impl Adoption {
             for last in words {
                 going = match last {
                     Last::Own => {
-                        // It may have been told to go before.
-                        stage.drain.reopen();
+                        if going.is_some() {
+                            // It was leaving: newcomers are not told to go any more.
+                            stage.drain.reopen();
+                        }
                         None
                     }
                     Last::Leave(error) => {
@@ -304,14 +306,14 @@ impl Adoption {
     fn open(&mut self, stage: &Stage<'_>) -> Option<Event> {
         if let Err(error) = stage.sockets.open() {
             tracing::error!(target: "heirloom::handoff", error = %chain(&error), "not every listener could be opened");
-            if matches!(self.verdict.read(), Ok(None)) {
+            if !matches!(self.verdict.read(), Ok(Some(Decision::Committed))) {
                 return Some(Event::OpenFailed(chain(&error)));
             }
-            // Nobody else serves: better the others than none.
+            // Nobody else would serve the others.
             stage.sockets.open_what_can_be();
         }
-        // A turn that comes back finds them parked.
-        in_background(stage.sockets.resume());
+        // What this side had paused by itself: its lease ran out, or it was on its way out.
+        in_background(stage.sockets.unpause());
         step("serving");
         stage.turn.send_replace(Turn::Serving);
         None
@@ -408,7 +410,8 @@ fn error_of(why: Why) -> Error {
 
 /// One line for each step, like the predecessor's report.
 fn step(name: &'static str) {
-    tracing::info!(target: "heirloom::handoff", step = name, side = "successor");
+    let pid = std::process::id();
+    tracing::info!(target: "heirloom::handoff", step = name, side = "successor", pid);
 }
 
 fn out_of_order(message: &Message, awaited: &str) -> Error {

@@ -32,6 +32,14 @@ pub(crate) fn greet(link: BorrowedFd<'_>, version: &str) -> Result<()> {
     }
 }
 
+/// The last word over an inherited link of a process that ends before it has a runtime.
+pub(crate) fn regret(link: BorrowedFd<'_>, error: String) {
+    // The link may be what failed; the predecessor then sees the end of this process.
+    if let Ok(frame) = Message::Failed(Failed { error }).frame(0) {
+        let _ = scm::send(link, &frame, &[]);
+    }
+}
+
 /// The dialogue from the welcome to 'adopted', after the [greeting](greet).
 ///
 /// # Errors

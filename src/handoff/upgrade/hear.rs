@@ -80,8 +80,10 @@ impl<H: FnOnce() + Send> Upgrade<H> {
             return Err(Error::new(
                 ErrorKind::Credentials,
                 format!(
-                    "hello came from pid {pid:?}, not from pid {child:?} that was started: \
-                     a wrapper has to 'exec' the server, and nobody else may use its link"
+                    "hello came from {}, not from {} that was started: a wrapper has to 'exec' \
+                     the server, and nobody else may use its link",
+                    named(pid),
+                    named(child)
                 ),
             ));
         }
@@ -103,4 +105,8 @@ impl<H: FnOnce() + Send> Upgrade<H> {
     pub(super) fn enforceable(&self) -> bool {
         self.charge.child.as_ref().is_some_and(Child::may_signal)
     }
+}
+
+fn named(pid: Option<i32>) -> String {
+    pid.map_or_else(|| "a process without a pid here".into(), |pid| format!("pid {pid}"))
 }

@@ -97,20 +97,26 @@ impl Relation {
     }
 }
 
-/// The successor's process, as long as it is this side's to end. If the upgrade is dropped in the
-/// middle, this process ends: its application failed or panicked. Like any other death that leaves
-/// the service to a successor which holds everything; one that does not is ended.
+/// The successor's process, as long as it is this side's to end.
+///
+/// An upgrade is dropped in the middle only with its runtime: the application has failed or
+/// panicked, and this generation is about to die. A successor that holds the whole offer then lives
+/// on and owns, as after any other death; without it, nothing can be made of it.
 struct Charge {
     child: Option<Child>,
-    /// It holds every descriptor.
-    able: bool,
+    verdict: Arc<Verdict>,
+    /// Whether it holds the whole offer.
+    adopted: bool,
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.child
-            && self.able
-        {
+        let Some(child) = &mut self.child else { return };
+        let lives_on = match self.verdict.read() {
+            Ok(Some(decision)) => decision == Decision::Committed,
+            Ok(None) | Err(_) => self.adopted,
+        };
+        if lives_on {
             child.set_free();
         }
     }
@@ -179,7 +185,7 @@ pub(crate) async fn run<H: FnOnce() + Send>(
         clock: Clock::new(order.lengths),
         order,
         on_hand_over: Some(on_hand_over),
-        charge: Charge { child: None, able: false },
+        charge: Charge { child: None, verdict: Arc::clone(&verdict), adopted: false },
         machine,
         verdict,
         report,
@@ -249,6 +255,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
                 self.report.note(note);
             }
         }
+        self.charge.adopted |= event == Event::Adopted;
         if event == Event::Serving {
             self.served = true;
             self.end_gap();
@@ -296,7 +303,13 @@ impl<H: FnOnce() + Send> Upgrade<H> {
                     }
                     self.order.sockets.committed_as_predecessor();
                 }
-                Action::Finish(outcome) => self.outcome = Some(outcome),
+                Action::Finish(outcome) => {
+                    if matches!(outcome, Outcome::RolledBack(_)) {
+                        // Also when nothing had been parked yet.
+                        self.order.sockets.release_bound();
+                    }
+                    self.outcome = Some(outcome);
+                }
             }
         }
     }

@@ -129,7 +129,7 @@ async fn a_dead_socket_of_ours_is_replaced_and_nothing_else() {
         assert_eq!(error.kind(), ErrorKind::Bind);
         error.chain()
     };
-    assert!(refused(&path).contains("a process has open"));
+    assert!(refused(&path).contains("a process has a socket there"));
     let file = dir.path().join("file");
     fs::write(&file, "x").unwrap();
     assert!(refused(&file).contains("no socket"));

@@ -37,6 +37,44 @@ async fn p1_a_queue_goes_over_with_its_listener_and_comes_back() {
 }
 
 #[tokio::test]
+async fn p1_a_successor_that_has_paused_itself_accepts_when_its_turn_comes_again() {
+    let first = fresh();
+    let old = first.tcp("http", "127.0.0.1:0", &options()).unwrap();
+    let address = old.local_addr().unwrap();
+    first.open().unwrap();
+    let next = successor(&first);
+    let new = next.tcp("http", address, &options()).unwrap();
+    turn(&first, &next).await;
+    assert!(next.pause().await.is_empty());
+    let client = connect(address);
+    assert!(pending(pin!(new.accept())).await);
+    next.open().unwrap();
+    assert!(next.unpause().await.is_empty());
+    assert_eq!(accepted(&new).await, client.local_addr().ok());
+}
+
+#[tokio::test]
+async fn p1_after_the_verdict_one_listener_that_cannot_be_opened_keeps_no_other_closed() {
+    let first = fresh();
+    let old = first.tcp("http", "127.0.0.1:0", &options()).unwrap();
+    let address = old.local_addr().unwrap();
+    first.open().unwrap();
+    let next = successor(&first);
+    let added = next.tcp("added", "127.0.0.1:0", &options()).unwrap();
+    let new = next.tcp("http", address, &options()).unwrap();
+    let _thief = std::net::TcpListener::bind(added.local_addr().unwrap()).unwrap();
+    let claimed = give_bound(&next, &first);
+    first.park(&claimed).await.unwrap();
+    assert!(next.open().unwrap_err().chain().contains("in use"));
+    let client = connect(address);
+    assert!(pending(pin!(new.accept())).await, "before the verdict the predecessor serves on");
+    let notes = next.open_what_can_be();
+    assert!(notes.len() == 1 && notes[0].contains("added"), "{notes:?}");
+    assert_eq!(accepted(&new).await, client.local_addr().ok());
+    assert!(added.accept().await.unwrap_err().chain().contains("in use"));
+}
+
+#[tokio::test]
 async fn after_commit_a_parked_listener_waits_to_own_again_until_the_drain_is_over() {
     let first = fresh();
     let old = first.tcp("http", "127.0.0.1:0", &options()).unwrap();
@@ -121,6 +159,25 @@ async fn the_queue_of_a_failed_successors_new_listener_is_served_by_the_predeces
     }
     assert!(pending(pin!(old.accept())).await);
     assert!(TcpStream::connect(free).is_err(), "then it is closed");
+}
+
+#[tokio::test]
+async fn p5_what_a_successor_had_bound_before_its_turn_is_not_held_after_a_roll_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = fresh();
+    let _old = first.tcp("http", "127.0.0.1:0", &options()).unwrap();
+    first.open().unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let next = successor(&first);
+    let added = next.tcp("added", free, &options().without_reuse_address()).unwrap();
+    let path = next.unix("path", dir.path().join("path"), &options()).unwrap();
+    give_bound(&next, &first);
+    first.release_bound();
+    // As after a kill: the successor has removed nothing itself.
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    next.finish();
+    drop((added, path));
+    std::net::TcpListener::bind(free).unwrap();
 }
 
 #[tokio::test]

@@ -112,3 +112,16 @@ async fn a_framework_gets_a_listener_only_when_it_may_accept() {
     let _client = connect(address);
     raw.accept().unwrap();
 }
+
+#[test]
+fn p2_what_a_failed_successor_bound_and_never_listened_on_ends_no_thread() {
+    let (listener, address, _drain) = listener(State::Open);
+    let quiet = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    quiet.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    listener.core().add_leftover(Arc::new(quiet.into()));
+    let _clients = [connect(address), connect(address)];
+    for _ in 0..2 {
+        assert!(listener.accept_blocking().unwrap().is_some());
+    }
+    assert_eq!(listener.core().lock().members.len(), 1);
+}

@@ -2,23 +2,22 @@
 //! it learns.
 
 use std::error::Error;
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use heirloom::{
-    Event, ListenOptions, Listener, Outcome, Role, Running, Starting, TcpListener, Transport,
-    UdpSocket, UnixListener,
-};
+use heirloom::{Event, Outcome, Role, Running, Starting};
 use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 use serde_json::{Map, Value, json};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
-use super::client::Address;
 use super::fixture::Fixture;
-use super::release::{Habit, Kind, Socket, Start};
-use super::{commands, process, wait};
+use super::release::{Habit, Start};
+use super::{process, services, wait};
 
 /// What every session of the server can use.
 pub(crate) struct App {
@@ -26,17 +25,18 @@ pub(crate) struct App {
     pub running: Running,
     /// Connections accepted so far.
     pub accepted: AtomicU64,
-    /// The application's main function shall fail.
-    pub fails: Notify,
+    /// How the application ends by itself, once it was told to.
+    pub end: watch::Sender<Option<End>>,
 }
 
-enum Service {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-    Udp(UdpSocket),
+/// How an application ends that does not wait for its outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Fail,
+    Panic,
 }
 
-type Failure = Box<dyn Error + Send + Sync>;
+pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
 pub(crate) async fn main(fixture: Arc<Fixture>, starting: Starting) -> Result<Outcome, Failure> {
     fixture.generation.set(starting.generation().get()).unwrap();
@@ -45,28 +45,38 @@ pub(crate) async fn main(fixture: Arc<Fixture>, starting: Starting) -> Result<Ou
     let mut services = Vec::new();
     let mut addresses = Map::new();
     for socket in &fixture.release.sockets {
-        for service in claim(&fixture, &starting, socket).await? {
-            addresses.insert(socket.name.clone(), json!(address(&service)));
+        for service in services::claim(&fixture, &starting, socket).await? {
+            addresses.insert(socket.name.clone(), json!(service.address()));
             services.push((service, socket.clone()));
         }
     }
     fixture.write("bound", Value::Object(addresses));
+    if fixture.release.habits.contains(&Habit::KeepsNote) {
+        keep_note(&fixture, &starting)?;
+    }
+    if let Some(user) = fixture.release.user {
+        become_user(user)?;
+    }
     let running = starting.ready().await?;
     fixture.write("turn", Value::Null);
     let app = Arc::new(App {
         fixture: Arc::clone(&fixture),
         running: running.clone(),
         accepted: AtomicU64::new(0),
-        fails: Notify::new(),
+        end: watch::Sender::new(None),
     });
     let watchers = watch(&app);
     start_habits(&fixture);
     for (service, socket) in services {
-        serve(&app, service, &socket);
+        service.serve(&app, &socket);
     }
+    let mut end = app.end.subscribe();
     let outcome = tokio::select! {
         outcome = running.finished() => outcome,
-        () = app.fails.notified() => return Err("told to fail".into()),
+        Ok(end) = end.wait_for(Option::is_some) => match *end {
+            Some(End::Panic) => panic!("it was told to"),
+            _ => return Err("it was told to fail".into()),
+        },
     };
     for watcher in watchers {
         let _ = tokio::time::timeout(wait::PATIENCE, watcher).await;
@@ -91,58 +101,29 @@ async fn begin(fixture: &Fixture) -> Result<(), Failure> {
     }
 }
 
-async fn claim(
-    fixture: &Fixture,
-    starting: &Starting,
-    socket: &Socket,
-) -> Result<Vec<Service>, Failure> {
-    let (name, address) = (socket.name.as_str(), socket.address.as_str());
-    let mut options = ListenOptions::new();
-    if let Some(backlog) = socket.backlog.and_then(NonZeroU32::new) {
-        options = options.backlog(backlog);
-    }
-    Ok(match socket.kind {
-        Kind::Tcp => {
-            let listener = starting.tcp_with(name, address, options).await?;
-            vec![Service::Tcp(listener)]
-        }
-        Kind::Group(members) => {
-            let members = NonZeroUsize::new(members).ok_or("a group of none")?;
-            let listeners = starting.tcp_group(name, address, members, options).await?;
-            listeners.into_iter().map(Service::Tcp).collect()
-        }
-        Kind::Unix => {
-            let place = match address.strip_prefix('@') {
-                Some(rest) => format!("@{}", abstract_name(fixture, rest)).into(),
-                None => fixture.directory.join(address),
-            };
-            vec![Service::Unix(starting.unix_with(name, place, options).await?)]
-        }
-        Kind::Udp => vec![Service::Udp(starting.udp(name, address).await?)],
-    })
+/// A file that goes from generation to generation as a named descriptor; each adds its number.
+fn keep_note(fixture: &Fixture, starting: &Starting) -> Result<(), Failure> {
+    let mut file = match starting.descriptor("note")? {
+        Some(descriptor) => File::from(descriptor),
+        None => tempfile::tempfile()?,
+    };
+    write!(file, "{} ", starting.generation())?;
+    let mut text = String::new();
+    file.rewind()?;
+    file.read_to_string(&mut text)?;
+    fixture.write("note", json!(text));
+    starting.provide_descriptor("note", OwnedFd::from(file))?;
+    Ok(())
 }
 
-/// Abstract names are the machine's: the test's directory keeps them apart.
-fn abstract_name(fixture: &Fixture, name: &str) -> String {
-    let directory = fixture.directory.file_name().unwrap_or_default();
-    format!("{}-{name}", directory.display())
-}
-
-fn address(service: &Service) -> Option<Address> {
-    match service {
-        Service::Tcp(listener) => listener.local_addr().ok().map(Address::Inet),
-        Service::Udp(socket) => socket.local_addr().ok().map(Address::Inet),
-        Service::Unix(listener) => {
-            use std::os::linux::net::SocketAddrExt;
-            let address = listener.local_addr().ok()?;
-            let name = address.as_abstract_name();
-            match (address.as_pathname(), name) {
-                (Some(path), _) => Some(Address::Path(path.to_owned())),
-                (_, Some(name)) => Some(Address::Abstract(String::from_utf8_lossy(name).into())),
-                _ => None,
-            }
-        }
+/// Gives up root's rights, as a server does that has bound its ports.
+fn become_user(user: u32) -> Result<(), Failure> {
+    if Uid::effective().is_root() {
+        setgroups(&[])?;
+        setgid(Gid::from_raw(user))?;
+        setuid(Uid::from_raw(user))?;
     }
+    Ok(())
 }
 
 /// Writes down every status and every event, to the last.
@@ -174,53 +155,6 @@ fn watch(app: &Arc<App>) -> [tokio::task::JoinHandle<()>; 2] {
     [watch_statuses, watch_events]
 }
 
-fn serve(app: &Arc<App>, service: Service, socket: &Socket) {
-    if !socket.accepts {
-        return;
-    }
-    let (app, pace) = (Arc::clone(app), socket.pace);
-    let name = socket.name.clone();
-    tokio::spawn(async move {
-        let fixture = Arc::clone(&app.fixture);
-        let end = match service {
-            Service::Tcp(listener) => accept(app, listener, pace).await,
-            Service::Unix(listener) => accept(app, listener, pace).await,
-            Service::Udp(socket) => answer_datagrams(app, socket).await,
-        };
-        let error = end.err().map(|error| error.chain());
-        fixture.write("accept ended", json!({ "name": name, "error": error }));
-    });
-}
-
-async fn accept<T>(app: Arc<App>, listener: Listener<T>, pace: Duration) -> heirloom::Result<()>
-where
-    T: Transport,
-    T::Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-    T::Addr: Unpin + Send + 'static,
-{
-    while let Some(conn) = listener.accept().await? {
-        tokio::spawn(commands::session(conn, Arc::clone(&app)));
-        if !pace.is_zero() {
-            tokio::time::sleep(pace).await;
-        }
-    }
-    Ok(())
-}
-
-/// Each datagram goes back with the generation behind it.
-async fn answer_datagrams(app: Arc<App>, socket: UdpSocket) -> heirloom::Result<()> {
-    let generation = app.fixture.generation.get().copied().unwrap_or(0);
-    let mut buffer = [0; 256];
-    while let Some((length, peer)) = socket.recv_from(&mut buffer).await? {
-        let text = String::from_utf8_lossy(&buffer[..length]);
-        let answer = format!("{text} {generation}");
-        if let Err(error) = socket.send_to(answer.as_bytes(), peer).await {
-            app.fixture.write("send failed", json!(error.to_string()));
-        }
-    }
-    Ok(())
-}
-
 fn start_habits(fixture: &Arc<Fixture>) {
     for habit in &fixture.release.habits {
         match habit {
@@ -229,7 +163,7 @@ fn start_habits(fixture: &Arc<Fixture>) {
                 let fixture = Arc::clone(fixture);
                 drop(std::thread::spawn(move || start_helpers(&fixture)));
             }
-            Habit::StrayDescriptor => {}
+            _ => {}
         }
     }
 }

@@ -11,7 +11,7 @@ use heirloom::{Conn, DrainPhase, Guard};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 
-use super::app::App;
+use super::app::{App, End};
 use super::{own, process, wait};
 
 /// What a session does after its answer.
@@ -112,10 +112,8 @@ fn look_or_break(app: &App, command: &str, rest: &str) -> String {
             });
             Value::Null
         }
-        "fail" => {
-            app.fails.notify_one();
-            Value::Null
-        }
+        "fail" => json!(app.end.send(Some(End::Fail)).is_ok()),
+        "panic" => json!(app.end.send(Some(End::Panic)).is_ok()),
         "abort" => std::process::abort(),
         #[allow(clippy::exit, reason = "that is the command")]
         "exit" => std::process::exit(rest.parse().unwrap_or(1)),

@@ -57,13 +57,26 @@ pub(crate) fn main(directory: PathBuf) -> ExitCode {
         _ => {}
     }
     let _stray = stray(&fixture.release);
-    let exit = heirloom::run(config(&fixture), {
+    let exit = if fixture.release.habits.contains(&Habit::OwnRuntime) {
+        run_in_own_runtime(&fixture)
+    } else {
         let fixture = Arc::clone(&fixture);
-        async move |starting| app::main(fixture, starting).await
-    });
+        heirloom::run(config(&fixture), async |starting| app::main(fixture, starting).await)
+    };
     let lived_us = super::journal::now_us() - start;
     fixture.write("end", json!({ "exit": format!("{exit:?}"), "lived_us": lived_us }));
     exit
+}
+
+/// The expert's path.
+fn run_in_own_runtime(fixture: &Arc<Fixture>) -> ExitCode {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let outcome = runtime.block_on(async {
+        let starting = config(fixture).start().await?;
+        app::main(Arc::clone(fixture), starting).await
+    });
+    runtime.shutdown_timeout(fixture.release.shutdown);
+    outcome.map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 /// What the process was given at birth, before it has opened anything but the journal.
@@ -114,7 +127,8 @@ fn stray(release: &Release) -> Option<std::os::fd::OwnedFd> {
 
 fn config(fixture: &Fixture) -> heirloom::Config {
     let release = &fixture.release;
-    let config = heirloom::Config::new("fixture")
+    let name = if release.start == Start::Misconfigured { "a:b" } else { "fixture" };
+    let mut config = heirloom::Config::new(name)
         .version(&release.version)
         .probation(release.probation)
         .gap_deadline(release.gap)
@@ -129,5 +143,12 @@ fn config(fixture: &Fixture) -> heirloom::Config {
         .shutdown_deadline(release.shutdown)
         .max_draining(release.max_draining)
         .worker_threads(2);
-    if release.pid_file { config.pid_file(fixture.directory.join("pid")) } else { config }
+    if release.habits.contains(&Habit::PassesDescriptor) {
+        let file = std::fs::File::open("/dev/zero").unwrap();
+        config = config.pass_descriptor(file, 7).unwrap();
+    }
+    if release.pid_file {
+        config = config.pid_file(fixture.directory.join("pid"));
+    }
+    config
 }

@@ -11,6 +11,7 @@ pub(crate) mod own;
 pub(crate) mod process;
 pub(crate) mod release;
 pub(crate) mod server;
+pub(crate) mod services;
 pub(crate) mod wait;
 
 pub(crate) use client::Client;

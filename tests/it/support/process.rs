@@ -117,6 +117,11 @@ pub(crate) fn ignores(pid: i32, signal: Signal) -> bool {
     ignored & (1 << (signal as u64 - 1)) != 0
 }
 
+/// The user it runs as.
+pub(crate) fn user(pid: i32) -> Option<u32> {
+    field(&status(&pid.to_string()), "Uid").split_whitespace().next()?.parse().ok()
+}
+
 pub(crate) fn is_stopped(pid: i32) -> bool {
     field(&status(&pid.to_string()), "State").starts_with('T')
 }

@@ -26,6 +26,8 @@ pub(crate) struct Release {
     pub pid_file: bool,
     /// Changes to this directory once it has started.
     pub directory: Option<PathBuf>,
+    /// Becomes this user once it has its sockets.
+    pub user: Option<u32>,
     pub habits: Vec<Habit>,
 }
 
@@ -49,7 +51,13 @@ pub(crate) enum Kind {
     /// So many TCP sockets on one port.
     Group(usize),
     Unix,
+    /// Sequential packets on a path.
+    Seqpacket,
+    /// Datagrams on a path.
+    Datagram,
     Udp,
+    /// So many UDP sockets on one port.
+    UdpGroup(usize),
 }
 
 /// How the application starts.
@@ -66,6 +74,8 @@ pub(crate) enum Start {
     SilentForever,
     /// It never becomes ready.
     NeverReady,
+    /// The configuration cannot be used.
+    Misconfigured,
 }
 
 /// What an application does besides serving.
@@ -77,6 +87,12 @@ pub(crate) enum Habit {
     StartsHelpers,
     /// A descriptor without `CLOEXEC`, like those of a C library.
     StrayDescriptor,
+    /// A descriptor that is passed to each next generation under a number.
+    PassesDescriptor,
+    /// A file that is handed on by name.
+    KeepsNote,
+    /// It starts in a runtime that exists already.
+    OwnRuntime,
 }
 
 /// What happens to a process at one step of a handoff.
@@ -127,6 +143,7 @@ impl Default for Release {
             max_draining: 3,
             pid_file: false,
             directory: None,
+            user: None,
             habits: Vec::new(),
         }
     }
@@ -199,6 +216,18 @@ impl Socket {
     /// A Unix listener on an abstract name, with the test's directory in it.
     pub(crate) fn abstract_unix(name: &str) -> Self {
         Self::new(name, Kind::Unix, format!("@{name}"))
+    }
+
+    pub(crate) fn seqpacket(name: &str) -> Self {
+        Self::new(name, Kind::Seqpacket, format!("{name}.sock"))
+    }
+
+    pub(crate) fn datagram(name: &str) -> Self {
+        Self::new(name, Kind::Datagram, format!("{name}.sock"))
+    }
+
+    pub(crate) fn udp_group(name: &str, members: usize) -> Self {
+        Self::new(name, Kind::UdpGroup(members), String::from("127.0.0.1:0"))
     }
 
     pub(crate) fn udp(name: &str) -> Self {
