@@ -50,16 +50,9 @@ impl Service {
                 Some(command) = self.commands.recv() => {
                     self.told_as_elder(&mut relation, command);
                 }
-                report = &mut drain => {
-                    if link_ended && !child_ended {
-                        child_ended = self.dies(&mut relation).await;
-                    }
-                    if link_ended && child_ended && relation.tell(Event::Abandoned) {
-                        return End::OwnsAgain;
-                    }
+                report = &mut drain, if drained.is_none() => {
                     super::tell_drain(&report);
-                    self.send_last_report(&relation, &report).await;
-                    return End::Drained(report);
+                    drained = Some(report);
                 }
                 Ok(()) = progress.changed() => {
                     let now = progress.borrow_and_update().clone();

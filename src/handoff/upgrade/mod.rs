@@ -262,7 +262,6 @@ impl<H: FnOnce() + Send> Upgrade<H> {
         }
         let (machine, actions) = self.machine.clone().on(event, seen);
         let moved = machine.state() != self.machine.state();
-        self.charge.able |= *machine.state() == State::Starting;
         self.machine = machine;
         if moved && let Some(phase) = phase_of(self.machine.state()) {
             self.report.enter(phase, Instant::now());
