@@ -1,19 +1,24 @@
 //! The server's processes: the first one started, every later one known by its pid, all ended.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{File, OpenOptions};
+use std::os::fd::AsFd as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
+use rustix::process::{PidfdFlags, pidfd_open};
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 
 use crate::Failure;
@@ -33,10 +38,35 @@ const START: Duration = Duration::from_secs(15);
 pub(crate) struct End {
     /// Since the demo began.
     pub(crate) at: Duration,
-    /// Whether its exit status was 0.
-    pub(crate) orderly: bool,
-    /// The status in words.
-    pub(crate) status: String,
+    /// Its exit status, or none if its own parent waited for it: a successor may well end before
+    /// its predecessor has drained.
+    pub(crate) status: Option<Status>,
+}
+
+/// An exit status.
+#[derive(Clone, Debug)]
+pub(crate) enum Status {
+    /// It exited with this code.
+    Code(i32),
+    /// This signal ended it.
+    Killed(Signal),
+}
+
+impl End {
+    /// Whether it is known to have failed.
+    pub(crate) fn failed(&self) -> bool {
+        !matches!(self.status, None | Some(Status::Code(0)))
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.status {
+            Some(Status::Code(code)) => write!(f, "exited with status {code}"),
+            Some(Status::Killed(signal)) => write!(f, "killed by {signal}"),
+            None => f.write_str("ended, and its parent has its status"),
+        }
+    }
 }
 
 /// All the processes of the server. When it is dropped, the pipe that is every generation's
@@ -47,7 +77,8 @@ pub(crate) struct Fleet {
     log: PathBuf,
     addresses: Addresses,
     ended: Arc<Mutex<BTreeMap<i32, End>>>,
-    reaper: JoinHandle<()>,
+    /// They see the processes end; they end with the fleet.
+    _witnesses: JoinSet<()>,
     stdin: Option<ChildStdin>,
 }
 
@@ -58,9 +89,17 @@ impl Fleet {
         let log = options.log.clone().unwrap_or_else(|| dir.path().join("server.log"));
         let output = OpenOptions::new().create(true).append(true).open(&log)?;
         let ended = Arc::new(Mutex::default());
-        let reaper = tokio::spawn(reap(Arc::clone(ledger), Arc::clone(&ended))?);
-        let mut fleet =
-            Self { addresses: files::nowhere(dir.path()), dir, log, ended, reaper, stdin: None };
+        let mut witnesses = JoinSet::new();
+        witnesses.spawn(reap(Arc::clone(ledger), Arc::clone(&ended))?);
+        witnesses.spawn(watch(Arc::clone(ledger), Arc::clone(&ended)));
+        let mut fleet = Self {
+            addresses: files::nowhere(dir.path()),
+            dir,
+            log,
+            ended,
+            _witnesses: witnesses,
+            stdin: None,
+        };
         fleet.stdin = launch(fleet.dir.path(), options, output)?;
         match timeout(START, fleet.first_answers()).await {
             Ok(addresses) => fleet.addresses = addresses?,
@@ -134,7 +173,6 @@ impl Fleet {
             }
             let _ = timeout(Duration::from_secs(1), self.all_gone()).await;
         }
-        self.reaper.abort();
     }
 
     /// Waits until we have no child any more, born to us or inherited.
@@ -147,12 +185,13 @@ impl Fleet {
 }
 
 /// Starts generation 0: this program with `--serve`. Its standard input is the pipe whose other
-/// end we return; its output goes to the log.
+/// end we return; its output goes to the log; Ctrl-C is for the demo alone, which ends it in order.
 fn launch(dir: &Path, options: &Options, output: File) -> Result<Option<ChildStdin>, Failure> {
     let mut child = Command::new(std::env::current_exe()?)
         .arg("--serve")
         .arg(dir)
         .args(options.for_server())
+        .process_group(0)
         .stdin(Stdio::piped())
         .stdout(output.try_clone()?)
         .stderr(output)
@@ -168,17 +207,44 @@ fn reap(
     let mut deaths = signal(SignalKind::child())?;
     Ok(async move {
         while deaths.recv().await.is_some() {
+            // Locked all along: whoever sees that no child is left also sees how they ended.
+            let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
             while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                let (pid, orderly, status) = match status {
-                    WaitStatus::Exited(pid, code) => (pid, code == 0, format!("status {code}")),
-                    WaitStatus::Signaled(pid, by, _) => (pid, false, format!("killed by {by}")),
+                let (pid, status) = match status {
+                    WaitStatus::Exited(pid, code) => (pid, Status::Code(code)),
+                    WaitStatus::Signaled(pid, signal, _) => (pid, Status::Killed(signal)),
                     _ => break,
                 };
-                let end = End { at: ledger.now(), orderly, status };
-                ended.lock().unwrap_or_else(PoisonError::into_inner).insert(pid.as_raw(), end);
+                let end = End { at: ledger.now(), status: Some(status) };
+                ended.insert(pid.as_raw(), end);
             }
         }
     })
+}
+
+/// Sees every generation that answers to its end, whoever waits for its status: a thread for each,
+/// asleep until then.
+async fn watch(ledger: Arc<Ledger>, ended: Arc<Mutex<BTreeMap<i32, End>>>) {
+    let mut newest = None;
+    loop {
+        let (generation, sighting) = ledger.newer_than(newest).await;
+        newest = Some(generation);
+        let (ledger, ended) = (Arc::clone(&ledger), Arc::clone(&ended));
+        std::thread::spawn(move || {
+            wait_for_end(sighting.pid);
+            let end = End { at: ledger.now(), status: None };
+            ended.lock().unwrap_or_else(PoisonError::into_inner).entry(sighting.pid).or_insert(end);
+        });
+    }
+}
+
+/// Blocks until this process has ended; at once if it has already.
+fn wait_for_end(pid: i32) {
+    let pidfd = rustix::process::Pid::from_raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
+    if let Some(Ok(pidfd)) = pidfd {
+        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        while poll(&mut fds, PollTimeout::NONE) == Err(Errno::EINTR) {}
+    }
 }
 
 /// Whether a child of ours is left that has not been waited for.

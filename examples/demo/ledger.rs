@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -88,6 +88,9 @@ pub(crate) struct Counts {
     pub(crate) told: AtomicU64,
     /// Keep-alive connections that the server closed while nothing was asked: allowed, not nice.
     pub(crate) idle_closed: AtomicU64,
+    /// The longest time, in microseconds, by which the demo's own clock was late: a machine that
+    /// is busy with something else delays clients and server alike.
+    stall: AtomicU64,
 }
 
 /// The book. Writing into it is a push under a lock that nobody holds for long.
@@ -98,6 +101,7 @@ pub(crate) struct Ledger {
     misses: Mutex<Vec<Miss>>,
     seen: Mutex<BTreeMap<u64, Sighting>>,
     sighted: Notify,
+    closing: OnceLock<Duration>,
     counts: Counts,
 }
 
@@ -110,6 +114,7 @@ impl Ledger {
             misses: Mutex::default(),
             seen: Mutex::default(),
             sighted: Notify::new(),
+            closing: OnceLock::new(),
             counts: Counts::default(),
         }
     }
@@ -117,6 +122,16 @@ impl Ledger {
     /// The time since the demo began.
     pub(crate) fn now(&self) -> Duration {
         self.start.elapsed()
+    }
+
+    /// From now on nothing new is asked; what is under way is still written down.
+    pub(crate) fn close(&self) {
+        self.closing.get_or_init(|| self.now());
+    }
+
+    /// When the last question was asked, or now.
+    pub(crate) fn closing(&self) -> Duration {
+        self.closing.get().copied().unwrap_or_else(|| self.now())
     }
 
     /// An answer came from this generation and process.
@@ -143,12 +158,13 @@ impl Ledger {
         &self.counts
     }
 
-    /// Waits for the first answer of any generation after this one.
-    pub(crate) async fn newer_than(&self, generation: u64) -> (u64, Sighting) {
+    /// Waits for the first answer of any generation after this one, or of any at all.
+    pub(crate) async fn newer_than(&self, generation: Option<u64>) -> (u64, Sighting) {
+        let first = generation.map_or(0, |generation| generation + 1);
         loop {
             let mut sighted = std::pin::pin!(self.sighted.notified());
             sighted.as_mut().enable();
-            if let Some((&newer, &sighting)) = locked(&self.seen).range(generation + 1..).next() {
+            if let Some((&newer, &sighting)) = locked(&self.seen).range(first..).next() {
                 return (newer, sighting);
             }
             sighted.await;
@@ -182,6 +198,16 @@ impl Counts {
     /// One more.
     pub(crate) fn add(count: &AtomicU64) {
         count.fetch_add(1, Relaxed);
+    }
+
+    /// The demo's own clock was late by this much.
+    pub(crate) fn stalled(&self, late: Duration) {
+        self.stall.fetch_max(u64::try_from(late.as_micros()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// The most by which the demo's own clock was late.
+    pub(crate) fn stall(&self) -> Duration {
+        Duration::from_micros(self.stall.load(Relaxed))
     }
 
     /// How many so far.

@@ -76,12 +76,12 @@ fn drive(options: &Options) -> Result<ExitCode, Failure> {
         let told = perform(options, &ledger, &fleet).await;
         fleet.stop(options.drain + Duration::from_secs(5)).await;
         let (upgrades, interrupted) = told?;
-        let summary = Summary::new(options, &ledger, &fleet, upgrades);
+        let summary = Summary::new(options, &ledger, &fleet, upgrades, interrupted);
         report(options, &summary, &fleet)?;
-        Ok(match (interrupted, summary.flawless()) {
-            (true, _) => ExitCode::from(130),
-            (false, true) => ExitCode::SUCCESS,
-            (false, false) => ExitCode::FAILURE,
+        Ok(match summary.flawless() {
+            _ if interrupted => ExitCode::from(130),
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
         })
     })
 }
@@ -119,7 +119,7 @@ fn report(options: &Options, summary: &Summary, fleet: &Fleet) -> Result<(), Fai
     std::fs::write(&options.svg, show::chart::draw(summary))
         .map_err(|error| format!("cannot write {}: {error}", options.svg.display()))?;
     println!("drawn in {}", options.svg.display());
-    if !summary.flawless() {
+    if !summary.flawless() && !summary.interrupted {
         println!("\nthe last lines of the server's log:\n{}", fleet.last_words(20));
     }
     Ok(())

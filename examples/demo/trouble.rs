@@ -45,7 +45,7 @@ impl Class {
         match self {
             Self::Refused => "refused",
             Self::Reset => "reset",
-            Self::Closed => "closed before the answer",
+            Self::Closed => "closed too early",
             Self::Timeout => "timed out",
             Self::Again => "backlog full (EAGAIN)",
             Self::BadAnswer => "bad answer",

@@ -62,7 +62,7 @@ async fn one(
     upgrade.signalled = ledger.now();
     kill(owner, Signal::SIGHUP)
         .map_err(|error| format!("cannot signal process {owner}: {error}"))?;
-    let next = timeout(deadline, ledger.newer_than(generation)).await;
+    let next = timeout(deadline, ledger.newer_than(Some(generation))).await;
     let (newer, sighting) =
         next.map_err(|_| format!("no answer of a new generation in {deadline:?}"))?;
     upgrade.answered = Some((sighting.at, newer));

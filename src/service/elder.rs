@@ -50,10 +50,7 @@ impl Service {
                 Some(command) = self.commands.recv() => {
                     self.told_as_elder(&mut relation, command);
                 }
-                report = &mut drain, if drained.is_none() => {
-                    super::tell_drain(&report);
-                    drained = Some(report);
-                }
+                report = &mut drain, if drained.is_none() => drained = Some(report),
                 Ok(()) = progress.changed() => {
                     let now = progress.borrow_and_update().clone();
                     let oldest = now.oldest.map_or(0, |held| millis(held.age));
@@ -76,6 +73,7 @@ impl Service {
                 return End::OwnsAgain;
             }
             if let Some(report) = over {
+                super::tell_drain(&report);
                 self.send_last_report(&relation, &report).await;
                 return End::Drained(report);
             }

@@ -68,6 +68,7 @@ impl Client {
 
 /// All the clients.
 pub(crate) struct Load {
+    ledger: Arc<Ledger>,
     stop: watch::Sender<bool>,
     clients: JoinSet<()>,
 }
@@ -122,11 +123,12 @@ impl Load {
         for seed in 0..mix.unix_echo {
             clients.spawn(echo::run(client.clone(), Kind::UnixEcho, seed));
         }
-        Self { stop, clients }
+        Self { ledger: Arc::clone(ledger), stop, clients }
     }
 
     /// Lets every client finish what it has begun, and waits for that.
     pub(crate) async fn stop(mut self) {
+        self.ledger.close();
         self.stop.send_replace(true);
         let all = async { while self.clients.join_next().await.is_some() {} };
         // Each step of a client has its own deadline; this one is for a fault in a client.

@@ -31,7 +31,9 @@ where
             _ = client.stop.wait_for(|stop| *stop) => break,
             _ = tick.tick() => {}
         }
-        due = (due + last.elapsed().as_secs_f64() * rate).min(BUNCH as f64);
+        let passed = last.elapsed();
+        client.ledger.counts().stalled(passed.saturating_sub(TICK));
+        due = (due + passed.as_secs_f64() * rate).min(BUNCH as f64);
         last = Instant::now();
         while due >= 1.0 && under_way.len() < CROWD {
             under_way.spawn(one(client.clone(), number));

@@ -4,30 +4,19 @@ use std::io;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 
-use heirloom::{Conn, DrainPhase, Guard};
+use heirloom::{Conn, DrainPhase};
 
 use super::Identity;
 
-/// Holds one session until the client ends it, or the drain does.
-pub(crate) async fn session<S, A>(conn: Conn<S, A>, me: Identity)
+/// Holds one session until the client ends it: greets, gives every line back, and says `BYE` once
+/// when the drain begins. What the client had already sent by then is still given back; it ends
+/// the session when it has read the `BYE`. One that does not is dropped at the drain's deadline.
+pub(crate) async fn session<S, A>(conn: Conn<S, A>, me: Identity) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (stream, guard) = conn.into_parts();
     guard.name("echo session");
-    tokio::select! {
-        // A client that resets its session, or reads no more, is no business of the server's.
-        _ = talk(stream, &guard, me) => {}
-        () = guard.reached(DrainPhase::Force) => {}
-    }
-}
-
-/// Greets, gives every line back, and says `BYE` once when the drain begins. What the client had
-/// already sent by then is still given back; it ends the session when it has read the `BYE`.
-async fn talk<S>(stream: S, guard: &Guard, me: Identity) -> io::Result<()>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
     let mut stream = BufReader::new(stream);
     let hello = format!("HELLO {} {}\n", me.generation, me.pid);
     stream.get_mut().write_all(hello.as_bytes()).await?;

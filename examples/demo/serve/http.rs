@@ -30,7 +30,7 @@ const FIRST_REQUEST: Duration = Duration::from_secs(2);
 /// The longest body that is echoed.
 const MAX_BODY: usize = 64 * 1024;
 
-/// Serves one connection until it ends, or the drain ends it.
+/// Serves one connection until it ends. At the drain's deadline `accept_loop` drops it.
 pub(crate) async fn connection(conn: Conn<TcpStream>, me: Identity) {
     let (stream, guard) = conn.into_parts();
     let (begun, first_request) = watch::channel(false);
@@ -47,10 +47,7 @@ pub(crate) async fn connection(conn: Conn<TcpStream>, me: Identity) {
         _ = connection.as_mut() => return,
         () = time_to_go(&guard, first_request) => connection.as_mut().graceful_shutdown(),
     }
-    tokio::select! {
-        _ = connection.as_mut() => {}
-        () = guard.reached(DrainPhase::Force) => {}
-    }
+    let _ = connection.await;
 }
 
 /// Waits for the graceful phase, and then for the connection's first request if none came yet.

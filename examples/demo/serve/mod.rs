@@ -38,6 +38,8 @@ pub(crate) fn main(dir: PathBuf, options: &Options) -> ExitCode {
         .probation(options.probation)
         .lame_duck(options.lame_duck)
         .drain_deadline(options.drain)
+        // The demo upgrades faster than slow requests end, and none of them is to be cut for it.
+        .max_draining(64)
         .pid_file(files::pid(&dir));
     heirloom::run(config, async move |start| serve(start, &dir).await)
 }

@@ -14,7 +14,7 @@ const WIDTH: f64 = 1200.0;
 const MARGIN: (f64, f64) = (92.0, 28.0);
 
 /// How many slices of time a panel shows at most.
-const SLICES: u128 = 240;
+const SLICES: u128 = 400;
 
 /// The clock that all panels share.
 #[derive(Clone, Copy, Debug)]
@@ -78,9 +78,10 @@ pub(crate) fn draw(summary: &Summary) -> String {
     let lanes = panels::lanes(&mut Svg::default(), &clock, summary, top);
     let bottom = lanes + 2.0 * 166.0 + 76.0;
     // The marks first, so that everything else lies above them.
+    let class = if summary.upgrades.len() > 40 { "mark faint" } else { "mark" };
     for upgrade in &summary.upgrades {
         let x = clock.x(upgrade.signalled);
-        svg.line("mark", (x, top), (x, bottom - 34.0));
+        svg.line(class, (x, top), (x, bottom - 34.0));
     }
     let y = panels::lanes(&mut svg, &clock, summary, top);
     let y = panels::throughput(&mut svg, &clock, summary, y + 46.0);

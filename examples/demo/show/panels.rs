@@ -37,15 +37,15 @@ pub(crate) fn lanes(svg: &mut Svg, clock: &Clock, summary: &Summary, top: f64) -
 /// What the shades of a lane mean.
 fn legend(svg: &mut Svg, x: f64, y: f64) {
     let shades = [
-        ("any trial", "on probation: it serves, and can be taken back"),
-        ("any", "owner"),
-        ("any drain", "draining"),
+        ("any trial", "on probation", 116.0),
+        ("any", "owner", 72.0),
+        ("any drain", "draining", 86.0),
     ];
     let mut x = x;
-    for (class, words) in shades {
+    for (class, words, width) in shades {
         svg.rect(class, (x, y - 9.0), (18.0, 9.0), "");
         svg.text("", (x + 24.0, y), words);
-        x += 24.0 + 6.6 * words.len() as f64 + 16.0;
+        x += width;
     }
     svg.line("mark", (x + 4.0, y - 11.0), (x + 4.0, y + 2.0));
     svg.text("", (x + 12.0, y), "SIGHUP");
@@ -75,9 +75,8 @@ fn lane(svg: &mut Svg, clock: &Clock, life: &Life, y: f64, height: f64) {
             svg.rect(&format!("{hue} {shade}"), (x, y), (to_x - x, height), &hint);
         }
     }
-    if life.end.as_ref().is_some_and(|end| !end.orderly) {
-        let status = life.end.as_ref().map_or("", |end| end.status.as_str());
-        svg.dot("bad", (clock.x(end), y + height / 2.0), 4.0, status);
+    if let Some(end) = life.end.as_ref().filter(|end| end.failed()) {
+        svg.dot("bad", (clock.x(end.at), y + height / 2.0), 4.0, &end.to_string());
     }
 }
 
@@ -85,7 +84,7 @@ fn lane(svg: &mut Svg, clock: &Clock, life: &Life, y: f64, height: f64) {
 pub(crate) fn throughput(svg: &mut Svg, clock: &Clock, summary: &Summary, top: f64) -> f64 {
     svg.text("head", (clock.left(), top - 10.0), "answers a second, by generation");
     let mut slices: BTreeMap<usize, BTreeMap<u64, u32>> = BTreeMap::new();
-    for answer in &summary.answers {
+    for answer in summary.in_span() {
         let slice = slices.entry(clock.slice_of(answer.at)).or_default();
         *slice.entry(answer.generation).or_default() += 1;
     }
@@ -112,7 +111,7 @@ pub(crate) fn throughput(svg: &mut Svg, clock: &Clock, summary: &Summary, top: f
 
 /// Median, 99th percentile and maximum of each slice, on a logarithmic scale.
 pub(crate) fn latency(svg: &mut Svg, clock: &Clock, summary: &Summary, top: f64) -> f64 {
-    let words = format!("latency in slices of {}", ms(clock.slice));
+    let words = format!("latency in slices of {} ms", clock.slice.as_millis());
     svg.text("head", (clock.left(), top - 10.0), words);
     let x = clock.left() + 210.0;
     for (class, words, x) in
@@ -130,7 +129,7 @@ pub(crate) fn latency(svg: &mut Svg, clock: &Clock, summary: &Summary, top: f64)
         gridline(svg, clock, top + height_of(level), &format!("{level} ms"));
     }
     let mut slices: BTreeMap<usize, Vec<Duration>> = BTreeMap::new();
-    for answer in &summary.answers {
+    for answer in summary.in_span() {
         slices.entry(clock.slice_of(answer.at)).or_default().push(answer.latency);
     }
     let mut medians = Vec::new();
@@ -173,11 +172,12 @@ pub(crate) fn failures(svg: &mut Svg, clock: &Clock, summary: &Summary, top: f64
 /// The clock's seconds along the bottom.
 pub(crate) fn seconds(svg: &mut Svg, clock: &Clock, y: f64) {
     let (step, _) = round_scale(clock.length().as_secs_f64() / 3.0);
-    let mut at = 0.0;
-    while at <= clock.length().as_secs_f64() {
+    let whole = |decimals: &usize| (step * 10_f64.powi(*decimals as i32)).fract().abs() < 1e-6;
+    let decimals = (0..3).find(whole).unwrap_or(3);
+    for tick in 0..=(clock.length().as_secs_f64() / step) as u32 {
+        let at = step * f64::from(tick);
         let x = clock.x(clock.begin(0) + Duration::from_secs_f64(at));
-        svg.text("mid", (x, y), format!("{at} s"));
-        at += step;
+        svg.text("mid", (x, y), format!("{at:.decimals$} s"));
     }
 }
 

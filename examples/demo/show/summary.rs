@@ -12,6 +12,8 @@ use crate::upgrades::Upgrade;
 pub(crate) struct Summary {
     /// The upgrades that were asked for on the command line.
     pub(crate) asked: usize,
+    /// Whether somebody ended the demo before its time.
+    pub(crate) interrupted: bool,
     /// The upgrades that were begun.
     pub(crate) upgrades: Vec<Upgrade>,
     /// Every generation that answered.
@@ -24,6 +26,8 @@ pub(crate) struct Summary {
     pub(crate) first_answers: Spread,
     /// From the signal to the commit.
     pub(crate) commits: Spread,
+    /// When the clients stopped asking: gaps are looked for until then, and drawings end there.
+    pub(crate) closing: Duration,
     /// Every answer, in order of time.
     pub(crate) answers: Vec<Answer>,
     /// Every failure.
@@ -36,6 +40,8 @@ pub(crate) struct Summary {
     pub(crate) told: u64,
     /// Keep-alive connections that were closed while nothing was asked.
     pub(crate) idle_closed: u64,
+    /// The most by which the demo's own clock was late.
+    pub(crate) stall: Duration,
     /// Processes of the server that never answered, and how they ended.
     pub(crate) strangers: Vec<(i32, End)>,
 }
@@ -106,9 +112,11 @@ impl Summary {
         ledger: &Ledger,
         fleet: &Fleet,
         upgrades: Vec<Upgrade>,
+        interrupted: bool,
     ) -> Self {
         let (_, answers) = ledger.answers_since(Duration::ZERO);
         let misses = ledger.misses();
+        let closing = ledger.closing();
         let since = |upgrade: &Upgrade, to: Option<Duration>| {
             to.map(|to| to.saturating_sub(upgrade.signalled))
         };
@@ -120,18 +128,24 @@ impl Summary {
         let counts = ledger.counts();
         Self {
             asked: options.upgrades,
+            interrupted,
             first_answers: Spread::of(firsts),
             commits: Spread::of(commits),
             lives,
-            rows: Kind::ALL.iter().map(|kind| row(Some(*kind), &answers, &misses)).collect(),
-            total: row(None, &answers, &misses),
+            rows: Kind::ALL
+                .iter()
+                .map(|kind| row(Some(*kind), &answers, &misses, closing))
+                .collect(),
+            total: row(None, &answers, &misses, closing),
             upgrades,
+            closing,
             answers,
             misses,
             drained: Counts::get(&counts.drained),
             cut: Counts::get(&counts.cut),
             told: Counts::get(&counts.told),
             idle_closed: Counts::get(&counts.idle_closed),
+            stall: counts.stall(),
             strangers: strangers.into_iter().collect(),
         }
     }
@@ -142,7 +156,7 @@ impl Summary {
             && self.cut == 0
             && self.committed() == self.asked
             && self.strangers.is_empty()
-            && self.lives.iter().all(|life| life.end.as_ref().is_some_and(|end| end.orderly))
+            && self.lives.iter().all(|life| life.end.as_ref().is_some_and(|end| !end.failed()))
     }
 
     /// How many upgrades were committed.
@@ -150,20 +164,24 @@ impl Summary {
         self.upgrades.iter().filter(|upgrade| upgrade.committed.is_some()).count()
     }
 
-    /// From the first answer to the last event.
+    /// From the first answer to the end of the load.
     pub(crate) fn span(&self) -> (Duration, Duration) {
         let first = self.answers.first().map_or(Duration::ZERO, |answer| answer.at);
-        let ends = self.lives.iter().filter_map(|life| Some(life.end.as_ref()?.at));
-        let last = ends.chain(self.answers.last().map(|answer| answer.at)).max();
-        (first, last.unwrap_or(first).max(first + Duration::from_millis(1)))
+        (first, self.closing.max(first + Duration::from_millis(1)))
+    }
+
+    /// The answers within [`span`](Self::span); later ones are what was still under way.
+    pub(crate) fn in_span(&self) -> impl Iterator<Item = &Answer> {
+        self.answers.iter().take_while(|answer| answer.at <= self.closing)
     }
 }
 
 /// The figures of one kind of client, or of all.
-fn row(kind: Option<Kind>, answers: &[Answer], misses: &[Miss]) -> Row {
+fn row(kind: Option<Kind>, answers: &[Answer], misses: &[Miss], closing: Duration) -> Row {
     let mine = |of: Kind| kind.is_none_or(|kind| kind == of);
     let own: Vec<&Answer> = answers.iter().filter(|answer| mine(answer.kind)).collect();
-    let gaps = own.windows(2).map(|pair| match pair {
+    let asked = own.iter().take_while(|answer| answer.at <= closing).count();
+    let gaps = own.get(..asked).unwrap_or_default().windows(2).map(|pair| match pair {
         [earlier, later] => later.at.saturating_sub(earlier.at),
         _ => Duration::ZERO,
     });

@@ -10,7 +10,7 @@ text{font:12px system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-seri
 .big{font-size:20px;font-weight:600;fill:#101828}.small{font-size:10px}\
 .end{text-anchor:end}.mid{text-anchor:middle}\
 .paper{fill:#fff}.grid{stroke:#e4e7ec}.mark{stroke:#98a2b3;stroke-dasharray:2 3}\
-.g0{fill:#3f74d8}.g1{fill:#1f9e8c}.g2{fill:#8a5fd0}.g3{fill:#d0921d}.any{fill:#667085}\
+.faint{opacity:.4}.g0{fill:#3f74d8}.g1{fill:#1f9e8c}.g2{fill:#8a5fd0}.g3{fill:#d0921d}.any{fill:#667085}\
 .trial{opacity:.45}.drain{opacity:.28}.max{fill:#98a2b3;opacity:.55}.p99{fill:#3f74d8}\
 .p50{fill:none;stroke:#101828;stroke-width:1.5}\
 .bad{fill:#d92d20}.good{fill:#067647}\

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::summary::{Row, Spread, Summary};
+use super::summary::{Life, Row, Spread, Summary};
 use super::{count, many, ms};
+use crate::fleet::Status;
 use crate::ledger::Kind;
 use crate::trouble::Class;
 
@@ -87,12 +88,18 @@ fn upgrades(text: &mut String, summary: &Summary) {
         format!("p50 {}, p99 {}, max {}", ms(p50), ms(p99), ms(max))
     };
     let (asked, committed) = (summary.upgrades.len(), summary.committed());
-    let orderly = summary.lives.iter().filter(|it| it.end.as_ref().is_some_and(|end| end.orderly));
+    let ends = || summary.lives.iter().filter_map(|life| life.end.as_ref());
+    let orderly = ends().filter(|end| matches!(end.status, Some(Status::Code(0))));
+    let elsewhere = match ends().filter(|end| end.status.is_none()).count() {
+        0 => String::new(),
+        number => format!(", {number} left their status to their parent"),
+    };
     let facts = [
         ("upgrades", format!("{asked} asked for, {committed} committed")),
         ("signal to first answer", spread(summary.first_answers)),
         ("signal to commit", spread(summary.commits)),
         ("longest gap in the answers", ms(summary.total.gap)),
+        ("longest stall of the demo", ms(summary.stall)),
         ("echo sessions", format!("{} drained, {} cut", summary.drained, summary.cut)),
         (
             "keep-alive connections",
@@ -100,7 +107,7 @@ fn upgrades(text: &mut String, summary: &Summary) {
         ),
         (
             "generations",
-            format!("{}, {} exited with status 0", summary.lives.len(), orderly.count()),
+            format!("{}, {} exited with status 0{elsewhere}", summary.lives.len(), orderly.count()),
         ),
     ];
     text.push('\n');
@@ -113,14 +120,16 @@ fn upgrades(text: &mut String, summary: &Summary) {
         }
     }
     for life in &summary.lives {
-        let status = life.end.as_ref().map_or("is still there", |end| end.status.as_str());
-        if !life.end.as_ref().is_some_and(|end| end.orderly) {
-            let (generation, pid) = (life.generation, life.pid);
-            let _ = writeln!(text, "  generation {generation} (process {pid}): {status}");
-        }
+        let Life { generation, pid, end, .. } = life;
+        let end = match end {
+            Some(end) if !end.failed() => continue,
+            Some(end) => end.to_string(),
+            None => "is still there".to_owned(),
+        };
+        let _ = writeln!(text, "  generation {generation} (process {pid}) {end}");
     }
     for (pid, end) in &summary.strangers {
-        let _ = writeln!(text, "  process {pid} never answered: {}", end.status);
+        let _ = writeln!(text, "  process {pid} never answered: {end}");
     }
 }
 
@@ -132,6 +141,7 @@ fn verdict(summary: &Summary) -> String {
         format!("\n✓ {upgrades}, {answers}, nothing lost\n")
     } else {
         let lost = many(summary.total.missed, "failure");
-        format!("\n✗ {upgrades}, {answers}, {lost}\n")
+        let mark = if summary.interrupted { "interrupted:" } else { "✗" };
+        format!("\n{mark} {upgrades}, {answers}, {lost}\n")
     }
 }

@@ -19,7 +19,7 @@ pub(crate) fn timeline(summary: &Summary) -> String {
         (slices as usize).min(COLUMNS - 1)
     };
     let mut latencies: Vec<Vec<Duration>> = vec![Vec::new(); COLUMNS];
-    for answer in &summary.answers {
+    for answer in summary.in_span() {
         push(&mut latencies, column(answer.at), answer.latency);
     }
     let rates: Vec<f64> = latencies.iter().map(|it| it.len() as f64).collect();

@@ -142,10 +142,8 @@ impl Adoption {
             for last in words {
                 going = match last {
                     Last::Own => {
-                        if going.is_some() {
-                            // It was leaving: newcomers are not told to go any more.
-                            stage.drain.reopen();
-                        }
+                        // It may have been told to go before.
+                        stage.drain.reopen();
                         None
                     }
                     Last::Leave(error) => {
@@ -306,10 +304,10 @@ impl Adoption {
     fn open(&mut self, stage: &Stage<'_>) -> Option<Event> {
         if let Err(error) = stage.sockets.open() {
             tracing::error!(target: "heirloom::handoff", error = %chain(&error), "not every listener could be opened");
-            if !matches!(self.verdict.read(), Ok(Some(Decision::Committed))) {
+            if matches!(self.verdict.read(), Ok(None)) {
                 return Some(Event::OpenFailed(chain(&error)));
             }
-            // Nobody else would serve the others.
+            // Nobody else serves: better the others than none.
             stage.sockets.open_what_can_be();
         }
         // What this side had paused by itself: its lease ran out, or it was on its way out.
