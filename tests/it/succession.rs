@@ -38,9 +38,10 @@ fn one_rejected() -> (Server, i32, Client) {
 /// P3. Both see the predecessor die.
 fn p3_a_rejected_successor_does_not_take_over_beside_an_accepted_one() {
     let (server, rejected, mut held) = one_rejected();
-    server.signal(rejected, Signal::SIGCONT);
+    // Asked while it cannot take one more as it wakes.
     let mut old = server.client("main");
     assert_eq!(old.ask("hold"), "held 0");
+    server.signal(rejected, Signal::SIGCONT);
     let owner = server.upgrade_well();
     server.signal(server.pid(0), Signal::SIGKILL);
     server.until_gone(server.pid(0));
