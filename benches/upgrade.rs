@@ -17,11 +17,12 @@
 //!
 //! The floor is measured in the same run: this program again, started by a bare `posix_spawn(3)`
 //! with a listener as its standard input, which it answers at once and without a runtime. What is
-//! above the floor is what a handoff adds: a runtime on both sides, the dialogue, the verdict.
+//! above the floor is what a handoff adds: a runtime on both sides, the dialogue, the verdict. How
+//! much of that the new program's runtime alone costs is a line of its own.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a program that reports to a terminal
 
 use std::error::Error;
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let told = match args.next().as_deref() {
         Some("--floor") => floor(),
+        Some("--runtime-floor") => runtime_floor(),
         Some("--serve") => return serve(args),
         first => measure(first.map(str::to_owned).into_iter().chain(args)),
     };
@@ -133,10 +135,12 @@ fn drive(plan: &Plan) -> Result<(), Failure> {
     nix::sys::prctl::set_child_subreaper(true)?;
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-    let floor = Times::new(floors(plan.upgrades)?);
+    let floor = Times::new(floors(plan.upgrades, c"--floor")?);
+    let runtime = Times::new(floors(plan.upgrades, c"--runtime-floor")?);
     println!("{} of each; times in milliseconds, ratios to the floor's median", plan.upgrades);
     println!("{:<44}{:>9}{:>9}{:>8}{:>8}", "", "p50", "p99", "ratio", "p99");
     floor.print("floor: posix_spawn to first answer", &floor);
+    runtime.print("the same, but answering from a runtime", &floor);
     for (title, listeners, resident) in plan.servers() {
         let directory = tempfile::tempdir()?;
         let mut server = Server::start(directory.path(), listeners, resident)?;
@@ -176,9 +180,9 @@ impl Times {
 }
 
 /// The floor, so many times.
-fn floors(count: usize) -> Result<Vec<Duration>, Failure> {
+fn floors(count: usize, mode: &CStr) -> Result<Vec<Duration>, Failure> {
     let program = std::env::current_exe()?;
-    let arguments = [CString::new(program.as_os_str().as_bytes())?, c"--floor".to_owned()];
+    let arguments = [CString::new(program.as_os_str().as_bytes())?, mode.to_owned()];
     let environment = std::env::vars_os()
         .map(|(name, value)| {
             CString::new([name.as_bytes(), value.as_bytes()].join(OsStr::new("=").as_bytes()))
@@ -209,6 +213,19 @@ fn floor() -> Result<(), Failure> {
     let (mut stream, _) = listener.accept()?;
     stream.write_all(&[0])?;
     Ok(())
+}
+
+/// The same with a runtime, as every successor has one.
+fn runtime_floor() -> Result<(), Failure> {
+    let listener = TcpListener::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    listener.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let (mut stream, _) = listener.accept().await?;
+        tokio::spawn(async move { stream.write_all(&[0]).await }).await??;
+        Ok(())
+    })
 }
 
 /// Connects, and returns the byte that the server answers with: its generation.
