@@ -164,7 +164,7 @@ impl Drain {
             }
             let wait = turn(index);
             if began.elapsed() < wait {
-                tokio::time::sleep_until(super::run::after(began, wait)).await;
+                tokio::time::sleep_until(after(began, wait)).await;
             }
             if entry.raise(phase) {
                 entry.wake();
@@ -311,4 +311,10 @@ pub(super) fn shard_of_this_thread() -> usize {
     thread_local!(static HERE: u8 = const { 0 });
     let address = HERE.with(|here| std::ptr::from_ref(here).addr()) as u64;
     (address.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize
+}
+
+/// A time after a start, or what counts as never (30 years) if the clock does not reach so far.
+pub(super) fn after(start: Instant, wait: Duration) -> Instant {
+    const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+    start + wait.min(NEVER)
 }

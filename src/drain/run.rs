@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::registry::Totals;
+use super::registry::{Totals, after};
 use super::{Drain, DrainPhase, Held};
 
 /// Counts that change while a drain runs are published at most this often.
@@ -182,10 +182,4 @@ impl Drain {
             self.publish();
         }
     }
-}
-
-/// A time after a start, or what counts as never (30 years) if the clock does not reach so far.
-pub(super) fn after(start: Instant, wait: Duration) -> Instant {
-    const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
-    start + wait.min(NEVER)
 }

@@ -8,8 +8,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::accept::{Accepted, FIRST_DELAY, longer};
-use super::core::{Core, State};
+use super::core::Core;
 use super::inner::Inner;
+use super::state::State;
 use super::transport::Transport;
 use super::{BlockingConn, Listener};
 use crate::error::Result;

@@ -7,11 +7,11 @@ use std::task::{Context, Poll, Waker};
 
 use nix::sys::eventfd::EventFd;
 
-use super::accept::is_shortage;
-use super::core::State;
 use super::member::Member;
+use super::passing::is_shortage;
 use super::place::Place;
 use super::raw::Raw;
+use super::state::State;
 use crate::drain::Guard;
 use crate::wire::Address;
 

@@ -8,9 +8,11 @@ mod datagram;
 mod inner;
 mod member;
 mod options;
+mod passing;
 mod place;
 mod raw;
 mod seqpacket;
+mod state;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -22,7 +24,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 pub use self::conn::{BlockingConn, Conn, TcpConn, UnixConn};
-pub(crate) use self::core::{Core, State};
+pub(crate) use self::core::Core;
 pub use self::datagram::{UdpSocket, UnixDatagram};
 pub use self::options::ListenOptions;
 pub(crate) use self::place::{
@@ -31,6 +33,7 @@ pub(crate) use self::place::{
 pub use self::raw::Pause;
 pub(crate) use self::raw::RawPause;
 pub use self::seqpacket::SeqpacketStream;
+pub(crate) use self::state::State;
 pub use self::stream::Incoming;
 use self::transport::Local;
 pub use self::transport::{Seqpacket, Tcp, Transport, Unix};

@@ -6,7 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::Listener;
-use super::core::{Core, State};
+use super::core::Core;
+use super::state::State;
 use super::transport::Transport;
 use crate::error::{Error, ErrorKind, Result};
 

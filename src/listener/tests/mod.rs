@@ -16,7 +16,8 @@ use futures_core::Stream;
 use tokio::io::AsyncReadExt;
 use tokio::sync::oneshot;
 
-use super::core::{Core, State};
+use super::core::Core;
+use super::state::State;
 use super::*;
 use crate::drain::Drain;
 use crate::error::ErrorKind;
