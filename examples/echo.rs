@@ -73,7 +73,7 @@ where
 
     let greeting = format!("generation {generation}, pid {}. Your name?\n", std::process::id());
     write.write_all(greeting.as_bytes()).await?;
-    guard.reason("has not said its name");
+    guard.set_reason("has not said its name");
     let mut named = false;
     let mut told = false;
     loop {
@@ -84,15 +84,15 @@ where
                     write.write_all(format!("{line}\n").as_bytes()).await?;
                 } else {
                     // What the drain's report says of a session that had to be cut.
-                    guard.name(line);
-                    guard.reason("waits for a line");
+                    guard.set_name(line);
+                    guard.set_reason("waits for a line");
                     named = true;
                 }
             }
             // Lame duck is the time to ask. What the client has sent, or still wants to, is served.
             () = guard.reached(DrainPhase::LameDuck), if !told => {
                 write.write_all(b"* please come back soon: this server is leaving\n").await?;
-                guard.reason("was asked to leave, and stayed");
+                guard.set_reason("was asked to leave, and stayed");
                 told = true;
             }
         }

@@ -91,7 +91,7 @@ fn serve(conn: BlockingConn<TcpStream>, generation: Generation) -> io::Result<()
         match guard.phase() {
             DrainPhase::Serving | DrainPhase::LameDuck => {}
             // A line that has begun is waited for; the deadline is in the next phase.
-            DrainPhase::Graceful if !line.is_empty() => guard.reason("in the middle of a line"),
+            DrainPhase::Graceful if !line.is_empty() => guard.set_reason("in the middle of a line"),
             _ => return conn.get_mut().write_all(b"goodbye\n"),
         }
     }

@@ -114,14 +114,14 @@ impl Guard {
     }
 
     /// Says what this connection is, for progress and reports. The last name given holds.
-    pub fn name(&self, name: impl Into<String>) {
+    pub fn set_name(&self, name: impl Into<String>) {
         let name = Some(name.into());
         self.entry.labels.lock().unwrap_or_else(PoisonError::into_inner).name = name;
     }
 
     /// Says what this connection is busy with, so that a report can tell why it was still there at
     /// the deadline. The last reason given holds.
-    pub fn reason(&self, reason: impl Into<String>) {
+    pub fn set_reason(&self, reason: impl Into<String>) {
         let reason = Some(reason.into());
         self.entry.labels.lock().unwrap_or_else(PoisonError::into_inner).reason = reason;
     }

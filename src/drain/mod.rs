@@ -111,9 +111,9 @@ pub struct Progress {
 pub struct Held {
     /// The listener that accepted it.
     pub listener: Name,
-    /// What the application calls it ([`Guard::name`]).
+    /// What the application calls it ([`Guard::set_name`]).
     pub name: Option<String>,
-    /// Why it is still there, in the application's words ([`Guard::reason`]).
+    /// Why it is still there, in the application's words ([`Guard::set_reason`]).
     pub reason: Option<String>,
     /// The peer's address.
     pub peer: Option<String>,

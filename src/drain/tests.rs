@@ -54,8 +54,8 @@ fn a_connection_counts_until_its_last_clone_is_gone() {
 async fn progress_counts_by_listener_and_names_the_oldest() {
     let drain = Drain::new();
     let first = drain.guard(&"admin".parse().unwrap(), Some("192.0.2.1:9".into()));
-    first.name("console");
-    first.reason("waits for a command");
+    first.set_name("console");
+    first.set_reason("waits for a command");
     tokio::time::advance(ms(12_000)).await;
     let others = [drain.guard(&http(), None), drain.guard(&http(), None)];
     let progress = drain.progress();
@@ -161,8 +161,8 @@ async fn a_drain_ends_at_the_deadline_and_names_who_was_cut_and_why() {
     let drain = Drain::new();
     let gentle = obey(drain.guard(&http(), None), DrainPhase::Graceful);
     let deaf = drain.guard(&http(), Some("192.0.2.7:80".into()));
-    deaf.name("GET /events");
-    deaf.reason("endless stream");
+    deaf.set_name("GET /events");
+    deaf.set_reason("endless stream");
     let late = obey(drain.guard(&http(), None), DrainPhase::Force);
     let report = drain.run(&settings(), &Notify::new()).await;
     assert_eq!(report.outcome, DrainOutcome::Forced);

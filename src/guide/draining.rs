@@ -36,18 +36,18 @@
 //!         // A line that has begun is read to its end.
 //!         line.clear();
 //!         stream.read_line(&mut line).await?;
-//!         guard.reason("answers a line");
+//!         guard.set_reason("answers a line");
 //!         stream.write_all(line.as_bytes()).await?;
 //!         if guard.phase() >= DrainPhase::LameDuck {
 //!             stream.write_all(b"please connect again\n").await?;
 //!         }
-//!         guard.reason("waits for a line");
+//!         guard.set_reason("waits for a line");
 //!     }
 //! }
 //! # let _ = lines;
 //! ```
 //!
-//! [`Guard::name`](crate::Guard::name) and [`Guard::reason`](crate::Guard::reason) are what the
+//! [`Guard::set_name`](crate::Guard::set_name) and [`Guard::set_reason`](crate::Guard::set_reason) are what the
 //! [`DrainReport`](crate::DrainReport) says of a connection that had to be cut.
 //!
 //! Nobody ends a connection's task from outside, except that `accept_loop` drops what is left in

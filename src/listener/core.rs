@@ -178,8 +178,8 @@ impl Core {
             inner.state = State::Closing;
             inner.members.iter_mut().for_each(Member::deregister);
             let guard = self.drain.guard(&self.name, None);
-            guard.name("the queue of a closing socket");
-            guard.reason("nobody has taken what it holds");
+            guard.set_name("the queue of a closing socket");
+            guard.set_reason("nobody has taken what it holds");
             inner.queue = Some(guard);
         });
         self.tell_ended();

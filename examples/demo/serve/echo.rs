@@ -16,7 +16,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (stream, guard) = conn.into_parts();
-    guard.name("echo session");
+    guard.set_name("echo session");
     let mut stream = BufReader::new(stream);
     let hello = format!("HELLO {} {}\n", me.generation, me.pid);
     stream.get_mut().write_all(hello.as_bytes()).await?;
@@ -33,7 +33,7 @@ where
             }
             () = guard.reached(DrainPhase::LameDuck), if !told => {
                 stream.get_mut().write_all(b"BYE\n").await?;
-                guard.reason("said BYE, waits for the client to end");
+                guard.set_reason("said BYE, waits for the client to end");
                 told = true;
             }
         }

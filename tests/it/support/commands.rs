@@ -68,7 +68,7 @@ async fn answer(app: &Arc<App>, guard: &Guard, line: &str) -> (String, Then) {
             format!("slow {generation}")
         }
         "hold" => {
-            guard.reason("held");
+            guard.set_reason("held");
             return (format!("held {generation}"), Then::Hold);
         }
         "release" => return (format!("released {generation}"), Then::End),
