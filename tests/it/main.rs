@@ -29,6 +29,7 @@ macro_rules! trials {
 
 mod support;
 
+mod activation;
 mod failures;
 mod groups;
 mod listeners;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         main_job::trials(),
         listeners::trials(),
         groups::trials(),
+        activation::trials(),
         failures::trials(),
         probation::trials(),
         spawn::trials(),

@@ -59,6 +59,11 @@ impl Server {
 
     /// Starts the command that is made of the directory; returns its pid.
     pub(crate) fn launch(&self, make: impl FnOnce(&Path) -> Command) -> i32 {
+        self.launch_on(Stdio::null(), make)
+    }
+
+    /// The same with this standard input.
+    pub(crate) fn launch_on(&self, stdin: Stdio, make: impl FnOnce(&Path) -> Command) -> i32 {
         let output =
             fs::OpenOptions::new().append(true).create(true).open(self.path("output.log")).unwrap();
         let mut command = make(self.directory.path());
@@ -70,7 +75,7 @@ impl Server {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("RUST_BACKTRACE", "1")
             .env(VARIABLE, self.directory.path())
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(output.try_clone().unwrap())
             .stderr(output);
         let pid = command.spawn().unwrap().id().cast_signed();
