@@ -18,7 +18,8 @@
 //! The floor is measured in the same run: this program again, started by a bare `posix_spawn(3)`
 //! with a listener as its standard input, which it answers at once and without a runtime. What is
 //! above the floor is what a handoff adds: a runtime on both sides, the dialogue, the verdict. How
-//! much of that the new program's runtime alone costs is a line of its own.
+//! much of that the new program's runtime alone costs is a line of its own. The machine rests for
+//! 5 ms before each measurement, as it does before an upgrade in earnest.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a program that reports to a terminal
 
 use std::error::Error;
@@ -46,6 +47,10 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 /// No single wait of the benchmark is longer, in milliseconds.
 const PATIENCE_MS: u16 = 60_000;
+
+/// The machine's rest before each measurement, so that floor and upgrade start from the same
+/// caches: programs that are started one right after the other start in two thirds of the time.
+const REST: Duration = Duration::from_millis(5);
 
 /// The client's pause between two connects: the resolution of the first answer.
 const PACE: Duration = Duration::from_micros(50);
@@ -195,6 +200,7 @@ fn floors(count: usize, mode: &CStr) -> Result<Vec<Duration>, Failure> {
     let attributes = PosixSpawnAttr::init()?;
     (0..count)
         .map(|_| {
+            std::thread::sleep(REST);
             let began = Instant::now();
             let child = posix_spawn(&program, &actions, &attributes, &arguments, &environment)?;
             ask(address)?;
@@ -321,6 +327,7 @@ impl Server {
         let new = (self.generation + 1).to_le_bytes()[0];
         let (events, address) = (&self.events, self.address);
         let (began, answered, seen) = std::thread::scope(|scope| {
+            std::thread::sleep(REST);
             let watcher = scope.spawn(|| watch(events, &process, &settled));
             let began = Instant::now();
             kill(predecessor, Signal::SIGHUP)?;
