@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use crate::birth::{STOP, UPGRADE};
 use crate::drain::DrainSettings;
 use crate::error::{Error, ErrorKind, Result};
+use crate::handoff::clock::Lengths;
 use crate::name::Name;
 
 /// How a server built on this crate behaves; every setting has a default that suits a server
@@ -37,7 +38,7 @@ use crate::name::Name;
 pub struct Config {
     pub(crate) service: String,
     pub(crate) version: String,
-    pub(crate) deadlines: Deadlines,
+    pub(crate) deadlines: Lengths,
     pub(crate) drain: DrainSettings,
     pub(crate) shutdown: Duration,
     pub(crate) max_draining: usize,
@@ -48,19 +49,6 @@ pub struct Config {
     pub(crate) pass: Vec<(Arc<OwnedFd>, i32)>,
     pub(crate) accept_unenforceable: bool,
     pub(crate) worker_threads: Option<usize>,
-}
-
-/// The deadline of each step of a handoff.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Deadlines {
-    pub hello: Duration,
-    pub adopt: Duration,
-    pub ready: Duration,
-    pub gap: Duration,
-    pub probation: Duration,
-    pub silence: Duration,
-    pub ping: Duration,
-    pub commit: Duration,
 }
 
 /// What the next generation's program gets instead of what this one got.
@@ -81,7 +69,7 @@ impl Config {
         Self {
             service: service.into(),
             version: String::from("unversioned"),
-            deadlines: Deadlines {
+            deadlines: Lengths {
                 hello: Duration::from_secs(10),
                 adopt: Duration::from_secs(10),
                 ready: Duration::from_secs(60),

@@ -169,7 +169,7 @@ impl Prepared {
 
     pub(crate) async fn start(self, config: Config) -> Result<Starting> {
         let drain = Drain::new();
-        let lengths = service::lengths(&config);
+        let lengths = config.deadlines;
         let (sockets, generation, adoption) = match self.birth {
             Birth::Inherited { link } => {
                 let (adoption, inheritance) = adoption::adopt(link, lengths).await?;

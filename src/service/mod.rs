@@ -27,7 +27,6 @@ use crate::drain::{Drain, DrainReport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::handoff::adoption::{Adoption, Turn};
-use crate::handoff::clock::Lengths;
 use crate::inventory::Inventory;
 use crate::link::LinkSender;
 use crate::name::Name;
@@ -163,21 +162,6 @@ impl Shared {
 
 pub(crate) fn ended() -> Error {
     Error::new(ErrorKind::Stopping, "this generation has ended")
-}
-
-/// The deadlines of a configuration, as the handoff's clock takes them.
-pub(crate) fn lengths(config: &Config) -> Lengths {
-    let deadlines = config.deadlines;
-    Lengths {
-        hello: deadlines.hello,
-        adopt: deadlines.adopt,
-        ready: deadlines.ready,
-        gap: deadlines.gap,
-        probation: deadlines.probation,
-        silence: deadlines.silence,
-        ping: deadlines.ping,
-        commit: deadlines.commit,
-    }
 }
 
 /// Brings the service's task to life; it ends with an outcome in [`Shared::outcome`].

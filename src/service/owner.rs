@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::elders::News;
-use super::{Command, Event, Reign, Reply, Role, Service, lengths};
+use super::{Command, Event, Reign, Reply, Role, Service};
 use crate::birth::Asked;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
@@ -139,7 +139,7 @@ impl Service {
             successor,
             program: self.program.clone(),
             extra: self.extra.clone(),
-            lengths: lengths(&shared.config),
+            lengths: shared.config.deadlines,
             leave: shared.config.drain.deadline,
             accept_unenforceable: shared.config.accept_unenforceable,
             sockets: shared.sockets.clone(),
