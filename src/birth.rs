@@ -234,5 +234,7 @@ fn wrong(text: impl Into<String>) -> Error {
     Error::new(ErrorKind::Birth, text)
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;
