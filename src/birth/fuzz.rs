@@ -15,7 +15,7 @@ const VARIABLES: [(u8, &str); 5] = [
     (b'N', "LISTEN_FDNAMES"),
 ];
 
-/// The only open descriptor that is a Unix stream socket, and its inode.
+/// A descriptor that is a Unix stream socket, and its inode. Standard input is the same socket.
 const LINK: (RawFd, u64) = (3, 40_991);
 
 /// Variables, each a letter and its value, with a zero byte between them.
@@ -38,7 +38,7 @@ pub fn environment(bytes: &[u8]) {
     let lookup = |name: &str| variables.get(name).cloned();
     let longest = variables.values().map(|value| value.as_bytes().len()).max().unwrap_or(0);
 
-    let inode = |number| (number == LINK.0).then_some(LINK.1);
+    let inode = |number| (number == 0 || number == LINK.0).then_some(LINK.1);
     let link = left_for(&process, lookup, inode).map_err(|error| refused(&error, longest));
     assert_eq!(link, expected_link(&process, lookup), "{variables:?}");
     let passed = passed_to(&process, lookup).map_err(|error| refused(&error, longest));

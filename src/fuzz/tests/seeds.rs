@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::path::Path;
 
-use super::{TARGETS, run};
+use super::{TARGETS, assert_none, run};
 use crate::fuzz::{predecessor as pred, successor as succ};
 use crate::handoff::{Timer, predecessor, successor};
 use crate::sys::cmsg;
@@ -213,9 +213,10 @@ fn handoffs() -> Seeds {
 #[test]
 fn p9_what_the_fuzzer_starts_from_holds() {
     let to = env::var_os("HEIRLOOM_SEEDS");
+    let mut failed = Vec::new();
     for (name, target) in TARGETS {
         for (number, bytes) in seeds(name).iter().enumerate() {
-            run(name, target, &format!("its seed {number}"), bytes);
+            failed.extend(run(name, target, &format!("its seed {number}"), bytes));
             if let Some(to) = &to {
                 let directory = Path::new(to).join(name);
                 fs::create_dir_all(&directory).unwrap();
@@ -223,4 +224,5 @@ fn p9_what_the_fuzzer_starts_from_holds() {
             }
         }
     }
+    assert_none(&failed);
 }
