@@ -49,7 +49,7 @@ fn items() -> Vec<Item> {
         Role::Socket(socket("cache", Kind::Other, Address::None)),
         Role::Verdict,
         Role::Predecessor,
-        Role::ElderLink { generation: generation(3) },
+        Role::ElderLink { generation: generation(3), hurried: false },
         Role::ElderProcess { generation: generation(3) },
     ]
     .map(item)
