@@ -33,6 +33,7 @@ mod drain;
 mod error;
 mod generation;
 mod handoff;
+mod health;
 mod hooks;
 mod inventory;
 mod link;
@@ -56,6 +57,7 @@ pub use config::Config;
 pub use drain::{DrainOutcome, DrainPhase, DrainReport, Guard, Held, Progress};
 pub use error::{Error, ErrorKind, Result};
 pub use generation::Generation;
+pub use health::{Candidate, CheckAddress, CheckStream, HealthCheck};
 pub use listener::{
     BlockingConn, Conn, Incoming, ListenOptions, Listener, Pause, Seqpacket, SeqpacketListener,
     SeqpacketStream, Tcp, TcpConn, TcpListener, Transport, UdpSocket, Unix, UnixConn, UnixDatagram,

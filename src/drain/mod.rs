@@ -32,6 +32,15 @@ pub(crate) struct Drain {
     hub: Arc<shard::Hub>,
 }
 
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// A client's: a drain waits for it.
+    Service,
+    /// A health check by the generation that watches this one.
+    HealthCheck,
+}
+
 /// How urgently a connection is asked to end.
 ///
 /// The phases are ordered, and one connection only ever moves forward through them.

@@ -28,6 +28,7 @@ const FLOORS: [&[&str]; 5] = [
         "readiness",
         "listener",
         "inventory",
+        "health",
     ],
     &["handoff"],
     &["config", "service", "sockets", "running", "starting", "run"],
