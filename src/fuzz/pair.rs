@@ -41,7 +41,7 @@ struct World {
 impl World {
     fn new(plan: u8) -> Self {
         Self {
-            p: pred::Side::new(predecessor::Plan { probation: plan & 1 == 1 }),
+            p: pred::Side::new(pred::plan(plan)),
             s: None,
             p_lives: true,
             s_lives: false,
@@ -49,7 +49,7 @@ impl World {
             down: VecDeque::new(),
             up: VecDeque::new(),
             verdict: None,
-            enforceable: plan & 2 == 2,
+            enforceable: plan & 8 == 8,
             p_stops: false,
             s_failed: false,
         }
@@ -125,13 +125,31 @@ impl World {
                     self.tell_s(event);
                 }
             }
+            17 => _ = self.p_has_tried(script.byte() == 0),
+            18 => {
+                let sick = script.byte() != 0;
+                if self.p_lives {
+                    use predecessor::Event::{Ailing, Healthy};
+                    self.tell_p(if sick { Ailing } else { Healthy });
+                }
+            }
             // Free for what may happen later.
             _ => {}
         }
     }
 
+    fn p_has_tried(&mut self, passed: bool) -> bool {
+        use predecessor::Event::{PreflightFailed, PreflightPassed};
+        let due = self.p_lives && self.p.trying;
+        if due {
+            let failed = || PreflightFailed("exit status 1".into());
+            self.tell_p(if passed { PreflightPassed } else { failed() });
+        }
+        due
+    }
+
     fn spawn(&mut self) -> bool {
-        let due = self.p_lives && self.s.is_none() && self.p_is(&predecessor::State::Spawning);
+        let due = self.p_lives && self.p.spawning;
         if due {
             let plan = successor::Plan { enforceable: self.enforceable };
             (self.s, self.s_lives) = (Some(succ::Side::new(plan)), true);
@@ -296,7 +314,8 @@ impl World {
     fn settle(&mut self) {
         for _ in 0..1_000 {
             self.check();
-            let due = self.spawn()
+            let due = self.p_has_tried(true)
+                || self.spawn()
                 || self.p_hears()
                 || self.s_hears()
                 || self.p_parks()
@@ -308,8 +327,8 @@ impl World {
             if due {
                 continue;
             }
-            let of_p = self.p.deadline().filter(|_| self.p_lives);
-            let of_s = self.s.as_ref().and_then(succ::Side::deadline).filter(|_| self.s_lives);
+            let of_p = self.p.last_timer().filter(|_| self.p_lives);
+            let of_s = self.s.as_ref().and_then(succ::Side::last_timer).filter(|_| self.s_lives);
             match (of_p, of_s) {
                 (Some(index), _) => self.p_expires(index),
                 (None, Some(index)) => self.s_expires(index),

@@ -33,7 +33,16 @@ pub(super) const EVENTS: &[fn() -> Event] = &[
     || Event::Rejected("rejected".into()),
     || Event::Stop,
     || Event::ServiceStops,
+    || Event::PreflightPassed,
+    || Event::PreflightFailed("preflight".into()),
+    || Event::Healthy,
+    || Event::Ailing,
 ];
+
+/// The plan that a byte stands for.
+pub(super) fn plan(byte: u8) -> Plan {
+    Plan { probation: byte & 1 == 1, preflight: byte & 2 == 2, checked: byte & 4 == 4 }
+}
 
 /// A script's instructions beyond the [`EVENTS`].
 pub(super) const EXPIRES: u8 = 0x80;
@@ -43,7 +52,7 @@ const SEALS: u8 = 0xfe;
 /// successor that seals.
 pub fn predecessor(bytes: &[u8]) {
     let mut script = Script::new(bytes);
-    let mut side = Side::new(Plan { probation: script.byte() & 1 == 1 });
+    let mut side = Side::new(plan(script.byte()));
     let mut verdict = None;
     while let Some(instruction) = script.next() {
         match instruction {
@@ -63,6 +72,12 @@ pub fn predecessor(bytes: &[u8]) {
 pub(super) struct Side {
     machine: Predecessor,
     timers: BTreeSet<Timer>,
+    /// The new program is tried.
+    pub(super) trying: bool,
+    /// It is started.
+    pub(super) spawning: bool,
+    /// Health checks run.
+    watching: bool,
     pub(super) parking: bool,
     pub(super) parked: bool,
     spawned: bool,
@@ -83,6 +98,9 @@ impl Side {
         let mut side = Self {
             machine,
             timers: BTreeSet::new(),
+            trying: false,
+            spawning: false,
+            watching: false,
             parking: false,
             parked: false,
             spawned: false,
@@ -116,9 +134,9 @@ impl Side {
     /// time; what the driver says follows what it was told to do.
     pub(super) fn happen(&mut self, event: Event, verdict: &mut Option<Decision>) {
         let possible = match &event {
-            Event::Spawned | Event::SpawnFailed(_) => {
-                !self.spawned && *self.state() == State::Spawning
-            }
+            Event::PreflightPassed | Event::PreflightFailed(_) => self.trying,
+            Event::Spawned | Event::SpawnFailed(_) => self.spawning,
+            Event::Healthy | Event::Ailing => self.watching,
             Event::Parked | Event::ParkFailed(_) => self.parking,
             Event::LinkClosed => self.spawned && !self.closed,
             Event::Died(_) => self.spawned && !self.died,
@@ -130,7 +148,9 @@ impl Side {
             return;
         }
         match &event {
-            Event::Spawned => self.spawned = true,
+            Event::PreflightPassed | Event::PreflightFailed(_) => self.trying = false,
+            Event::Spawned => (self.spawning, self.spawned) = (false, true),
+            Event::SpawnFailed(_) => self.spawning = false,
             Event::LinkClosed => self.closed = true,
             Event::Died(_) => self.died = true,
             Event::Abandoned => self.abandoned = true,
@@ -150,8 +170,14 @@ impl Side {
         }
     }
 
-    /// The place of the first armed timer that is a deadline: a ping only asks.
+    /// The place of the first armed timer that has to run out some time: a ping only asks, and
+    /// whoever answers it is not silent.
     pub(super) fn deadline(&self) -> Option<usize> {
+        self.timers.iter().position(|timer| !matches!(timer, Timer::Ping | Timer::Silence))
+    }
+
+    /// The place of the first armed timer that runs out if nothing else happens any more.
+    pub(super) fn last_timer(&self) -> Option<usize> {
         self.timers.iter().position(|timer| *timer != Timer::Ping)
     }
 
@@ -174,6 +200,18 @@ impl Side {
                 Action::Arm(timer) => _ = self.timers.insert(timer),
                 Action::Disarm(timer) => _ = self.timers.remove(&timer),
                 Action::DisarmAll => self.timers.clear(),
+                Action::Preflight => {
+                    assert!(
+                        !self.trying && self.words.is_empty(),
+                        "it is tried twice, or too late"
+                    );
+                    self.trying = true;
+                }
+                Action::Spawn => {
+                    assert!(!self.trying && !self.spawning && !self.spawned, "a second successor");
+                    self.spawning = true;
+                }
+                Action::Watch => self.watching = true,
                 Action::Park => {
                     assert!(!self.parked && self.outcome.is_none(), "it parks twice, or too late");
                     self.parking = true;
@@ -201,6 +239,8 @@ impl Side {
                 Action::Finish(outcome) => {
                     assert_eq!(self.outcome, None, "P12: a second report");
                     self.outcome = Some(outcome);
+                    // The driver's part in the handoff ends with it.
+                    (self.trying, self.spawning, self.watching) = (false, false, false);
                 }
                 #[allow(unreachable_patterns, reason = "an action may be added")]
                 _ => {}

@@ -135,8 +135,8 @@ impl Side {
         }
     }
 
-    /// The place of the first armed timer that is a deadline.
-    pub(super) fn deadline(&self) -> Option<usize> {
+    /// The place of the first armed timer that runs out if nothing else happens any more.
+    pub(super) fn last_timer(&self) -> Option<usize> {
         self.timers.iter().position(|timer| *timer != Timer::Ping)
     }
 

@@ -146,6 +146,13 @@ fn predecessors() -> Seeds {
     let (sealed, first) = (0xfe, pred::EXPIRES);
     let gone = [place(&E::LinkClosed), place(&E::Died("died".into())), place(&E::Abandoned)];
     let mut all = Vec::new();
+    let checked = [&way[..7], &[E::Healthy, E::Ailing, E::Healthy].map(|e| place(&e))].concat();
+    for plan in [2, 4, 5, 7] {
+        let tried = [plan, place(&E::PreflightPassed)];
+        all.push([&tried[..], &checked].concat());
+        all.push([&tried[..], &checked, &[first, first], &checked[8..], &[first]].concat());
+        all.push(vec![plan, place(&E::PreflightFailed("preflight".into()))]);
+    }
     for plan in [0, 1] {
         for steps in 0..=way.len() {
             let so_far = [&[plan][..], &way[..steps]].concat();
@@ -195,9 +202,12 @@ fn handoffs() -> Seeds {
         &[s_hears, p_hears, probation, 0, s_hears, p_hears, s_hears],
     ]
     .concat();
-    let mut all = Vec::new();
-    for plan in 0..4 {
-        for steps in (0..=way.len()).filter(|steps| steps % 4 == usize::from(plan)) {
+    let mut all = vec![[&[2, 17, 0][..], &way].concat(), vec![2, 17, 1]];
+    for health in [&[18, 0][..], &[18, 0, 18, 1], &[18, 1, 18, 0, 18, 1, 18, 0]] {
+        all.push([&[13][..], &way[..11], health, &way[11..]].concat());
+    }
+    for plan in [0, 1, 5, 8, 9, 13] {
+        for steps in (0..=way.len()).filter(|steps| steps % 6 == usize::from(plan) % 6) {
             let so_far = [&[plan][..], &way[..steps]].concat();
             for ending in [&[7, 9][..], &[8, 9], &[7, 0, 8, 0], &[9], &[15, 0], &[15, 2], &[16, 0]]
             {
