@@ -6,7 +6,7 @@
 //! directory that each generation reads anew, so a test changes the release by writing that file.
 //!
 //! A test's name is the promise it checks; the number of the promise stands in its comment.
-//! `HEIRLOOM_MATRIX=1` prints the kill matrix, `HEIRLOOM_SOAK=N` runs the soak with N upgrades.
+//! `HEIRLOOM_MATRIX=1` runs and prints the whole fault matrix, `HEIRLOOM_SOAK=N` runs the soak with N upgrades.
 
 #![allow(
     clippy::unwrap_used,

@@ -117,7 +117,7 @@ fn keep_note(fixture: &Fixture, starting: &Starting) -> Result<(), Failure> {
 }
 
 /// Gives up root's rights, as a server does that has bound its ports.
-fn become_user(user: u32) -> Result<(), Failure> {
+pub(crate) fn become_user(user: u32) -> Result<(), Failure> {
     if Uid::effective().is_root() {
         setgroups(&[])?;
         setgid(Gid::from_raw(user))?;
@@ -140,15 +140,20 @@ fn watch(app: &Arc<App>) -> [tokio::task::JoinHandle<()>; 2] {
         }
     });
     let mut events = app.running.events();
+    let mut statuses = app.running.watch_status();
     let fixture = Arc::clone(&app.fixture);
     let watch_events = tokio::spawn(async move {
-        while let Ok(event) = events.recv().await {
-            match &event {
-                Event::UpgradeEnded(report) => fixture.write("report", json!(report)),
-                other => fixture.write("event", json!(other)),
-            }
-            if matches!(event, Event::Ended(_)) {
-                return;
+        loop {
+            // The last event may have been before this task was there to hear it.
+            let event = tokio::select! {
+                biased;
+                event = events.recv() => event,
+                _ = statuses.wait_for(|status| status.role == Role::Ended) => return,
+            };
+            match event {
+                Ok(Event::UpgradeEnded(report)) => fixture.write("report", json!(report)),
+                Ok(other) => fixture.write("event", json!(other)),
+                Err(_) => return,
             }
         }
     });

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::disk;
+
 /// Short deadlines, one TCP listener, nothing wrong.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Release {
@@ -28,6 +30,8 @@ pub(crate) struct Release {
     pub directory: Option<PathBuf>,
     /// Becomes this user once it has its sockets.
     pub user: Option<u32>,
+    /// Is this user from the start. Its program has to be set-user-ID root.
+    pub born_as: Option<u32>,
     pub habits: Vec<Habit>,
 }
 
@@ -93,6 +97,10 @@ pub(crate) enum Habit {
     KeepsNote,
     /// It starts in a runtime that exists already.
     OwnRuntime,
+    /// Its PID file is on a disk of its own, which may be full.
+    OwnDisk,
+    /// It hands over to a process that it may not signal.
+    AcceptsUnenforceable,
 }
 
 /// What happens to a process at one step of a handoff.
@@ -114,10 +122,24 @@ pub(crate) enum Action {
     Kill,
     Stop,
     Exit(i32),
+    /// The other side stops, then this one.
+    StopBoth,
     /// The thread that drives the handoff does nothing for so long.
     Block(Duration),
+    /// Every thread that runs tasks does nothing for so long.
+    BlockWorkers(Duration),
     /// The link is shut down in both directions.
     CutLink,
+    /// The other side finds so many bytes on the link that are no message.
+    Garbage(usize),
+    /// No descriptor can be opened any more, none be accepted.
+    NoDescriptors,
+    /// No memory can be mapped any more.
+    NoMemory,
+    /// For this time so many threads or processes more can be started, and no more. Not for root.
+    FewProcesses(usize, Duration),
+    /// The disk on which the PID file is has no room left.
+    FullDisk,
     /// The children get so many SIGHUP.
     HangUpChildren(usize),
 }
@@ -144,6 +166,7 @@ impl Default for Release {
             pid_file: false,
             directory: None,
             user: None,
+            born_as: None,
             habits: Vec::new(),
         }
     }
@@ -153,6 +176,15 @@ impl Release {
     /// With these sockets instead of the one.
     pub(crate) fn with(sockets: impl IntoIterator<Item = Socket>) -> Self {
         Self { sockets: sockets.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Where the PID file is, as the server sees it.
+    pub(crate) fn pid_path(&self, directory: &Path) -> PathBuf {
+        if self.habits.contains(&Habit::OwnDisk) {
+            directory.join(disk::NAME).join("pid")
+        } else {
+            directory.join("pid")
+        }
     }
 
     pub(crate) fn read(directory: &Path) -> Self {

@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::client::{Address, Client};
+use super::disk;
 use super::fixture::VARIABLE;
 use super::journal::{Entry, Journal};
 use super::process;
@@ -45,6 +46,29 @@ impl Server {
         let server = Self::prepare(release);
         server.launch(make);
         server.until_owner(0);
+        server
+    }
+
+    /// Generation 0, which becomes this user, as soon as it owns. Its program is a copy that
+    /// everybody may run, with these permissions. Only root can start it.
+    pub(crate) fn start_as(release: Release, user: u32, permissions: u32) -> Self {
+        let server = Self::prepare(Release { user: Some(user), ..release });
+        let allow = |path: &Path, mode: u32| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let program = server.path("server");
+        fs::remove_file(&program).unwrap();
+        // Not by this process: a child that another test starts meanwhile would hold the copy open
+        // for writing for a moment, and it could not be run (ETXTBSY).
+        let real = std::env::current_exe().unwrap();
+        assert!(Command::new("cp").arg(real).arg(&program).status().unwrap().success());
+        allow(&program, permissions);
+        allow(server.directory(), 0o777);
+        server.launch(|directory| Command::new(directory.join("server")));
+        server.until_owner(0);
+        for name in ["events.jsonl", "trace.log", "output.log"] {
+            allow(&server.path(name), 0o666);
+        }
         server
     }
 
@@ -89,6 +113,12 @@ impl Server {
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// The PID file, as this process of the server sees it.
+    pub(crate) fn pid_file(&self, pid: i32) -> PathBuf {
+        let path = self.release.borrow().pid_path(self.directory.path());
+        disk::seen_by(pid, &path)
     }
 
     /// Changes what the next generation will be.
