@@ -6,7 +6,8 @@
 //! `HEIRLOOM_MATRIX=1` does it all and prints the table.
 
 mod cell;
-mod fault;
+pub(crate) mod fault;
+pub(crate) mod follow;
 
 use std::fmt;
 use std::io::Write;
@@ -15,8 +16,8 @@ use std::sync::Mutex;
 
 use heirloom::UpgradeOutcome;
 
-use self::cell::{Case, Row};
-use self::fault::Fault;
+use self::cell::Row;
+use self::fault::{Case, Fault};
 use crate::support::release::{Release, Side};
 use crate::support::{Server, Traffic, disk, traffic};
 

@@ -5,36 +5,21 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::fault::{Fault, LACKING, UNBORN};
+use super::fault::{Case, Fault};
+use super::follow::{self, Blow};
 use crate::support::client::Address;
-use crate::support::journal::{Entry, now_us};
+use crate::support::journal::Entry;
 use crate::support::outside::{self, Owner};
 use crate::support::release::{Habit, Side};
 use crate::support::traffic::{self, Call, Death};
-use crate::support::wait::{pause, until};
-use crate::support::{Release, Server, Socket, Traffic, disk, process, shortage};
-
-/// How long a process sleeps whose sleep nobody can notice yet.
-const UNNOTICED: Duration = Duration::from_millis(300);
-
-/// How long a brief sleep is.
-const NAP: Duration = Duration::from_millis(100);
+use crate::support::wait::until;
+use crate::support::{Release, Server, Socket, Traffic, disk, process};
 
 /// On a busy machine a deadline may pass before the step is reached; then once more.
 const ATTEMPTS: usize = 5;
 
 /// No two cells share a user, whose processes the kernel counts.
 static NEXT_USER: AtomicU32 = AtomicU32::new(54_400);
-
-/// Where the table has a row.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Case {
-    pub side: Side,
-    pub step: &'static str,
-    pub fault: Fault,
-    /// The successor is another user's: it cannot be signalled.
-    pub foreign: bool,
-}
 
 /// What was seen.
 pub(crate) struct Row {
@@ -46,16 +31,6 @@ pub(crate) struct Row {
     pub failed: (usize, usize),
     /// From the fault to the next new connection's answer, and the longest time without one.
     pub times: Option<(Duration, Duration)>,
-}
-
-/// The fault as the journal has it.
-struct Blow {
-    at_us: u64,
-    pid: i32,
-    /// Which upgrade it happened in, counted from 0.
-    upgrade: usize,
-    /// The generation that the predecessor was handing over to.
-    successor: u64,
 }
 
 struct Cell {
@@ -75,7 +50,7 @@ pub(crate) fn run(case: Case) -> Row {
     let traffic = Traffic::start(&cell.addresses);
     traffic.until_answered(10);
     let blow = cell.strike();
-    let deaths = cell.follow(&blow);
+    let deaths = follow::up(&cell.server, case, &blow);
     let owner = cell.settle(&blow);
     if owner.is_some() {
         traffic.until_answered(10);
@@ -98,7 +73,7 @@ pub(crate) fn run(case: Case) -> Row {
     Row {
         case,
         owner: owner.map(|(generation, _)| generation),
-        committed: owner.is_some_and(|(generation, _)| generation == blow.successor),
+        committed: owner.is_some_and(|(generation, _)| generation == blow.successor()),
         failed: (failed(true), failed(false)),
         times: owner.and_then(|_| traffic::accepting_again(&calls, blow.at_us, blow.pid)),
     }
@@ -143,86 +118,10 @@ impl Cell {
                 fault.map(Some).or((failures > upgrade).then_some(None))
             });
             if let Some(Entry { at_us, pid, .. }) = fault {
-                return Blow { at_us, pid, upgrade, successor: upgrade as u64 + 1 };
+                return Blow { at_us, pid, predecessor: server.pid(0), upgrade };
             }
         }
         panic!("no upgrade of {ATTEMPTS} reached the step of {case:?}");
-    }
-
-    /// What follows the fault from outside: wakes who sleeps, gives back what lacks. Returns who
-    /// died.
-    fn follow(&self, blow: &Blow) -> Vec<Death> {
-        let (server, side) = (&self.server, self.case.side);
-        match self.case.fault {
-            Fault::Kill => {
-                server.until_gone(blow.pid);
-                return vec![Death { pid: blow.pid, at_us: blow.at_us, gone_us: now_us() }];
-            }
-            Fault::StopBriefly => {
-                until("the sleep", || process::is_stopped(blow.pid).then_some(()));
-                pause(NAP);
-                server.signal(blow.pid, Signal::SIGCONT);
-            }
-            Fault::StopLong => {
-                until("the sleep", || process::is_stopped(blow.pid).then_some(()));
-                self.until_decided(side, blow);
-                server.signal(blow.pid, Signal::SIGCONT);
-            }
-            Fault::StopBoth { first } => {
-                until("the sleep", || process::is_stopped(blow.pid).then_some(()));
-                let predecessor = server.pid(0);
-                let wake = |side: Side| {
-                    for pid in process::born_in(server.directory()) {
-                        if (pid == predecessor) == (side == Side::Predecessor) {
-                            server.signal(pid, Signal::SIGCONT);
-                        }
-                    }
-                };
-                let second = match first {
-                    Side::Predecessor => Side::Successor,
-                    Side::Successor => Side::Predecessor,
-                };
-                wake(first);
-                self.until_decided(second, blow);
-                wake(second);
-            }
-            Fault::NoThread | Fault::NoProcess => {
-                drop(server.until_report(blow.upgrade));
-                // The process takes back by itself what it gave up.
-                shortage::until_over(blow.pid);
-            }
-            fault if fault.is_shortage() => {
-                pause(LACKING);
-                // A successor has inherited the limit.
-                process::born_in(server.directory()).into_iter().for_each(shortage::end);
-            }
-            _ => {}
-        }
-        Vec::new()
-    }
-
-    /// Waits until the other side has acted on the silence of the one that sleeps, if it can.
-    fn until_decided(&self, asleep: Side, blow: &Blow) {
-        let (server, step) = (&self.server, self.case.step);
-        let unnoticed = match asleep {
-            Side::Predecessor => UNBORN.contains(&step),
-            Side::Successor => ["committed", "owner", "commit"].contains(&step),
-        };
-        if unnoticed {
-            return pause(UNNOTICED);
-        }
-        let predecessor = server.pid(0);
-        until(&format!("a decision while the {asleep:?} sleeps"), || {
-            let given_up = || process::born_in(server.directory()) == [predecessor];
-            let decided = match asleep {
-                Side::Successor => server.reports().len() > blow.upgrade,
-                Side::Predecessor => {
-                    server.owners().iter().any(|(generation, _)| *generation == blow.successor)
-                        || given_up()
-                }
-            };
-            decided.then_some(())
-        });
     }
 
     /// Waits for the end of the handoff; who owns then. None if nobody lives who could.
@@ -237,7 +136,7 @@ impl Cell {
         }
         let owner = outside::until_one_owner(server, blow.upgrade + 1, &format!("{case:?}"));
         if let Some(committed) = case.fault.must_commit(case.side, case.step) {
-            assert_eq!(owner.0 == blow.successor, committed, "who owns after {case:?}");
+            assert_eq!(owner.0 == blow.successor(), committed, "who owns after {case:?}");
         }
         Some(owner)
     }

@@ -34,6 +34,16 @@ const LONG: Duration = Duration::from_millis(1_500);
 /// How long a process lacks something.
 pub(crate) const LACKING: Duration = Duration::from_millis(300);
 
+/// Where the table has a row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Case {
+    pub side: Side,
+    pub step: &'static str,
+    pub fault: Fault,
+    /// The successor is another user's: it cannot be signalled.
+    pub foreign: bool,
+}
+
 /// A row's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {

@@ -13,11 +13,12 @@ use heirloom::{Event, Outcome, Role, Running, Starting};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 use serde_json::{Map, Value, json};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::fixture::Fixture;
-use super::release::{Habit, Start};
-use super::{process, services, wait};
+use super::release::{Ailment, Habit, Start};
+use super::{faults, process, services, wait};
 
 /// What every session of the server can use.
 pub(crate) struct App {
@@ -67,6 +68,14 @@ pub(crate) async fn main(fixture: Arc<Fixture>, starting: Starting) -> Result<Ou
     });
     let watchers = watch(&app);
     start_habits(&fixture);
+    if let Some((delay, ailment)) = fixture.release.ailment {
+        let (app, runtime) = (Arc::clone(&app), Handle::current());
+        drop(std::thread::spawn(move || {
+            wait::pause(delay);
+            let _in = runtime.enter();
+            fall_ill(&app, ailment);
+        }));
+    }
     for (service, socket) in services {
         service.serve(&app, &socket);
     }
@@ -170,6 +179,22 @@ fn start_habits(fixture: &Arc<Fixture>) {
             }
             _ => {}
         }
+    }
+}
+
+/// Once it owns it is well: nobody would be left to serve.
+fn fall_ill(app: &App, ailment: Ailment) {
+    if app.running.status().role != Role::Successor {
+        return;
+    }
+    app.fixture.write("ill", json!(ailment));
+    match ailment {
+        Ailment::Abort => std::process::abort(),
+        #[allow(clippy::exit, reason = "that is the ailment")]
+        Ailment::Exit(status) => std::process::exit(status),
+        Ailment::Panic => _ = app.end.send(Some(End::Panic)),
+        Ailment::Fail => _ = app.end.send(Some(End::Fail)),
+        Ailment::Hang(time) => faults::block_workers(time),
     }
 }
 

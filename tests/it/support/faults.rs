@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, raise};
 use serde_json::json;
+use tokio::runtime::Handle;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer};
 
@@ -77,11 +78,11 @@ fn act(fixture: &Fixture, side: Side, action: Action) {
 }
 
 /// This thread and all others on which the runtime could run a task.
-fn block_workers(time: Duration) {
+pub(crate) fn block_workers(time: Duration) {
     let end = Instant::now() + time;
     let rest = move || pause(end.saturating_duration_since(Instant::now()));
     // Before there is a runtime there is only this thread.
-    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+    if let Ok(runtime) = Handle::try_current() {
         (0..WORKERS).for_each(|_| drop(runtime.spawn(async move { rest() })));
     }
     rest();

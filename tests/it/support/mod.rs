@@ -3,6 +3,7 @@
 pub(crate) mod app;
 pub(crate) mod client;
 pub(crate) mod commands;
+pub(crate) mod dice;
 pub(crate) mod disk;
 pub(crate) mod faults;
 pub(crate) mod fixture;

@@ -13,6 +13,8 @@ pub(crate) struct Release {
     pub version: String,
     pub sockets: Vec<Socket>,
     pub start: Start,
+    /// What goes wrong so long after its turn came, if it does not own by then.
+    pub ailment: Option<(Duration, Ailment)>,
     pub start_delay: Duration,
     pub probation: Duration,
     pub gap: Duration,
@@ -80,6 +82,18 @@ pub(crate) enum Start {
     NeverReady,
     /// The configuration cannot be used.
     Misconfigured,
+}
+
+/// What goes wrong with an application that serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Ailment {
+    Abort,
+    Exit(i32),
+    Panic,
+    /// Its `main` returns an error.
+    Fail,
+    /// Nothing of it runs for so long.
+    Hang(Duration),
 }
 
 /// What an application does besides serving.
@@ -151,6 +165,7 @@ impl Default for Release {
             version: String::from("1.0"),
             sockets: vec![Socket::tcp("main")],
             start: Start::Well,
+            ailment: None,
             start_delay: Duration::ZERO,
             probation: millis(50),
             gap: millis(2_000),
@@ -206,6 +221,12 @@ impl Fault {
 
     pub(crate) fn arm(&self, directory: &Path) {
         write(directory, "fault.json", self);
+    }
+
+    /// One that was armed does not happen any more.
+    pub(crate) fn disarm(directory: &Path) {
+        // It may have happened.
+        let _ = std::fs::remove_file(directory.join("fault.json"));
     }
 
     /// The armed fault, if it is for this step. It happens once.

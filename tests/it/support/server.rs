@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::client::{Address, Client};
 use super::disk;
 use super::fixture::VARIABLE;
-use super::journal::{Entry, Journal};
+use super::journal::{self, Entry, Journal};
 use super::process;
 use super::release::{Action, Fault, Release, Side};
 use super::wait::until;
@@ -152,9 +152,30 @@ impl Server {
         Fault::new(side, step, action).arm(self.directory.path());
     }
 
+    /// The fault that has not happened will not.
+    pub(crate) fn no_fault(&self) {
+        Fault::disarm(self.directory.path());
+    }
+
     /// Everything that the generations have written down.
     pub(crate) fn journal(&self) -> Vec<Entry> {
         Journal::read(self.directory.path())
+    }
+
+    /// The journal begins anew, with what this process has said last of each event; no other lives.
+    pub(crate) fn forget_all_but(&self, pid: i32) {
+        let (own, others): (Vec<_>, Vec<_>) =
+            self.journal().into_iter().partition(|entry| entry.pid == pid);
+        // Those whose parent died before them are ours to reap.
+        others.iter().for_each(|entry| process::reap(entry.pid));
+        let mut kept: Vec<Entry> = Vec::new();
+        for entry in own.into_iter().rev() {
+            let known = kept.iter().any(|other| other.event == entry.event);
+            if !known && ["starting", "bound", "status"].contains(&entry.event.as_str()) {
+                kept.insert(0, entry);
+            }
+        }
+        journal::rewrite(self.directory.path(), &kept);
     }
 
     /// The newest entry of this event that meets the condition, as soon as there is one.
