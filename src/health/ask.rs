@@ -33,10 +33,13 @@ pub(super) async fn ask(
         What::Custom(check) => {
             // In a task of its own, so that a panic is a failure; it ends with this future.
             let mut task = JoinSet::new();
-            task.spawn(check(candidate));
+            task.spawn(check(candidate.clone()));
             match task.join_next().await {
                 Some(Ok(Ok(()))) => Ok(None),
-                Some(Ok(Err(error))) => Err(Failure::wrong(chain(&*error))),
+                Some(Ok(Err(error))) => Err(match candidate.hindrance() {
+                    Some(what) => Failure::not_asked(what),
+                    None => Failure::wrong(chain(&*error)),
+                }),
                 Some(Err(_)) | None => Err(Failure::wrong("the check itself panicked")),
             }
         }
@@ -51,7 +54,7 @@ pub(super) async fn read_to_end(stream: CheckStream) {
 }
 
 async fn reach(candidate: &Candidate, listener: &str) -> Result<CheckStream, Failure> {
-    candidate.reach(listener).await.map_err(|not| not.failure)
+    candidate.reach(listener).await.map_err(|(failure, _)| failure)
 }
 
 /// `Host` of a request: an address for TCP, and something that servers take for a Unix socket.

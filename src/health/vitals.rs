@@ -14,8 +14,8 @@ pub(super) enum Step {
     Passed,
     /// They were not, or none came.
     Failed(String),
-    /// No answer came, for want of room: neither passed nor failed.
-    Saturated(String),
+    /// It says nothing: neither passed nor failed.
+    Undecided(String),
     /// It cannot be checked, and counts as healthy.
     NotChecked(String),
 }
@@ -36,7 +36,7 @@ struct Streak {
     thresholds: Thresholds,
     passes: u32,
     failures: u32,
-    saturated: bool,
+    undecided: bool,
     noted: bool,
     healthy: bool,
 }
@@ -88,9 +88,9 @@ impl Vitals {
                 }
                 streak.healthy = true;
             }
-            Step::Saturated(why) => {
-                let text = format!("health check {name}: saturated: {why}");
-                if !std::mem::replace(&mut streak.saturated, true) {
+            Step::Undecided(why) => {
+                let text = format!("health check {name}: {why}");
+                if !std::mem::replace(&mut streak.undecided, true) {
                     findings.push(Finding::Note(text.clone()));
                 }
                 if !streak.healthy {
@@ -113,18 +113,18 @@ impl Vitals {
 
 impl Streak {
     fn new(thresholds: Thresholds) -> Self {
-        Self { thresholds, passes: 0, failures: 0, saturated: false, noted: false, healthy: false }
+        Self { thresholds, passes: 0, failures: 0, undecided: false, noted: false, healthy: false }
     }
 
     fn pass(&mut self) {
-        self.saturated = false;
+        self.undecided = false;
         self.failures = 0;
         self.passes = self.passes.saturating_add(1);
         self.healthy |= self.passes >= self.thresholds.healthy.get();
     }
 
     fn fail(&mut self, why: &str) -> Finding {
-        self.saturated = false;
+        self.undecided = false;
         self.passes = 0;
         self.healthy = false;
         self.failures = self.failures.saturating_add(1);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     fn full() -> Step {
-        Step::Saturated("no answer".into())
+        Step::Undecided("saturated: no answer".into())
     }
 
     fn ailing(text: &str) -> Finding {

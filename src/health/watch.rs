@@ -154,7 +154,7 @@ impl Task {
             Round::NotChecked(why) => Step::NotChecked(why),
             Round::Failed(failure) => match failure.read(&self.past, self.before, self.trend) {
                 Reading::Sick(why) => Step::Failed(why),
-                Reading::Saturated(why) => Step::Saturated(why),
+                Reading::Undecided(why) => Step::Undecided(why),
                 Reading::Passed(why) => {
                     note(why, &mut self.noted);
                     Step::Passed

@@ -117,7 +117,7 @@ async fn a_successor_that_accepts_nothing_is_sick() {
     let mut watch = watched(&service, &policy, &Baseline::default(), figures);
     let last = until(&mut watch, |finding| !matches!(finding, Finding::Ailing(_))).await;
     let Finding::Unhealthy(text) = last else { panic!("{last:?}") };
-    assert!(text.ends_with("no answer within 100ms (the connection was not accepted)"), "{text}");
+    assert!(text.ends_with("no answer within 300ms (the connection was not accepted)"), "{text}");
 }
 
 #[tokio::test]
