@@ -1,9 +1,11 @@
 //! One question on one connection.
 
+use std::net::SocketAddr;
+
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
-use super::candidate::Candidate;
+use super::candidate::{Candidate, CheckAddress};
 use super::check::{HealthCheck, What};
 use super::http::{Head, MAX_HEAD, Question, shown};
 use super::saturation::Failure;
@@ -36,10 +38,9 @@ pub(super) async fn ask(
             task.spawn(check(candidate.clone()));
             match task.join_next().await {
                 Some(Ok(Ok(()))) => Ok(None),
-                Some(Ok(Err(error))) => Err(match candidate.hindrance() {
-                    Some(what) => Failure::not_asked(what),
-                    None => Failure::wrong(chain(&*error)),
-                }),
+                Some(Ok(Err(error))) => {
+                    Err(candidate.excused().unwrap_or_else(|| Failure::wrong(chain(&*error))))
+                }
                 Some(Err(_)) | None => Err(Failure::wrong("the check itself panicked")),
             }
         }
@@ -61,7 +62,10 @@ async fn reach(candidate: &Candidate, listener: &str) -> Result<CheckStream, Fai
 fn address(candidate: &Candidate, listener: &str) -> String {
     let mut all = candidate.addresses().filter(|(name, _)| name.as_str() == listener);
     match all.next() {
-        Some((_, super::CheckAddress::Tcp(address))) => address.to_string(),
+        // Without the scope of a link-local address: it means nothing to the other side.
+        Some((_, CheckAddress::Tcp(address))) => {
+            SocketAddr::new(address.ip(), address.port()).to_string()
+        }
         _ => "localhost".to_owned(),
     }
 }

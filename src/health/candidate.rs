@@ -49,8 +49,8 @@ pub struct Candidate {
 #[derive(Default)]
 struct Log {
     traces: Vec<Trace>,
-    /// What kept the checker from asking.
-    hindrance: Option<String>,
+    /// Why a connection could not be made, where that need not be the candidate's fault.
+    excused: Option<Failure>,
 }
 
 /// A connection that could not be made: what that means for the check, and for a caller.
@@ -135,8 +135,8 @@ impl Candidate {
     /// candidate serves no listener of that name. With the check's timeout the wait ends.
     pub async fn connect(&self, listener: &str) -> io::Result<CheckStream> {
         self.reach(listener).await.map_err(|(failure, kind)| {
-            if failure.cause == Cause::NotAsked {
-                self.log().hindrance = Some(failure.text.clone());
+            if failure.cause != Cause::Wrong {
+                self.log().excused = Some(failure.clone());
             }
             io::Error::new(kind, failure.text)
         })
@@ -197,9 +197,10 @@ impl Candidate {
         std::mem::take(&mut self.log().traces)
     }
 
-    /// What kept the checker from asking, if anything did.
-    pub(super) fn hindrance(&self) -> Option<String> {
-        self.log().hindrance.clone()
+    /// Why a connection could not be made, where that need not be the candidate's fault: it
+    /// counts more than what a closure makes of it.
+    pub(super) fn excused(&self) -> Option<Failure> {
+        self.log().excused.clone()
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {

@@ -39,6 +39,8 @@ struct Streak {
     undecided: bool,
     noted: bool,
     healthy: bool,
+    /// What the last round gave, for people.
+    last: Option<String>,
 }
 
 /// Where all checks of one generation stand.
@@ -65,10 +67,30 @@ impl Vitals {
         since.checked_add(self.min_healthy_time)
     }
 
+    /// What is missing until all is well, for people; nothing when it is.
+    pub(super) fn missing(&self) -> Option<String> {
+        if self.said {
+            return None;
+        }
+        match self.checks.iter().find(|streak| !streak.healthy) {
+            Some(streak) => {
+                let Thresholds { name, healthy, .. } = &streak.thresholds;
+                let passes = streak.passes;
+                let last = streak.last.as_deref().unwrap_or("no round is over yet");
+                Some(format!("health check {name} has passed {passes} of {healthy} times: {last}"))
+            }
+            None => {
+                let time = self.min_healthy_time;
+                Some(format!("every health check passes, and has not done so for {time:?} yet"))
+            }
+        }
+    }
+
     /// It is `now`: all is well if it has been so for long enough.
     pub(super) fn at(&mut self, now: Instant) -> Option<Finding> {
-        let due = self.due().filter(|due| *due <= now)?;
-        debug_assert!(due <= now);
+        if self.due()? > now {
+            return None;
+        }
         self.said = true;
         Some(Finding::Healthy)
     }
@@ -79,6 +101,7 @@ impl Vitals {
         let Some(streak) = self.checks.get_mut(check) else {
             return findings;
         };
+        streak.remember(&step);
         let name = &streak.thresholds.name;
         match step {
             Step::Passed => streak.pass(),
@@ -113,7 +136,22 @@ impl Vitals {
 
 impl Streak {
     fn new(thresholds: Thresholds) -> Self {
-        Self { thresholds, passes: 0, failures: 0, undecided: false, noted: false, healthy: false }
+        Self {
+            thresholds,
+            passes: 0,
+            failures: 0,
+            undecided: false,
+            noted: false,
+            healthy: false,
+            last: None,
+        }
+    }
+
+    fn remember(&mut self, step: &Step) {
+        self.last = Some(match step {
+            Step::Passed | Step::NotChecked(_) => "the last time it passed".to_owned(),
+            Step::Failed(why) | Step::Undecided(why) => why.clone(),
+        });
     }
 
     fn pass(&mut self) {
@@ -257,6 +295,28 @@ mod tests {
         assert_eq!((vitals.due(), vitals.at(at(10))), (Some(at(11)), None));
         assert_eq!(vitals.at(at(11)), Some(Finding::Healthy));
         assert_eq!((vitals.due(), vitals.at(at(12))), (None, None), "it is said once");
+    }
+
+    #[test]
+    fn what_is_missing_is_said_at_any_time() {
+        let now = Instant::now();
+        let mut vitals = Vitals::new(checks(&["a"], 2, 3), Duration::from_secs(5), now);
+        let passed = |vitals: &Vitals, passes: u32, last: &str| {
+            let text = format!("health check a has passed {passes} of 2 times: {last}");
+            assert_eq!(vitals.missing(), Some(text));
+        };
+        passed(&vitals, 0, "no round is over yet");
+        vitals.on(0, full(), now);
+        passed(&vitals, 0, "saturated: no answer");
+        vitals.on(0, Step::Passed, now);
+        passed(&vitals, 1, "the last time it passed");
+        vitals.on(0, Step::Passed, now);
+        let text = "every health check passes, and has not done so for 5s yet";
+        assert_eq!(vitals.missing(), Some(text.to_owned()));
+        vitals.at(now + Duration::from_secs(5));
+        assert_eq!(vitals.missing(), None);
+        vitals.on(0, failed(), now);
+        passed(&vitals, 0, "status 500");
     }
 
     #[test]

@@ -67,6 +67,11 @@ impl Watch {
         Self { vitals, results, found: VecDeque::new(), _checks: checks, _open: open }
     }
 
+    /// What is missing until all is well, for people: for the report of a deadline that passed.
+    pub(crate) fn missing(&self) -> Option<String> {
+        self.vitals.missing()
+    }
+
     /// The next finding.
     ///
     /// [`Finding::Healthy`] comes when every check is healthy and has been for long enough, and

@@ -206,9 +206,14 @@ async fn a_full_queue_of_a_unix_listener_is_no_refusal() {
         socket.connect(&socket2::SockAddr::unix(&path)?).map(|()| socket)
     };
     let _queued: Vec<_> = std::iter::from_fn(|| client().ok()).collect();
-    let failure = service.failure(http()).await;
-    assert_eq!(failure.cause, Cause::Silent(Reached::Queue));
-    assert!(failure.text.ends_with("its queue is full"), "{}", failure.text);
+    let custom = HealthCheck::custom("own", |candidate: Candidate| async move {
+        candidate.connect("main").await.map(drop)
+    });
+    for check in [http(), custom] {
+        let failure = service.failure(check).await;
+        assert_eq!(failure.cause, Cause::Silent(Reached::Queue));
+        assert!(failure.text.ends_with("its queue is full"), "{}", failure.text);
+    }
 }
 
 #[tokio::test]

@@ -51,7 +51,9 @@ async fn a_service_that_falls_sick_is_found_healthy_ailing_and_unhealthy() {
     });
     let policy = policy(vec![http().interval(OFTEN)]);
     let mut watch = watched(&service, &policy, &Baseline::default(), Default::default());
+    assert!(watch.missing().is_some_and(|text| text.ends_with("no round is over yet")));
     assert_eq!(next(&mut watch).await, Finding::Healthy);
+    assert_eq!(watch.missing(), None);
     fall_sick.store(true, Ordering::Release);
     let why = "status 500 instead of 200 to 299";
     for failures in 1..=2 {
