@@ -13,6 +13,7 @@ use crate::drain::DrainSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handoff::clock::Lengths;
 use crate::name::Name;
+use crate::requests::ErrorBudget;
 
 /// How a server built on this crate behaves; every setting has a default that suits a server
 /// behind one address with requests of up to half a minute.
@@ -49,6 +50,8 @@ pub struct Config {
     pub(crate) pass: Vec<(Arc<OwnedFd>, i32)>,
     pub(crate) accept_unenforceable: bool,
     pub(crate) worker_threads: Option<usize>,
+    pub(crate) budget: Option<ErrorBudget>,
+    pub(crate) ready_interval: Duration,
 }
 
 /// What the next generation's program gets instead of what this one got.
@@ -70,11 +73,13 @@ impl Config {
             service: service.into(),
             version: String::from("unversioned"),
             deadlines: Lengths {
+                preflight: Duration::from_secs(30),
                 hello: Duration::from_secs(10),
                 adopt: Duration::from_secs(10),
                 ready: Duration::from_secs(60),
                 gap: Duration::from_millis(500),
                 probation: Duration::from_secs(5),
+                progress: Duration::from_secs(30),
                 silence: Duration::from_secs(2),
                 ping: Duration::from_millis(250),
                 commit: Duration::from_secs(2),
@@ -89,6 +94,8 @@ impl Config {
             pass: Vec::new(),
             accept_unenforceable: false,
             worker_threads: None,
+            budget: None,
+            ready_interval: Duration::from_millis(100),
         }
     }
 
@@ -104,6 +111,20 @@ impl Config {
     /// end, the predecessor takes the turn back. Zero commits as soon as the successor serves.
     pub fn probation(mut self, length: Duration) -> Self {
         self.deadlines.probation = length;
+        self
+    }
+
+    /// How many requests of a successor may fail in probation before it is taken back. Default: any
+    /// number, since nobody may be counting them.
+    pub fn error_budget(mut self, budget: ErrorBudget) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// How often the checks of [`Starting::ready_when`](crate::Starting::ready_when) are tried
+    /// again. Default 100 ms.
+    pub fn ready_interval(mut self, interval: Duration) -> Self {
+        self.ready_interval = interval.max(Duration::from_millis(1));
         self
     }
 

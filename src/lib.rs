@@ -33,15 +33,16 @@ mod drain;
 mod error;
 mod generation;
 mod handoff;
-// Nothing begins a watch yet.
-#[allow(dead_code, unused_imports)]
 mod health;
+mod hooks;
 mod inventory;
 mod link;
 mod listener;
 mod name;
 mod pid_file;
+mod readiness;
 mod report;
+mod requests;
 mod run;
 mod running;
 mod service;
@@ -64,6 +65,7 @@ pub use listener::{
 };
 pub use name::Name;
 pub use report::{Report, UpgradeOutcome, UpgradePhase};
+pub use requests::{ErrorBudget, Requests};
 pub use run::run;
 pub use running::Running;
 pub use service::{Event, Outcome, Role, Status};

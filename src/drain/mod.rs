@@ -19,6 +19,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use guard::Guard;
+pub(crate) use registry::shard_of_this_thread;
 pub(crate) use run::DrainSettings;
 pub use run::{DrainOutcome, DrainReport};
 

@@ -315,7 +315,7 @@ impl Drain {
 ///
 /// The address of a thread-local byte tells threads apart without a counter or a registry of
 /// them; Fibonacci hashing spreads addresses that differ by whole stacks.
-pub(super) fn shard_of_this_thread() -> usize {
+pub(crate) fn shard_of_this_thread() -> usize {
     thread_local!(static HERE: u8 = const { 0 });
     let address = HERE.with(|here| std::ptr::from_ref(here).addr()) as u64;
     (address.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize

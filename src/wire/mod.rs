@@ -16,7 +16,8 @@ pub(crate) mod version;
 mod tests;
 
 pub(crate) use body::{
-    CutItem, Failed, Hello, LastReport, Offer, Owner, Progress, Ready, Refuse, Welcome,
+    Budget, CutItem, Failed, Figures, Hello, LastReport, Offer, Owner, Progress, Ready, Refuse,
+    Welcome,
 };
 pub(crate) use frame::{FrameKind, HEADER, Header, WireError};
 pub(crate) use limits::{MAX_CUT, MAX_ITEMS, MAX_OFFERED};

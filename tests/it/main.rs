@@ -32,6 +32,7 @@ mod support;
 mod activation;
 mod failures;
 mod groups;
+mod judgement;
 mod listeners;
 mod main_job;
 mod matrix;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         activation::trials(),
         failures::trials(),
         probation::trials(),
+        judgement::trials(),
         spawn::trials(),
         signals::trials(),
         matrix::trials(),

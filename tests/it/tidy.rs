@@ -18,7 +18,18 @@ trials![
 const FLOORS: [&[&str]; 5] = [
     &["sys"],
     &["wire", "link", "birth", "spawn"],
-    &["verdict", "drain", "report", "pid_file", "listener", "inventory", "health"],
+    &[
+        "verdict",
+        "drain",
+        "report",
+        "pid_file",
+        "hooks",
+        "requests",
+        "readiness",
+        "listener",
+        "inventory",
+        "health",
+    ],
     &["handoff"],
     &["config", "service", "sockets", "running", "starting", "run"],
 ];

@@ -57,6 +57,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
             ping_ms: millis(lengths.ping),
             gap_ms: millis(lengths.gap),
             enforceable: self.enforceable(),
+            budget: self.order.budget,
         })
     }
 

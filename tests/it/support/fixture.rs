@@ -147,6 +147,9 @@ fn config(fixture: &Fixture) -> heirloom::Config {
         let file = std::fs::File::open("/dev/zero").unwrap();
         config = config.pass_descriptor(file, 7).unwrap();
     }
+    if let Some((rate, minimum)) = release.error_budget {
+        config = config.error_budget(heirloom::ErrorBudget::new(rate).minimum(minimum));
+    }
     if release.pid_file {
         config = config.pid_file(fixture.directory.join("pid"));
     }

@@ -29,6 +29,21 @@ pub(crate) struct Release {
     /// Becomes this user once it has its sockets.
     pub user: Option<u32>,
     pub habits: Vec<Habit>,
+    /// The rate of failed requests that a successor of this release may have, and how many
+    /// requests prove something.
+    pub error_budget: Option<(f64, u64)>,
+    /// So many tries of `ready_when` fail, with a reason.
+    pub not_yet: u64,
+    pub on_yield: OnYield,
+}
+
+/// What the application does when it is asked to yield. Hooks are written down if there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum OnYield {
+    NotAsked,
+    Yields,
+    Refuses,
+    NeverAnswers,
 }
 
 /// One socket, or one group of them.
@@ -145,6 +160,9 @@ impl Default for Release {
             directory: None,
             user: None,
             habits: Vec::new(),
+            error_budget: None,
+            not_yet: 0,
+            on_yield: OnYield::NotAsked,
         }
     }
 }

@@ -1,0 +1,105 @@
+//! What the machine wants done.
+
+use std::time::Instant;
+
+use super::Upgrade;
+use crate::error::chain;
+use crate::handoff::leaving;
+use crate::handoff::predecessor::{Action, Event, Outcome};
+use crate::hooks::Moment;
+use crate::inventory::in_background;
+use crate::spawn::spawn;
+use crate::verdict::Decision;
+
+impl<H: FnOnce() + Send> Upgrade<H> {
+    pub(super) fn perform(&mut self, actions: Vec<Action>) {
+        // The last word to the successor carries the cause with which the handoff ends.
+        for action in &actions {
+            if let Action::Finish(Outcome::RolledBack(cause)) = action {
+                self.cause = cause.to_string();
+            }
+        }
+        for action in actions {
+            match action {
+                Action::Send(say) => self.say(say),
+                Action::Arm(timer) => self.clock.arm(timer),
+                Action::Disarm(timer) => self.clock.disarm(timer),
+                Action::DisarmAll => self.clock.disarm_all(),
+                Action::Preflight => self.preflight = self.order.preflight.take(),
+                Action::Spawn => {
+                    let (program, extra) = (self.order.program.clone(), self.order.extra.clone());
+                    self.spawning = Some(Box::pin(async move { spawn(&program, &extra).await }));
+                }
+                Action::Watch => {}
+                Action::Park => self.park(),
+                Action::ParkLate => {
+                    self.parking = None;
+                    let claimed = std::mem::take(&mut self.ready.claimed);
+                    in_background(self.order.sockets.park_late(&claimed));
+                }
+                // Only an elder does, whose upgrade is over.
+                Action::OwnAgain => {}
+                Action::Resume => {
+                    self.parking = None;
+                    in_background(self.order.sockets.resume());
+                    self.end_gap();
+                    if std::mem::take(&mut self.asked_to_yield) {
+                        self.order.hooks.tell(Moment::RollBack);
+                    }
+                }
+                Action::Seal(decision) => self.seal(decision),
+                Action::EndSuccessor => self.end_successor(),
+                Action::HandOver => {
+                    if let Some(hand_over) = self.on_hand_over.take() {
+                        hand_over();
+                    }
+                    self.order.sockets.committed_as_predecessor();
+                    self.order.hooks.tell(Moment::Commit);
+                }
+                Action::Finish(outcome) => {
+                    if matches!(outcome, Outcome::RolledBack(_)) {
+                        // Also when nothing had been parked yet.
+                        self.order.sockets.release_bound();
+                    }
+                    self.outcome = Some(outcome);
+                }
+            }
+        }
+    }
+
+    fn park(&mut self) {
+        self.parked_at = Some(Instant::now());
+        let sockets = self.order.sockets.clone();
+        let claimed = self.ready.claimed.clone();
+        let hooks = self.order.hooks.clone();
+        self.asked_to_yield = hooks.any_on_yield();
+        self.parking = Some(Box::pin(async move {
+            sockets.park(&claimed).await?;
+            hooks.yield_now().await
+        }));
+    }
+
+    pub(super) fn end_gap(&mut self) {
+        if let Some(since) = self.parked_at.take() {
+            self.report.gap(since.elapsed());
+        }
+    }
+
+    fn seal(&mut self, decision: Decision) {
+        let now = self.verdict.decide(decision).unwrap_or_else(|error| {
+            tracing::error!(target: "heirloom::handoff", error = %chain(&error), "the verdict cannot be sealed");
+            decision
+        });
+        self.feed(Event::Sealed(now));
+    }
+
+    /// The rejected successor gets its time and its end in a task that outlives this upgrade.
+    fn end_successor(&mut self) {
+        let grace = if self.served { self.order.leave } else { self.order.lengths.commit };
+        self.leaving = Some(match (self.charge.child.take(), self.spawning.take()) {
+            (Some(child), _) => leaving::watch(child, self.link.take(), grace),
+            (None, Some(spawning)) => leaving::unborn(spawning),
+            (None, None) => return,
+        });
+    }
+}
