@@ -37,7 +37,7 @@ pub(crate) struct Announced {
 
 /// Recognises an announced connection on the listeners of this process until the answer's second
 /// part is dropped; `told` is called when it was accepted.
-pub(crate) fn recognise(
+fn recognise(
     inventory: &Inventory,
     listener: &Name,
     from: &Address,

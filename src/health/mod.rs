@@ -38,11 +38,11 @@ mod watch;
 
 use std::time::Duration;
 
-pub(crate) use self::baseline::{Baseline, baseline, baseline_of_ourselves};
+pub(crate) use self::baseline::{Baseline, baseline_of_ourselves};
 pub(crate) use self::candidate::Subject;
 pub use self::candidate::{Candidate, CheckAddress};
 pub use self::check::HealthCheck;
-pub(crate) use self::herald::{Announced, Announcement, answer_here, recognise};
+pub(crate) use self::herald::{Announced, Announcement};
 pub(crate) use self::load::Load;
 pub use self::stream::CheckStream;
 pub(crate) use self::watch::Watch;

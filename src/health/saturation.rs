@@ -90,12 +90,20 @@ impl Failure {
     /// What this comes to, given what the predecessor saw of itself (`past`), what it served when
     /// it yielded (`before`), and what the generation under check serves.
     ///
+    /// A generation that is as saturated as its predecessor was and serves one client after the other
+    /// is as good. One that is saturated where its predecessor was not has until the progress
+    /// deadline to prove itself.
+    ///
     /// A connection that was accepted and gets no answer is not held up by a limit of connections,
     /// so there only a predecessor that did not answer either makes it saturation; likewise where
     /// it cannot be told whether it was accepted.
     pub(super) fn read(self, past: &Past, before: Load, trend: Trend) -> Reading {
         let text = self.text;
         match (self.cause, past) {
+            // Clients wait as long as they did, and are served: as well as before.
+            (Cause::Silent(Reached::Queue), Past::Silent) if trend.progresses() => {
+                Reading::Passed(format!("{text}; nor had the predecessor before it yielded"))
+            }
             (Cause::Silent(_), Past::Silent) => {
                 let text = format!("saturated: {text}; nor had the predecessor before it yielded");
                 Reading::Undecided(text)
@@ -169,8 +177,12 @@ mod tests {
         for (reached, before, trend, why) in table {
             let reading = silent(reached).read(&Past::Passed, before, trend);
             assert!(matches!(reading, Reading::Sick(_)), "{why}: {reading:?}");
-            let reading = silent(reached).read(&Past::Silent, before, trend);
-            assert!(matches!(reading, Reading::Undecided(_)), "{why}, like the predecessor");
+            let as_before = trend.progresses() && reached == Reached::Queue;
+            match silent(reached).read(&Past::Silent, before, trend) {
+                Reading::Passed(_) if as_before => {}
+                Reading::Undecided(_) if !as_before => {}
+                reading => panic!("{why}, like the predecessor: {reading:?}"),
+            }
         }
     }
 

@@ -39,8 +39,8 @@ struct Streak {
     undecided: bool,
     noted: bool,
     healthy: bool,
-    /// What the last round gave, for people.
-    last: Option<String>,
+    /// Why it is not, as far as rounds have said.
+    why: Option<String>,
 }
 
 /// Where all checks of one generation stand.
@@ -67,23 +67,18 @@ impl Vitals {
         since.checked_add(self.min_healthy_time)
     }
 
-    /// What is missing until all is well, for people; nothing when it is.
-    pub(super) fn missing(&self) -> Option<String> {
-        if self.said {
+    /// What is missing until all is well, for people, with the check of this number first; nothing
+    /// when all is well, or when only time is missing and nothing is checked.
+    pub(super) fn missing(&self, first: usize) -> Option<String> {
+        if self.said || self.checks.is_empty() {
             return None;
         }
-        match self.checks.iter().find(|streak| !streak.healthy) {
-            Some(streak) => {
-                let Thresholds { name, healthy, .. } = &streak.thresholds;
-                let passes = streak.passes;
-                let last = streak.last.as_deref().unwrap_or("no round is over yet");
-                Some(format!("health check {name} has passed {passes} of {healthy} times: {last}"))
-            }
-            None => {
-                let time = self.min_healthy_time;
-                Some(format!("every health check passes, and has not done so for {time:?} yet"))
-            }
-        }
+        let checks = self.checks.get(first).into_iter().chain(&self.checks);
+        let missing = checks.into_iter().find_map(Streak::missing);
+        Some(missing.unwrap_or_else(|| {
+            let time = self.min_healthy_time;
+            format!("every health check passes, and has not done so for {time:?} yet")
+        }))
     }
 
     /// It is `now`: all is well if it has been so for long enough.
@@ -101,7 +96,6 @@ impl Vitals {
         let Some(streak) = self.checks.get_mut(check) else {
             return findings;
         };
-        streak.remember(&step);
         let name = &streak.thresholds.name;
         match step {
             Step::Passed => streak.pass(),
@@ -116,20 +110,22 @@ impl Vitals {
                 if !std::mem::replace(&mut streak.undecided, true) {
                     findings.push(Finding::Note(text.clone()));
                 }
-                if !streak.healthy {
-                    findings.push(Finding::Ailing(text));
-                }
+                streak.why = Some(text);
             }
             Step::Failed(why) => {
                 self.since = None;
                 self.said = false;
-                return vec![streak.fail(&why)];
+                findings.extend(streak.fail(&why));
+                if !findings.is_empty() {
+                    return findings;
+                }
             }
         }
         if self.checks.iter().all(|streak| streak.healthy) {
             self.since.get_or_insert(now);
         }
         findings.extend(self.at(now));
+        findings.extend(self.missing(check).map(Finding::Ailing));
         findings
     }
 }
@@ -143,25 +139,27 @@ impl Streak {
             undecided: false,
             noted: false,
             healthy: false,
-            last: None,
+            why: None,
         }
     }
 
-    fn remember(&mut self, step: &Step) {
-        self.last = Some(match step {
-            Step::Passed | Step::NotChecked(_) => "the last time it passed".to_owned(),
-            Step::Failed(why) | Step::Undecided(why) => why.clone(),
-        });
+    fn missing(&self) -> Option<String> {
+        let unknown = || format!("health check {}: no round is over yet", self.thresholds.name);
+        (!self.healthy).then(|| self.why.clone().unwrap_or_else(unknown))
     }
 
     fn pass(&mut self) {
         self.undecided = false;
         self.failures = 0;
         self.passes = self.passes.saturating_add(1);
-        self.healthy |= self.passes >= self.thresholds.healthy.get();
+        let Thresholds { name, healthy, .. } = &self.thresholds;
+        self.healthy |= self.passes >= healthy.get();
+        self.why =
+            Some(format!("health check {name} has passed {} of {healthy} times", self.passes));
     }
 
-    fn fail(&mut self, why: &str) -> Finding {
+    /// Gives a finding if that was once too often.
+    fn fail(&mut self, why: &str) -> Option<Finding> {
         self.undecided = false;
         self.passes = 0;
         self.healthy = false;
@@ -169,14 +167,15 @@ impl Streak {
         let Thresholds { name, unhealthy, .. } = &self.thresholds;
         let failures = self.failures;
         if failures < unhealthy.get() {
-            let of = format!("failed {failures} of {unhealthy} times");
-            return Finding::Ailing(format!("health check {name} {of}: {why}"));
+            self.why =
+                Some(format!("health check {name} failed {failures} of {unhealthy} times: {why}"));
+            return None;
         }
         let often = match failures {
             1 => "failed".to_owned(),
             _ => format!("failed {failures} times in a row, at last"),
         };
-        Finding::Unhealthy(format!("health check {name} {often}: {why}"))
+        Some(Finding::Unhealthy(format!("health check {name} {often}: {why}")))
     }
 }
 
@@ -224,6 +223,7 @@ mod tests {
     fn passes_in_a_row_make_healthy_and_failures_in_a_row_unhealthy() {
         let now = Instant::now();
         let mut vitals = Vitals::new(checks(&["a"], 2, 3), Duration::ZERO, now);
+        let once = ailing("health check a has passed 1 of 2 times");
         let first = ailing("health check a failed 1 of 3 times: status 500");
         let second = ailing("health check a failed 2 of 3 times: status 500");
         let last = "health check a failed 3 times in a row, at last: status 500";
@@ -231,14 +231,14 @@ mod tests {
             &mut vitals,
             now,
             &[
-                (Step::Passed, &[]),
+                (Step::Passed, std::slice::from_ref(&once)),
                 (failed(), std::slice::from_ref(&first)),
-                (Step::Passed, &[]),
+                (Step::Passed, std::slice::from_ref(&once)),
                 (Step::Passed, &[Finding::Healthy]),
                 (Step::Passed, &[]),
                 (failed(), std::slice::from_ref(&first)),
                 (failed(), &[second]),
-                (Step::Passed, &[]),
+                (Step::Passed, std::slice::from_ref(&once)),
                 (Step::Passed, &[Finding::Healthy]),
                 (failed(), std::slice::from_ref(&first)),
                 (failed(), &[ailing("health check a failed 2 of 3 times: status 500")]),
@@ -286,44 +286,26 @@ mod tests {
         let at = |seconds: u64| start + Duration::from_secs(seconds);
         let mut vitals = Vitals::new(checks(&["a"], 1, 3), Duration::from_secs(5), start);
         assert_eq!(vitals.due(), None);
-        assert!(vitals.on(0, Step::Passed, at(0)).is_empty());
+        let waits = [ailing("every health check passes, and has not done so for 5s yet")];
+        assert_eq!(vitals.on(0, Step::Passed, at(0)), waits);
         assert_eq!(vitals.due(), Some(at(5)));
         assert_eq!(vitals.on(0, failed(), at(4)).len(), 1);
         assert_eq!(vitals.due(), None);
-        assert!(vitals.on(0, Step::Passed, at(6)).is_empty());
-        assert!(vitals.on(0, Step::Passed, at(10)).is_empty());
+        assert_eq!(vitals.on(0, Step::Passed, at(6)), waits);
+        assert_eq!(vitals.on(0, Step::Passed, at(10)), waits);
         assert_eq!((vitals.due(), vitals.at(at(10))), (Some(at(11)), None));
         assert_eq!(vitals.at(at(11)), Some(Finding::Healthy));
         assert_eq!((vitals.due(), vitals.at(at(12))), (None, None), "it is said once");
     }
 
     #[test]
-    fn what_is_missing_is_said_at_any_time() {
-        let now = Instant::now();
-        let mut vitals = Vitals::new(checks(&["a"], 2, 3), Duration::from_secs(5), now);
-        let passed = |vitals: &Vitals, passes: u32, last: &str| {
-            let text = format!("health check a has passed {passes} of 2 times: {last}");
-            assert_eq!(vitals.missing(), Some(text));
-        };
-        passed(&vitals, 0, "no round is over yet");
-        vitals.on(0, full(), now);
-        passed(&vitals, 0, "saturated: no answer");
-        vitals.on(0, Step::Passed, now);
-        passed(&vitals, 1, "the last time it passed");
-        vitals.on(0, Step::Passed, now);
-        let text = "every health check passes, and has not done so for 5s yet";
-        assert_eq!(vitals.missing(), Some(text.to_owned()));
-        vitals.at(now + Duration::from_secs(5));
-        assert_eq!(vitals.missing(), None);
-        vitals.on(0, failed(), now);
-        passed(&vitals, 0, "status 500");
-    }
-
-    #[test]
     fn every_check_has_a_say() {
         let now = Instant::now();
         let mut vitals = Vitals::new(checks(&["a", "b"], 1, 2), Duration::ZERO, now);
-        assert!(vitals.on(0, Step::Passed, now).is_empty());
+        assert_eq!(vitals.missing(1).unwrap(), "health check b: no round is over yet");
+        let waits = [ailing("health check b: no round is over yet")];
+        assert_eq!(vitals.on(0, Step::Passed, now), waits);
+        assert_eq!(vitals.missing(0).as_deref(), Some("health check b: no round is over yet"));
         let why = Step::NotChecked("both generations accept".into());
         let noted = note("health check b: both generations accept");
         assert_eq!(vitals.on(1, why.clone(), now), [noted, Finding::Healthy]);

@@ -42,7 +42,6 @@ impl Inventory {
 
     /// The listeners on which the successor answers, by the names that they have here: what it
     /// claimed and what it bound anew. To be asked for after [`park`](Self::park).
-    #[allow(dead_code)]
     pub(crate) fn doors_of_successor(&self) -> Vec<Door> {
         let book = self.book();
         let given = |core: &Arc<Core>| book.given.iter().any(|given| Arc::ptr_eq(given, core));

@@ -177,6 +177,7 @@ impl Shared {
             }),
             News::Asked => self.remember_upgrade(),
             News::NotYet(why) => self.set_not_yet(why),
+            News::Health(ailing) => self.status.send_modify(|status| status.ailing = ailing),
         }
     }
 

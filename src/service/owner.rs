@@ -180,7 +180,7 @@ impl Service {
             successor,
             program: self.program.clone(),
             extra: self.extra.clone(),
-            lengths: shared.config.deadlines,
+            lengths: shared.config.lengths(),
             leave: shared.config.drain.deadline,
             accept_unenforceable: shared.config.accept_unenforceable,
             sockets: shared.sockets.clone(),
@@ -190,6 +190,8 @@ impl Service {
             queued: Arc::clone(&shared.queued),
             preflight: None,
             budget: shared.config.budget.map(ErrorBudget::to_wire),
+            health: shared.config.health.clone(),
+            drain: shared.drain.clone(),
             hooks: shared.hooks.clone(),
             on_news: {
                 let shared = Arc::clone(&shared);
@@ -220,6 +222,7 @@ impl Service {
             status.upgrading = false;
             status.phase = None;
             status.not_yet = None;
+            status.ailing = None;
         });
         match ended {
             Ended::Committed { report, successor } => {

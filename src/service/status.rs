@@ -50,6 +50,9 @@ pub struct Status {
     /// What an application that starts still waits for: this one, or the successor's.
     #[serde(default)]
     pub not_yet: Option<String>,
+    /// Why the health checks of a successor in probation are not content with it, or not yet.
+    #[serde(default)]
+    pub ailing: Option<String>,
     /// Whether an upgrade was asked for meanwhile and waits for whoever owns afterwards.
     pub queued: bool,
     /// Older generations that still drain, oldest first. Empty also means that no older code runs.
@@ -67,6 +70,7 @@ impl Status {
             upgrading: false,
             phase: None,
             not_yet: None,
+            ailing: None,
             queued: false,
             elders: Vec::new(),
         }

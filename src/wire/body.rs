@@ -86,6 +86,10 @@ pub(crate) struct Expect {
     pub listener: Name,
     /// The address that it comes from.
     pub from: Address,
+    /// Earlier ones that have not been taken, and that nobody waits for any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "text::list::<_, _, MAX_CLAIMED>")]
+    pub given_up: Vec<u64>,
 }
 
 /// The answer to [`Expect`].

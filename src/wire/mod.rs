@@ -16,8 +16,8 @@ pub(crate) mod version;
 mod tests;
 
 pub(crate) use body::{
-    Budget, CutItem, Failed, Figures, Hello, LastReport, Offer, Owner, Progress, Ready, Refuse,
-    Welcome,
+    Budget, CutItem, Expect, Expected, Failed, Figures, Hello, LastReport, Offer, Owner, Progress,
+    Ready, Refuse, Taken, Welcome,
 };
 pub(crate) use frame::{FrameKind, HEADER, Header, WireError};
 pub(crate) use limits::{MAX_CUT, MAX_ITEMS, MAX_OFFERED};

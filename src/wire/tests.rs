@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::body::{Expect, Expected, Taken};
 use super::limits::*;
 use super::*;
 use crate::generation::Generation;
@@ -124,6 +123,7 @@ fn samples() -> Vec<Message> {
             number: 4,
             listener: name("http"),
             from: Address::Inet("127.0.0.1:41000".parse().unwrap()),
+            given_up: vec![1, 3],
         }),
         Message::Expected(Expected { number: 4, members: 2, observed: true }),
         Message::Taken(Taken { number: 4, listener: name("http"), member: 1 }),

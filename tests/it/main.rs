@@ -32,6 +32,7 @@ mod support;
 mod activation;
 mod failures;
 mod groups;
+mod health;
 mod judgement;
 mod listeners;
 mod main_job;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         failures::trials(),
         probation::trials(),
         judgement::trials(),
+        health::trials(),
         spawn::trials(),
         signals::trials(),
         matrix::trials(),

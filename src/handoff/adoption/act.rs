@@ -61,6 +61,7 @@ impl Adoption {
             Action::Own => {
                 step("owner");
                 stage.requests.unwatch();
+                self.checks.over();
                 stage.hooks.tell(Moment::Commit);
                 words.push(Last::Own);
             }
@@ -68,6 +69,7 @@ impl Adoption {
                 step("leaving");
                 in_background(stage.sockets.pause());
                 stage.requests.unwatch();
+                self.checks.over();
                 if *stage.turn.borrow() == Turn::Serving {
                     let figures = figures(stage);
                     self.post(Message::Pong { sequence: STOPPED, figures });

@@ -4,6 +4,7 @@
 //! our turn or after the verdict; and what this returns says truly whether this generation owns.
 
 mod act;
+mod expected;
 mod receive;
 
 use std::future::Future;
@@ -94,6 +95,7 @@ pub(crate) struct Adoption {
     sequence: u64,
     /// How many of our requests may fail before the verdict.
     budget: Option<Budget>,
+    checks: expected::Checks,
 }
 
 /// What the driver of a handoff works on.
@@ -193,7 +195,7 @@ impl Adoption {
         tokio::select! {
             biased;
             envelope = self.receiver.recv(), if !link_ended => {
-                self.heard(envelope).map(Heard::Event)
+                self.heard(envelope, stage).map(Heard::Event)
             }
             () = self.process.ended(), if link_ended && !process_ended => {
                 self.process_ended = true;
@@ -209,7 +211,7 @@ impl Adoption {
         }
     }
 
-    fn heard(&mut self, envelope: Result<Option<Envelope>>) -> Option<Event> {
+    fn heard(&mut self, envelope: Result<Option<Envelope>>, stage: &Stage<'_>) -> Option<Event> {
         let message = match envelope {
             Ok(Some(envelope)) => envelope.message,
             Ok(None) => {
@@ -225,6 +227,10 @@ impl Adoption {
             Message::Ping { sequence } => {
                 self.sequence = sequence;
                 Some(Event::Ping)
+            }
+            Message::Expect(expect) => {
+                self.checks.expect(expect, stage.sockets, &self.sender);
+                None
             }
             Message::Yield => Some(Event::Yield),
             Message::MayCommit => Some(Event::MayCommit),

@@ -152,10 +152,8 @@ pub(crate) enum Event {
     /// A timer that was armed ran out.
     Expired(Timer),
     /// Every health check says that it is well, and has been so for long enough.
-    #[cfg_attr(not(test), allow(dead_code, reason = "health checks will say it"))]
     Healthy,
     /// One of them does not any more.
-    #[cfg_attr(not(test), allow(dead_code, reason = "health checks will say it"))]
     Ailing,
     /// It has proven itself early, by an operator's word.
     Approved,

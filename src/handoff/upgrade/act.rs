@@ -2,14 +2,16 @@
 
 use std::time::Instant;
 
-use super::Upgrade;
+use super::{Checked, News, Upgrade};
 use crate::error::chain;
 use crate::handoff::leaving;
 use crate::handoff::predecessor::{Action, Event, Outcome};
+use crate::health::{Finding, Load, Subject};
 use crate::hooks::Moment;
 use crate::inventory::in_background;
 use crate::spawn::spawn;
 use crate::verdict::Decision;
+use crate::wire::Message;
 
 impl<H: FnOnce() + Send> Upgrade<H> {
     pub(super) fn perform(&mut self, actions: Vec<Action>) {
@@ -30,7 +32,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
                     let (program, extra) = (self.order.program.clone(), self.order.extra.clone());
                     self.spawning = Some(Box::pin(async move { spawn(&program, &extra).await }));
                 }
-                Action::Watch => {}
+                Action::Watch => self.watch(),
                 Action::Park => self.park(),
                 Action::ParkLate => {
                     self.parking = None;
@@ -69,6 +71,11 @@ impl<H: FnOnce() + Send> Upgrade<H> {
 
     fn park(&mut self) {
         self.parked_at = Some(Instant::now());
+        if let Some(checks) = &mut self.checks {
+            let (active, accepted) =
+                (self.order.drain.active() as u64, self.order.drain.accepted());
+            checks.yields(Load { active, accepted, ended: accepted.saturating_sub(active) });
+        }
         let sockets = self.order.sockets.clone();
         let claimed = self.ready.claimed.clone();
         let hooks = self.order.hooks.clone();
@@ -77,6 +84,40 @@ impl<H: FnOnce() + Send> Upgrade<H> {
             sockets.park(&claimed).await?;
             hooks.yield_now().await
         }));
+    }
+
+    /// The successor serves: what is asked of it now, it answers.
+    fn watch(&mut self) {
+        let pid = self.charge.child.as_ref().map_or(0, |child| child.pid().cast_unsigned());
+        let generation = self.order.successor;
+        let doors = self.order.sockets.doors_of_successor();
+        if let Some(checks) = &mut self.checks {
+            checks.begin(Subject { generation, pid, doors });
+        }
+    }
+
+    /// What the health checks bring up, as an event; none if it changes nothing.
+    pub(super) fn checked(&mut self, checked: Checked) -> Option<Event> {
+        let checks = self.checks.as_mut()?;
+        match checked {
+            Checked::Baseline(baseline) => checks.keep(baseline),
+            Checked::Announced(announcement) => {
+                let expect = checks.announce(announcement);
+                self.post(Message::Expect(expect));
+            }
+            Checked::Found(Finding::Note(note)) => self.report.note(note),
+            Checked::Found(Finding::Healthy) => {
+                (self.order.on_news)(News::Health(None));
+                return Some(Event::Healthy);
+            }
+            Checked::Found(Finding::Ailing(why)) => {
+                checks.ailing = Some(why.clone());
+                (self.order.on_news)(News::Health(Some(why)));
+                return Some(Event::Ailing);
+            }
+            Checked::Found(Finding::Unhealthy(why)) => return Some(Event::Rejected(why)),
+        }
+        None
     }
 
     pub(super) fn end_gap(&mut self) {

@@ -61,12 +61,34 @@ impl<H: FnOnce() + Send> Upgrade<H> {
                 last.then_some(Event::Ready)
             }
             Message::Failed(failed) => Some(Event::Failed(failed.error)),
-            Message::Pong { figures, .. } => {
-                self.figures = figures;
-                Some(Event::Pong)
-            }
             Message::Serving => Some(Event::Serving),
             Message::Committed => Some(Event::Committed),
+            other => self.told(other),
+        }
+    }
+
+    /// What the successor says beside the steps of the handoff.
+    fn told(&mut self, message: Message) -> Option<Event> {
+        match message {
+            Message::Pong { figures, .. } => {
+                self.figures = figures;
+                if let Some(checks) = &self.checks {
+                    checks.tell_figures(figures);
+                }
+                Some(Event::Pong)
+            }
+            Message::Expected(expected) => {
+                if let Some(checks) = &mut self.checks {
+                    checks.expected(expected);
+                }
+                None
+            }
+            Message::Taken(taken) => {
+                if let Some(checks) = &mut self.checks {
+                    checks.taken(taken);
+                }
+                None
+            }
             Message::Asked => self.news(News::Asked),
             Message::NotYet { reason } => {
                 self.not_yet = Some(reason.clone());

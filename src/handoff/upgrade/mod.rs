@@ -7,6 +7,7 @@
 //! The machine decides; this room sends, waits, parks and seals for it.
 
 mod act;
+mod checks;
 mod hear;
 mod order;
 mod say;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use self::checks::{Checked, Checks};
 use self::order::Charge;
 pub(crate) use self::order::{Ended, News, Order, Relation, Word};
 use super::Timer;
@@ -71,6 +73,7 @@ struct Upgrade<H> {
     /// The application has been asked to yield, and has not been told how that ended.
     asked_to_yield: bool,
     served: bool,
+    checks: Option<Checks>,
     /// What the successor has served, as it said last.
     figures: Figures,
     /// What the successor said last that it waits for.
@@ -101,7 +104,7 @@ pub(crate) async fn run<H: FnOnce() + Send>(
     let (machine, actions) = Predecessor::new(Plan {
         preflight: order.preflight.is_some(),
         probation: !order.lengths.probation.is_zero(),
-        checked: false,
+        checked: !order.health.checks.is_empty(),
     });
     let mut upgrade = Upgrade::new(order, report, machine, verdict, on_hand_over);
     upgrade.enter_phase();
@@ -124,6 +127,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
     ) -> Self {
         Self {
             clock: Clock::new(order.lengths),
+            checks: Checks::of(order.health.clone()),
             order,
             on_hand_over: Some(on_hand_over),
             charge: Charge { child: None, verdict: Arc::clone(&verdict), adopted: false },
@@ -180,6 +184,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
                 Word::Approve => Event::Approved,
                 Word::Reject(why) => Event::Rejected(why),
             }),
+            checked = checks::next(&mut self.checks) => self.checked(checked),
             timer = self.clock.next() => Some(Event::Expired(timer)),
         }
     }
@@ -200,7 +205,13 @@ impl<H: FnOnce() + Send> Upgrade<H> {
                 self.report.note(note);
             }
         }
-        self.charge.adopted |= event == Event::Adopted;
+        if event == Event::Adopted {
+            self.charge.adopted = true;
+            let (generation, sockets) = (self.order.generation, self.order.sockets.clone());
+            if let Some(checks) = &mut self.checks {
+                checks.measure_ourselves(generation, sockets);
+            }
+        }
         if event == Event::Serving {
             self.served = true;
             self.end_gap();
@@ -245,7 +256,14 @@ impl<H: FnOnce() + Send> Upgrade<H> {
             return Ended::Committed { report, successor };
         }
         let mut text = cause.as_ref().map_or_else(String::new, Cause::to_string);
-        if let (Some(Cause::TooLate(Timer::Ready)), Some(why)) = (&cause, &self.not_yet) {
+        let why = match &cause {
+            Some(Cause::TooLate(Timer::Ready)) => self.not_yet.as_ref(),
+            Some(Cause::TooLate(Timer::Progress)) => {
+                self.checks.as_ref().and_then(|checks| checks.ailing.as_ref())
+            }
+            _ => None,
+        };
+        if let Some(why) = why {
             text = format!("{text}: {why}");
         }
         if let (Some(Cause::LinkClosed), Some(leaving)) = (&cause, &mut self.leaving)

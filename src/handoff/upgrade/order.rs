@@ -8,11 +8,13 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::Pending;
+use crate::drain::Drain;
 use crate::error::Result;
 use crate::generation::Generation;
 use crate::handoff::clock::Lengths;
 use crate::handoff::offer;
 use crate::handoff::predecessor::{Action, Event, Predecessor};
+use crate::health::Policy;
 use crate::hooks::Hooks;
 use crate::inventory::Inventory;
 use crate::link::{LinkReceiver, LinkSender};
@@ -35,6 +37,10 @@ pub(crate) struct Order {
     pub preflight: Option<Pending<Result<()>>>,
     /// How many of its requests the successor may fail.
     pub budget: Option<Budget>,
+    /// What has to be well before the successor may commit.
+    pub health: Policy,
+    /// What this generation serves.
+    pub drain: Drain,
     /// What the application does when the turn changes hands.
     pub hooks: Hooks,
     pub lengths: Lengths,
@@ -64,6 +70,8 @@ pub(crate) enum News {
     Asked,
     /// What the successor waits for before it is ready.
     NotYet(String),
+    /// Why the health checks are not content with it; none if they are.
+    Health(Option<String>),
 }
 
 /// What somebody says about the upgrade while it runs.

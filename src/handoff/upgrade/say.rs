@@ -26,6 +26,10 @@ impl<H: FnOnce() + Send> Upgrade<H> {
             }),
             Say::RollBack { last } => Message::RollBack { reason: self.cause.clone(), last },
         };
+        self.post(message);
+    }
+
+    pub(super) fn post(&self, message: Message) {
         let Some((sender, _)) = &self.link else {
             return;
         };

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 
 use super::*;
 use crate::listener::UnixListener;
+use crate::wire::Address;
 
 fn count(count: usize) -> NonZeroUsize {
     NonZeroUsize::new(count).unwrap()

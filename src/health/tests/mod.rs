@@ -20,7 +20,6 @@ use crate::drain::Drain;
 use crate::generation::Generation;
 use crate::inventory::{Inherited, Inventory};
 use crate::listener::{ListenOptions, TcpListener};
-use crate::wire::Address;
 
 /// Far beyond what any of these takes; reaching it is a failure.
 const LONG: Duration = Duration::from_secs(20);

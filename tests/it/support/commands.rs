@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 
 use super::app::{App, End};
+use super::release::Habit;
 use super::{own, process, wait};
 
 /// What a session does after its answer.
@@ -58,6 +59,13 @@ where
 async fn answer(app: &Arc<App>, guard: &Guard, line: &str) -> (String, Then) {
     let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
     let fixture = &app.fixture;
+    let habits = &fixture.release.habits;
+    if habits.contains(&Habit::NeverAnswers) {
+        return (std::future::pending().await, Then::End);
+    }
+    if habits.contains(&Habit::AnswersWrong) {
+        return (String::from("something else"), Then::GoOn);
+    }
     let generation = fixture.generation.get().copied().unwrap_or(0);
     let text = match command {
         "who" => format!("{generation} {} {}", std::process::id(), fixture.release.version),
