@@ -31,6 +31,9 @@ mod birth;
 mod config;
 mod drain;
 mod error;
+// Not joined to the rooms above yet.
+#[allow(dead_code, unused_imports)]
+mod executable;
 mod generation;
 mod handoff;
 mod inventory;
@@ -52,6 +55,7 @@ mod wire;
 pub use config::Config;
 pub use drain::{DrainOutcome, DrainPhase, DrainReport, Guard, Held, Progress};
 pub use error::{Error, ErrorKind, Result};
+pub use executable::Preflight;
 pub use generation::Generation;
 pub use listener::{
     BlockingConn, Conn, Incoming, ListenOptions, Listener, Pause, Seqpacket, SeqpacketListener,

@@ -134,7 +134,7 @@ impl Received {
                 Role::Predecessor => self.process = Some(fd),
                 Role::ElderLink { generation } => self.links.push((generation, fd)),
                 Role::ElderProcess { generation } => self.processes.push((generation, fd)),
-                Role::Unknown => {}
+                Role::Executable(_) | Role::Unknown => {}
             }
         }
         offer.last

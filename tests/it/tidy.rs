@@ -18,7 +18,7 @@ trials![
 const FLOORS: [&[&str]; 5] = [
     &["sys"],
     &["wire", "link", "birth", "spawn"],
-    &["verdict", "drain", "report", "pid_file", "listener", "inventory"],
+    &["executable", "verdict", "drain", "report", "pid_file", "listener", "inventory"],
     &["handoff"],
     &["config", "service", "sockets", "running", "starting", "run"],
 ];
