@@ -143,26 +143,37 @@ impl fmt::Debug for Preflight {
 ///
 /// Cancelled, it ends the check.
 pub(crate) async fn preflight(preflight: &Preflight, next: &Program) -> Result<()> {
+    until(tokio::time::sleep(preflight.deadline), preflight, next).await
+}
+
+/// The check with its deadline as a future.
+async fn until(
+    deadline: impl Future<Output = ()>,
+    preflight: &Preflight,
+    next: &Program,
+) -> Result<()> {
     let program = preflight.program(next);
     let mut said = LastWords::default();
     let run = async {
         let (child, output) = start(&program).await?;
         Ok(watch(child, output, &mut said).await)
     };
-    let ended: Result<Result<Exit>, _> = tokio::time::timeout(preflight.deadline, run).await;
+    let ended: Option<Result<Exit>> = tokio::select! {
+        biased;
+        ended = run => Some(ended),
+        () = deadline => None,
+    };
     let why = match ended {
-        Ok(Ok(Exit::Code(0))) => return Ok(()),
-        Ok(Ok(Exit::Unknown)) => "it ended, but its status was taken by another, so nobody can \
+        Some(Ok(Exit::Code(0))) => return Ok(()),
+        Some(Ok(Exit::Unknown)) => "it ended, but its status was taken by another, so nobody can \
              say that it passed; the application must not ignore SIGCHLD nor wait for children \
              that are not its own"
             .to_owned(),
-        Ok(Ok(exit)) => exit.to_string(),
-        Ok(Err(error)) => {
+        Some(Ok(exit)) => exit.to_string(),
+        Some(Err(error)) => {
             return Err(failed(&program, "it could not be started").with_source(error));
         }
-        Err(_) => {
-            format!("it did not end within {:?} and was killed", preflight.deadline)
-        }
+        None => format!("it did not end within {:?} and was killed", preflight.deadline),
     };
     Err(failed(&program, &format!("{why}{said}")))
 }

@@ -9,7 +9,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 use crate::sys::{checked, retry};
 
@@ -72,13 +73,17 @@ pub(crate) fn signal(pidfd: BorrowedFd<'_>, signal: Option<Signal>) -> io::Resul
 pub(crate) fn signal_group(pidfd: BorrowedFd<'_>, pid: i32, signal: Signal) -> io::Result<()> {
     match send(pidfd, signal as i32, PROCESS_GROUP) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            if !is_child(pidfd) {
-                return Err(io::Error::from_raw_os_error(libc::ESRCH));
-            }
-            Ok(nix::sys::signal::killpg(nix::unistd::Pid::from_raw(pid), signal)?)
+            signal_group_by_number(pidfd, pid, signal)
         }
         other => other,
     }
+}
+
+fn signal_group_by_number(pidfd: BorrowedFd<'_>, pid: i32, signal: Signal) -> io::Result<()> {
+    if !is_child(pidfd) {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    Ok(killpg(Pid::from_raw(pid), signal)?)
 }
 
 /// `pidfd_send_signal(2)`; the number 0 sends nothing.
@@ -178,6 +183,31 @@ mod tests {
         assert!(child.wait().is_err());
         let gone = signal(pidfd.as_fd(), None).unwrap_err();
         assert_eq!(gone.raw_os_error(), Some(libc::ESRCH));
+    }
+
+    /// By the kernel's flag and, as before Linux 6.9, by number.
+    #[test]
+    fn a_group_is_signalled_as_a_whole_and_never_by_a_number_that_was_given_back() {
+        use std::io::Read;
+        use std::os::unix::process::CommandExt;
+        for signal_group in [signal_group, signal_group_by_number] {
+            let script = "sleep 60 & echo; wait";
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", script]).process_group(0).stdout(Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            let mut output = child.stdout.take().unwrap();
+            output.read_exact(&mut [0]).unwrap();
+            let pid = child.id().cast_signed();
+            let pidfd = open(pid).unwrap();
+            signal_group(pidfd.as_fd(), pid, Signal::SIGKILL).unwrap();
+            // Both held it.
+            assert_eq!(output.read(&mut [0]).unwrap(), 0);
+            until_ended(&pidfd);
+            assert_eq!(wait(pidfd.as_fd()).unwrap(), Some(Exit::Signal(libc::SIGKILL)));
+            assert!(child.wait().is_err());
+            let gone = signal_group_by_number(pidfd.as_fd(), pid, Signal::SIGKILL).unwrap_err();
+            assert_eq!(gone.raw_os_error(), Some(libc::ESRCH));
+        }
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
@@ -106,14 +105,26 @@ fn last_words_begin_with_a_whole_character() {
 #[tokio::test]
 async fn p4_a_check_that_hangs_is_killed_at_its_deadline() {
     let dir = tempfile::tempdir().unwrap();
-    let (fifo, witness) = witness(dir.path());
-    let check = script(&format!("exec 9>{fifo}; echo waiting; sleep 600 & wait"));
-    let started = Instant::now();
-    let deadline = Duration::from_millis(500);
-    let text = refused(&check.deadline(deadline), &next(dir.path())).await;
-    assert!(text.ends_with("within 500ms and was killed; it wrote: waiting"), "{text}");
-    assert!(started.elapsed() < LONG, "{:?}", started.elapsed());
+    let (fifo, mut witness) = witness(dir.path());
+    let check = script(&format!("exec 9>{fifo}; echo waiting; sleep 600 & echo >&9; wait"));
+    // Its deadline passes when it has come so far.
+    let deadline = async {
+        let started = witness.read_u8();
+        tokio::time::timeout(LONG, started).await.unwrap().unwrap();
+    };
+    let error = until(deadline, &check, &next(dir.path())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Preflight);
+    let text = error.chain();
+    assert!(text.contains(": it did not end within 20s and was killed; it wrote"), "{text}");
     ended(witness).await;
+}
+
+#[tokio::test]
+async fn p4_a_deadline_passes_by_the_clock() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = script("exec sleep 600").deadline(Duration::from_millis(1));
+    let text = refused(&check, &next(dir.path())).await;
+    assert!(text.contains(" within 1ms and was killed"), "{text}");
 }
 
 /// A named pipe that a check and its children hold open for writing: it ends with the last of them.
@@ -137,8 +148,7 @@ async fn p5_a_cancelled_check_leaves_no_process() {
     let check = script(&format!("exec 9>{fifo}; sleep 600 & echo >&9; wait"));
     let program = next(dir.path());
     let run = tokio::spawn(async move { preflight(&check, &program).await });
-    let mut started = [0];
-    tokio::time::timeout(LONG, witness.read_exact(&mut started)).await.unwrap().unwrap();
+    tokio::time::timeout(LONG, witness.read_u8()).await.unwrap().unwrap();
     run.abort();
     assert!(run.await.unwrap_err().is_cancelled());
     ended(witness).await;
@@ -149,7 +159,7 @@ async fn p4_a_grandchild_that_keeps_the_pipe_is_not_waited_for_and_goes_with_its
     let dir = tempfile::tempdir().unwrap();
     let (fifo, witness) = witness(dir.path());
     for status in [0, 4] {
-        let check = script(&format!("sleep 600 9>{fifo} & echo gone; exit {status}"));
+        let check = script(&format!("exec 9>{fifo}; sleep 600 & echo gone; exit {status}"));
         let run = tokio::time::timeout(LONG, preflight(&check, &next(dir.path()))).await.unwrap();
         assert_eq!(run.is_ok(), status == 0);
     }

@@ -91,10 +91,10 @@ async fn a_script_that_only_a_descriptor_leads_to_is_refused_by_name() {
 #[tokio::test]
 async fn what_is_no_program_is_refused_as_it_is_by_its_path() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("noise");
-    fs::write(&path, "\x01\x02 noise").unwrap();
+    let (text, path) = (dir.path().join("text"), dir.path().join("noise"));
+    fs::write(&text, "\x01\x02 noise").unwrap();
     let mut program = program(path.to_str().unwrap(), &[]);
-    program.file = Some(open(&path));
+    program.file = Some(copy(text.to_str().unwrap(), &path));
     let text = refused(&program).await;
     assert!(text.contains("may not be executed"), "{text}");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
