@@ -38,6 +38,9 @@ pub enum ErrorKind {
     RolledBack,
     /// Another upgrade is running.
     Busy,
+    /// What was asked for does not fit the moment: there is no upgrade to commit, nothing to take
+    /// back.
+    NotNow,
     /// The request was passed on to the generation that owns now.
     PassedOn,
     /// This generation is stopping or has stopped.

@@ -36,12 +36,16 @@ mod error;
 mod executable;
 mod generation;
 mod handoff;
+mod health;
+mod hooks;
 mod inventory;
 mod link;
 mod listener;
 mod name;
 mod pid_file;
+mod readiness;
 mod report;
+mod requests;
 mod run;
 mod running;
 mod service;
@@ -57,6 +61,7 @@ pub use drain::{DrainOutcome, DrainPhase, DrainReport, Guard, Held, Progress};
 pub use error::{Error, ErrorKind, Result};
 pub use executable::Preflight;
 pub use generation::Generation;
+pub use health::{Candidate, CheckAddress, CheckStream, HealthCheck};
 pub use listener::{
     BlockingConn, Conn, Incoming, ListenOptions, Listener, Pause, Seqpacket, SeqpacketListener,
     SeqpacketStream, Tcp, TcpConn, TcpListener, Transport, UdpSocket, Unix, UnixConn, UnixDatagram,
@@ -64,6 +69,7 @@ pub use listener::{
 };
 pub use name::Name;
 pub use report::{Report, UpgradeOutcome, UpgradePhase};
+pub use requests::{ErrorBudget, Requests};
 pub use run::run;
 pub use running::Running;
 pub use service::{Event, Outcome, Role, Status};

@@ -1,5 +1,6 @@
 //! What an application holds while it serves.
 
+use std::error::Error as StdError;
 use std::future::Future;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -9,9 +10,11 @@ use tokio::sync::{broadcast, oneshot, watch};
 use crate::drain::{DrainPhase, Guard, Progress};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
+use crate::hooks::Moment;
 use crate::listener::{Conn, Listener, Transport};
 use crate::report::Report;
-use crate::service::{Command, Event, Outcome, Role, Shared, Status, ended};
+use crate::requests::Requests;
+use crate::service::{Command, Event, Outcome, Reply, Shared, Status, ended};
 use crate::sockets::Sockets;
 
 /// A service that accepts: [`Starting::ready`](crate::Starting::ready) returns it when it is this
@@ -53,9 +56,34 @@ impl Running {
     }
 
     /// Whether this generation owns the service: at most one does at any time.
+    ///
+    /// While a handoff runs, its verdict is read: a process that slept through the verdict learns
+    /// here that it does not own any more. Between this answer and what is done on it the process
+    /// may be stopped again; what must never happen twice (a migration, say) is fenced by
+    /// [`generation`](Self::generation), which only grows.
     #[must_use]
     pub fn is_owner(&self) -> bool {
-        self.shared.status.borrow().role == Role::Owner
+        self.shared.owns()
+    }
+
+    /// Whether this generation owns, to be watched for changes: for what only one generation may
+    /// do, like a scheduler.
+    ///
+    /// ```no_run
+    /// # async fn tick() {}
+    /// # async fn cron(running: heirloom::Running) {
+    /// let mut owner = running.watch_owner();
+    /// while owner.wait_for(|owner| *owner).await.is_ok() {
+    ///     tokio::select! {
+    ///         () = tick() => {}
+    ///         _ = owner.wait_for(|owner| !*owner) => {} // a newer generation goes on
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn watch_owner(&self) -> watch::Receiver<bool> {
+        self.shared.owner.subscribe()
     }
 
     /// What happens from now on, in order. A subscriber that falls 256 events behind misses the
@@ -94,6 +122,55 @@ impl Running {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.shared.drain.active()
+    }
+
+    /// Counts how requests end, for the [error budget](crate::Config::error_budget) and reports.
+    #[must_use]
+    pub fn requests(&self) -> Requests {
+        self.shared.requests.clone()
+    }
+
+    /// Adds what is to be done before this generation gives its turn away: finish or pause what
+    /// writes, take no new leadership. Hooks run one after the other, in the order in which they
+    /// were added.
+    ///
+    /// No new connection is accepted meanwhile, by anybody: all hooks together have
+    /// [`Config::gap_deadline`](crate::Config::gap_deadline). An error, or being late, ends the
+    /// upgrade; the hooks of [`on_roll_back`](Self::on_roll_back) follow then as after any roll
+    /// back. A successor that takes over because this process did not answer asks no hook.
+    pub fn on_yield<F, Fut, E>(&self, hook: F)
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        self.shared.hooks.on_yield(hook);
+    }
+
+    /// Adds what is to be done when a turn was taken back: in the predecessor, which has yielded
+    /// and accepts again, and in the successor, which was rejected and finishes what it has. Also
+    /// called when a generation owns again because every newer one died.
+    ///
+    /// [`is_owner`](Self::is_owner) tells the two sides apart. Nobody waits for it.
+    pub fn on_roll_back<F, Fut>(&self, hook: F)
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.shared.hooks.on(Moment::RollBack, hook);
+    }
+
+    /// Adds what is to be done at the commit of an upgrade: in the predecessor, which drains from
+    /// now on, and in the successor, which owns. A generation without a predecessor owns from the
+    /// start, and is not told.
+    ///
+    /// [`is_owner`](Self::is_owner) tells the two sides apart. Nobody waits for it.
+    pub fn on_commit<F, Fut>(&self, hook: F)
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.shared.hooks.on(Moment::Commit, hook);
     }
 
     /// A guard for work that is not a connection of one of our listeners: the drain waits for it.
@@ -196,10 +273,60 @@ impl Running {
         self.wish(false).await
     }
 
-    async fn wish(&self, queue: bool) -> Result<Report> {
+    /// Ends the probation that runs: the successor has proven itself. Returns the upgrade's report.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotNow`] if no successor is in probation, or if this generation is not the one
+    /// that watches; [`ErrorKind::RolledBack`] if it fails in this moment.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future takes nothing back.
+    pub async fn commit(&self) -> Result<Report> {
+        self.tell(Command::Approve).await
+    }
+
+    /// Ends the upgrade that runs, at whichever step before the verdict: this generation accepts
+    /// again, and the successor goes. The reason stands in the report, which is returned.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotNow`] if no upgrade runs here, or if it has committed in this moment.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future takes nothing back.
+    pub async fn abort(&self, reason: impl Into<String>) -> Result<Report> {
+        let reason = reason.into();
+        self.tell(|reply| Command::Reject { reason, reply }).await
+    }
+
+    /// Says that this generation, a successor in probation, is not well: its predecessor takes the
+    /// turn back. Returns when that has been asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotNow`] if there is no predecessor that could.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future takes nothing back.
+    pub async fn unhealthy(&self, reason: impl Into<String>) -> Result<()> {
+        let reason = reason.into();
         let (reply, answer) = oneshot::channel();
-        self.shared.ask(Command::Upgrade { reply, queue }).await?;
+        self.shared.ask(Command::Unhealthy { reason, reply }).await?;
         answer.await.map_err(|_| ended())?
+    }
+
+    async fn tell(&self, command: impl FnOnce(Reply) -> Command) -> Result<Report> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.ask(command(reply)).await?;
+        answer.await.map_err(|_| ended())?
+    }
+
+    async fn wish(&self, queue: bool) -> Result<Report> {
+        self.tell(|reply| Command::Upgrade { reply, queue }).await
     }
 
     /// Asks the service to stop: it serves what is queued, drains and ends. A second call cuts

@@ -14,6 +14,8 @@ use crate::wire::{Item, MAX_ITEMS, Message, Offer, Ready, Role, SocketRecord};
 #[derive(Clone, Debug)]
 pub(crate) struct Elder {
     pub generation: Generation,
+    /// It has been told to cut what it still serves.
+    pub hurried: bool,
     pub link: Arc<OwnedFd>,
     pub process: Arc<OwnedFd>,
 }
@@ -36,7 +38,8 @@ pub(crate) fn offer(
         vec![(Role::Verdict, Arc::new(register)), (Role::Predecessor, Arc::clone(own_process))];
     for elder in elders {
         let generation = elder.generation;
-        items.push((Role::ElderLink { generation }, Arc::clone(&elder.link)));
+        let hurried = elder.hurried;
+        items.push((Role::ElderLink { generation, hurried }, Arc::clone(&elder.link)));
         items.push((Role::ElderProcess { generation }, Arc::clone(&elder.process)));
     }
     items.extend(sockets.into_iter().map(|(record, fd)| (Role::Socket(record), fd)));
@@ -109,7 +112,7 @@ pub(crate) struct Received {
     pub sockets: Vec<(SocketRecord, OwnedFd)>,
     verdict: Option<OwnedFd>,
     process: Option<OwnedFd>,
-    links: Vec<(Generation, OwnedFd)>,
+    links: Vec<(Generation, bool, OwnedFd)>,
     processes: Vec<(Generation, OwnedFd)>,
     count: usize,
 }
@@ -132,7 +135,9 @@ impl Received {
                 Role::Socket(record) => self.sockets.push((record, fd)),
                 Role::Verdict => self.verdict = Some(fd),
                 Role::Predecessor => self.process = Some(fd),
-                Role::ElderLink { generation } => self.links.push((generation, fd)),
+                Role::ElderLink { generation, hurried } => {
+                    self.links.push((generation, hurried, fd));
+                }
                 Role::ElderProcess { generation } => self.processes.push((generation, fd)),
                 Role::Executable(_) | Role::Unknown => {}
             }
@@ -157,11 +162,12 @@ impl Received {
         let predecessor = self.process.ok_or_else(|| missing("does not name its process"))?;
         let mut processes = self.processes;
         let mut elders = Vec::new();
-        for (generation, link) in self.links {
+        for (generation, hurried, link) in self.links {
             let at = processes.iter().position(|(of, _)| *of == generation);
             let at = at.ok_or_else(|| missing("holds an elder's link without its process"))?;
             let (_, process) = processes.swap_remove(at);
-            elders.push(Elder { generation, link: Arc::new(link), process: Arc::new(process) });
+            let (link, process) = (Arc::new(link), Arc::new(process));
+            elders.push(Elder { generation, hurried, link, process });
         }
         let verdict = Verdict::adopt(verdict)?;
         Ok(Whole { sockets: self.sockets, verdict, predecessor, elders })

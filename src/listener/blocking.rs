@@ -55,8 +55,10 @@ impl Core {
                     inner = self.wait(inner);
                     continue;
                 }
-                State::Open => inner.try_members(&mut |fd| self.accept_one(fd)).map(Some),
-                State::Closing | State::Ended => inner.serve_rest(&mut |fd| self.accept_one(fd)),
+                State::Open => inner.try_members(&mut |source| self.accept_one(source)).map(Some),
+                State::Closing | State::Ended => {
+                    inner.serve_rest(&mut |source| self.accept_one(source))
+                }
             };
             let error = match result {
                 Ok(None) => {
@@ -64,7 +66,10 @@ impl Core {
                     self.tell_everyone();
                     return Ok(None);
                 }
-                Ok(accepted) => return Ok(accepted),
+                Ok(accepted) => {
+                    drop(inner);
+                    return Ok(accepted.map(Accepted::told));
+                }
                 Err(error) => error,
             };
             if error.kind() == std::io::ErrorKind::WouldBlock {

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::elders::News;
-use super::{Command, Event, Reign, Reply, Role, Service};
+use super::{Command, Event, Gone, Reign, Reply, Role, Service};
 use crate::birth::Asked;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
@@ -19,6 +19,7 @@ use crate::handoff::upgrade::{self, Ended, Order, Relation, Word};
 use crate::pid_file::PidFile;
 use crate::report::Report;
 use crate::report::builder::ReportBuilder;
+use crate::requests::ErrorBudget;
 
 type Running = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
@@ -27,6 +28,8 @@ struct Active {
     future: Running,
     words: mpsc::Sender<Word>,
     replies: Vec<Reply>,
+    /// Of those who want it to end without a commit.
+    rejections: Vec<Reply>,
 }
 
 enum Next {
@@ -35,7 +38,7 @@ enum Next {
     News(Generation, News),
     Ended(Box<Ended>),
     /// A rejected successor is gone.
-    Gone,
+    Gone(Option<Gone>),
 }
 
 impl Service {
@@ -66,14 +69,13 @@ impl Service {
                         let _ = active.words.try_send(Word::Stop);
                     }
                 }
-                // An owner's application that fails ends with its process.
-                Next::Told(Command::Failed(_) | Command::Ready(_)) => {}
-                Next::Gone if self.leaving.is_empty() => self.rejected.clear(),
-                Next::Gone => {}
+                Next::Told(command) => self.told_as_owner(command, &mut active),
+                Next::Gone(gone) => self.gone(gone),
                 Next::News(generation, news) => self.hear(generation, news, &mut active),
                 Next::Ended(ended) => {
-                    let replies = active.take().map(|active| active.replies).unwrap_or_default();
-                    if let Some(reign) = self.conclude(*ended, replies) {
+                    if let Some(active) = active.take()
+                        && let Some(reign) = self.conclude(*ended, active)
+                    {
                         return reign;
                     }
                 }
@@ -93,7 +95,46 @@ impl Service {
             asked = self.signals.next() => Next::Asked(asked),
             Some(command) = self.commands.recv() => Next::Told(command),
             (generation, news) = self.elders.news() => Next::News(generation, news),
-            Some(_) = self.leaving.join_next() => Next::Gone,
+            // A watcher that panicked has ended as well.
+            Some(gone) = self.leaving.join_next() => Next::Gone(gone.ok()),
+        }
+    }
+
+    /// A word about the upgrade that runs, or one that means nothing to an owner.
+    fn told_as_owner(&mut self, command: Command, active: &mut Option<Active>) {
+        match command {
+            Command::Approve(reply) => match active {
+                Some(active) if self.shared.in_probation() => {
+                    // It may be ending in this very moment: its report says how.
+                    let _ = active.words.try_send(Word::Approve);
+                    active.replies.push(reply);
+                }
+                _ => refuse(reply, "no successor is in probation"),
+            },
+            Command::Reject { reason, reply } => match active {
+                Some(active) => {
+                    let _ = active.words.try_send(Word::Reject(reason));
+                    active.rejections.push(reply);
+                }
+                None => refuse(reply, "no upgrade is running"),
+            },
+            Command::Unhealthy { reply, .. } => {
+                let text = "this generation owns: nobody could take the turn back";
+                let _ = reply.send(Err(Error::new(ErrorKind::NotNow, text)));
+            }
+            // An owner's application that fails ends with its process.
+            Command::Failed(_) | Command::Ready(_) | Command::NotYet(_) => {}
+            // Handled by the caller.
+            Command::Upgrade { .. } | Command::Stop => {}
+        }
+    }
+
+    pub(super) fn gone(&mut self, gone: Option<Gone>) {
+        if self.leaving.is_empty() {
+            self.rejected.clear();
+        }
+        if let Some(Gone { generation, accepted }) = gone {
+            self.shared.event(Event::SuccessorLeft { generation, accepted });
         }
     }
 
@@ -139,7 +180,7 @@ impl Service {
             successor,
             program: self.program.clone(),
             extra: self.extra.clone(),
-            lengths: shared.config.deadlines,
+            lengths: shared.config.lengths(),
             leave: shared.config.drain.deadline,
             accept_unenforceable: shared.config.accept_unenforceable,
             sockets: shared.sockets.clone(),
@@ -147,9 +188,14 @@ impl Service {
             elders: self.elders.offer(),
             rejected: self.rejected.clone(),
             queued: Arc::clone(&shared.queued),
-            on_asked: {
+            preflight: None,
+            budget: shared.config.budget.map(ErrorBudget::to_wire),
+            health: shared.config.health.clone(),
+            drain: shared.drain.clone(),
+            hooks: shared.hooks.clone(),
+            on_news: {
                 let shared = Arc::clone(&shared);
-                Box::new(move || shared.remember_upgrade())
+                Box::new(move |news| shared.heard(news))
             },
         };
         shared.status.send_modify(|status| {
@@ -157,7 +203,7 @@ impl Service {
             status.queued = false;
         });
         shared.event(Event::UpgradeStarted(successor));
-        let (words, mut heard) = mpsc::channel(4);
+        let (words, mut heard) = mpsc::channel(16);
         let readers = self.elders.readers();
         let future = Box::pin(async move {
             let hand_over = move || {
@@ -166,16 +212,26 @@ impl Service {
             };
             upgrade::run(order, report, &mut heard, hand_over).await
         });
-        Active { future, words, replies: std::mem::take(&mut self.waiting) }
+        Active { future, words, replies: std::mem::take(&mut self.waiting), rejections: Vec::new() }
     }
 
     /// An upgrade has ended. `Some` if that is the end of this reign.
-    fn conclude(&mut self, ended: Ended, replies: Vec<Reply>) -> Option<Reign> {
-        self.shared.status.send_modify(|status| status.upgrading = false);
+    fn conclude(&mut self, ended: Ended, active: Active) -> Option<Reign> {
+        let Active { replies, rejections, .. } = active;
+        self.shared.status.send_modify(|status| {
+            status.upgrading = false;
+            status.phase = None;
+            status.not_yet = None;
+            status.ailing = None;
+        });
         match ended {
             Ended::Committed { report, successor } => {
                 self.shared.upgrade_ended(&report);
                 answer(replies, || Ok(report.clone()));
+                answer(rejections, || {
+                    let text = format!("upgrade {} has committed", report.id);
+                    Err(Error::new(ErrorKind::NotNow, text))
+                });
                 let generation = successor.generation;
                 answer(std::mem::take(&mut self.waiting), || {
                     let text = format!("generation {generation} owns now and runs the upgrade");
@@ -189,11 +245,13 @@ impl Service {
             }
             Ended::RolledBack { report, leaving } => {
                 self.shared.upgrade_ended(&report);
+                self.shared.set_verdict(None);
                 answer(replies, || Err(rejected(&report)));
+                answer(rejections, || Ok(report.clone()));
                 if let Some((task, link)) = leaving {
                     self.rejected.extend(link);
                     let temporary = self.shared.config.pid_file.clone().zip(report.successor_pid);
-                    self.leaving.spawn(finished(task, temporary));
+                    self.leaving.spawn(finished(report.to, task, temporary));
                 }
                 None
             }
@@ -237,12 +295,22 @@ impl Service {
 }
 
 /// Waits for the end of a rejected successor, and removes what it may have left of a PID file.
-async fn finished(task: JoinHandle<()>, pid_file: Option<(PathBuf, i32)>) {
+async fn finished(
+    generation: Generation,
+    task: JoinHandle<Option<u64>>,
+    pid_file: Option<(PathBuf, i32)>,
+) -> Gone {
     // A task that panicked has ended as well; its process is reaped by its guard.
-    let _ = task.await;
+    let accepted = task.await.ok().flatten();
     if let Some((path, pid)) = pid_file {
         PidFile::sweep(&path, pid);
     }
+    Gone { generation, accepted }
+}
+
+fn refuse(reply: Reply, why: &str) {
+    // Whoever asked may have stopped waiting.
+    let _ = reply.send(Err(Error::new(ErrorKind::NotNow, why)));
 }
 
 fn rejected(report: &Report) -> Error {

@@ -17,7 +17,8 @@ pub(crate) mod version;
 mod tests;
 
 pub(crate) use body::{
-    CutItem, Failed, Hello, LastReport, Offer, Owner, Progress, Ready, Refuse, Welcome,
+    Budget, CutItem, Expect, Expected, Failed, Figures, Hello, LastReport, Offer, Owner, Progress,
+    Ready, Refuse, Taken, Welcome,
 };
 pub(crate) use executable::{ExecutableRecord, FailureRecord, Hash, Identity, Which};
 pub(crate) use frame::{FrameKind, HEADER, Header, WireError};

@@ -35,6 +35,9 @@ pub(crate) enum Role {
     ElderLink {
         /// The one that drains.
         generation: Generation,
+        /// It has been told to cut what it still serves.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        hurried: bool,
     },
     /// The pidfd of a generation that still drains.
     ElderProcess {

@@ -67,7 +67,7 @@ fn items() -> Vec<Item> {
         Role::Socket(socket("cache", Kind::Other, Address::None)),
         Role::Verdict,
         Role::Predecessor,
-        Role::ElderLink { generation: generation(3) },
+        Role::ElderLink { generation: generation(3), hurried: false },
         Role::ElderProcess { generation: generation(3) },
     ]
     .map(item)
@@ -105,6 +105,7 @@ fn samples() -> Vec<Message> {
             ping_ms: 250,
             gap_ms: 500,
             enforceable: true,
+            budget: Some(Budget { rate_ppm: 50_000, minimum: 20 }),
         }),
         Message::Refuse(Refuse { reason: "another upgrade is running".into() }),
         Message::Offer(Offer { items: items(), last: true }),
@@ -121,7 +122,10 @@ fn samples() -> Vec<Message> {
         }),
         Message::Failed(Failed { error: "database: connection refused".into() }),
         Message::Ping { sequence: 7 },
-        Message::Pong { sequence: u64::MAX },
+        Message::Pong {
+            sequence: u64::MAX,
+            figures: Figures { active: 3, accepted: 70, succeeded: 64, failed: 2 },
+        },
         Message::Yield,
         Message::Serving,
         Message::MayCommit,
@@ -141,6 +145,16 @@ fn samples() -> Vec<Message> {
             forced: false,
             elapsed_ms: 30_000,
         }),
+        Message::Unhealthy { reason: "5 of 20 requests failed".into() },
+        Message::NotYet { reason: "database: connection refused".into() },
+        Message::Expect(Expect {
+            number: 4,
+            listener: name("http"),
+            from: Address::Inet("127.0.0.1:41000".parse().unwrap()),
+            given_up: vec![1, 3],
+        }),
+        Message::Expected(Expected { number: 4, members: 2, observed: true }),
+        Message::Taken(Taken { number: 4, listener: name("http"), member: 1 }),
     ]
 }
 
@@ -192,7 +206,7 @@ fn is_as_released(message: &Message, path: &Path) {
 
 #[test]
 fn an_unknown_kind_is_kept_apart_and_never_sent() {
-    for kind in [0, 23, 99, u16::MAX] {
+    for kind in [0, 28, 99, u16::MAX] {
         let message = Message::decode(kind, b"\xff not json").unwrap();
         assert_eq!(message, Message::Unknown(kind));
         assert!(matches!(message.encode(), Err(WireError::Unsendable(_))));
@@ -284,6 +298,7 @@ fn the_longest_message_of_each_kind_fits_a_frame() {
         Message::Ready(Ready { claimed, bound: items, last: false, notes }),
         Message::Failed(Failed { error: text.clone() }),
         Message::Refuse(Refuse { reason: text.clone() }),
+        Message::Unhealthy { reason: text.clone() },
         Message::RollBack { reason: text, last: true },
     ] {
         let (kind, payload) = message.encode().unwrap();
@@ -326,7 +341,15 @@ fn whatever_an_elder_says_travels_whole() {
     for message in [
         Message::Progress(progress),
         Message::Asked,
-        Message::Pong { sequence: u64::MAX },
+        Message::Pong {
+            sequence: u64::MAX,
+            figures: Figures {
+                active: u64::MAX,
+                accepted: u64::MAX,
+                succeeded: u64::MAX,
+                failed: u64::MAX,
+            },
+        },
         Message::Left { accepted: u64::MAX },
     ] {
         assert!(message.frame(0).unwrap().len() <= WHOLE_FRAME);

@@ -32,6 +32,8 @@ mod support;
 mod activation;
 mod failures;
 mod groups;
+mod health;
+mod judgement;
 mod listeners;
 mod main_job;
 mod matrix;
@@ -62,6 +64,8 @@ fn main() -> ExitCode {
         activation::trials(),
         failures::trials(),
         probation::trials(),
+        judgement::trials(),
+        health::trials(),
         spawn::trials(),
         signals::trials(),
         matrix::trials(),

@@ -18,7 +18,19 @@ trials![
 const FLOORS: [&[&str]; 5] = [
     &["sys"],
     &["wire", "link", "birth", "spawn"],
-    &["executable", "verdict", "drain", "report", "pid_file", "listener", "inventory"],
+    &[
+        "executable",
+        "verdict",
+        "drain",
+        "report",
+        "pid_file",
+        "hooks",
+        "requests",
+        "readiness",
+        "listener",
+        "inventory",
+        "health",
+    ],
     &["handoff"],
     &["config", "service", "sockets", "running", "starting", "run"],
 ];

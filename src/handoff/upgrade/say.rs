@@ -26,6 +26,10 @@ impl<H: FnOnce() + Send> Upgrade<H> {
             }),
             Say::RollBack { last } => Message::RollBack { reason: self.cause.clone(), last },
         };
+        self.post(message);
+    }
+
+    pub(super) fn post(&self, message: Message) {
         let Some((sender, _)) = &self.link else {
             return;
         };
@@ -57,6 +61,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
             ping_ms: millis(lengths.ping),
             gap_ms: millis(lengths.gap),
             enforceable: self.enforceable(),
+            budget: self.order.budget,
         })
     }
 

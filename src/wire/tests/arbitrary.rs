@@ -73,7 +73,10 @@ fn roles() -> impl Strategy<Value = Role> {
         8 => records().prop_map(Role::Socket),
         1 => Just(Role::Verdict),
         1 => Just(Role::Predecessor),
-        1 => any::<u64>().prop_map(|n| Role::ElderLink { generation: generation(n) }),
+        1 => any::<(u64, bool)>().prop_map(|(n, hurried)| Role::ElderLink {
+            generation: generation(n),
+            hurried,
+        }),
         1 => any::<u64>().prop_map(|n| Role::ElderProcess { generation: generation(n) }),
         1 => executables().prop_map(Role::Executable),
     ]
