@@ -31,9 +31,10 @@ mod birth;
 mod config;
 mod drain;
 mod error;
-// Not joined to the rooms above yet.
-#[allow(dead_code, unused_imports)]
 mod executable;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod generation;
 mod handoff;
 mod health;
