@@ -102,11 +102,6 @@ impl Preflight {
         self
     }
 
-    /// How long it may take.
-    pub(crate) fn longest(&self) -> Duration {
-        self.deadline
-    }
-
     /// What is started, if this is the program of the next generation.
     fn program(&self, next: &Program) -> Program {
         let mut program = next.clone();
