@@ -22,7 +22,7 @@
 //!
 //! # Checking before the start
 //!
-//! A [`Preflight`](crate::Preflight) runs before anything of the upgrade does. If it fails, no
+//! A [`Preflight`](crate::Preflight), given to [`Config::preflight`], runs before anything of the upgrade does. If it fails, no
 //! successor was started, and its last words are in the report.
 //!
 //! ```
@@ -65,3 +65,22 @@
 //!
 //! A check shows that the file is whole, its libraries are there and its settings can be read. That
 //! it serves, it shows in probation.
+//!
+//! # Going back
+//!
+//! [`Running::roll_back`] takes a release back: in probation by giving the turn to the predecessor,
+//! after the commit by starting the program that ran before as the next generation. That one has to
+//! prove itself like any other. It gets the environment of the generation that starts it, and its
+//! own arguments and directory.
+//!
+//! What asks for upgrades by itself, a watcher or a timer, uses [`Running::upgrade_unattended`]: a
+//! program that has failed is held off for 30 s, twice as long after each further failure in a row,
+//! at most for an hour ([`Config::hold_off`]). The memory goes from generation to generation, holds
+//! the 16 programs that failed last, and never stands in the way of [`Running::upgrade`], of the
+//! upgrade signal or of a roll back. A program that is committed has its failures forgotten.
+//!
+//! [`Config::preflight`]: crate::Config::preflight
+//! [`Config::hold_off`]: crate::Config::hold_off
+//! [`Running::roll_back`]: crate::Running::roll_back
+//! [`Running::upgrade`]: crate::Running::upgrade
+//! [`Running::upgrade_unattended`]: crate::Running::upgrade_unattended
