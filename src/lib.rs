@@ -31,6 +31,9 @@ mod birth;
 mod config;
 mod drain;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod generation;
 mod handoff;
 mod health;

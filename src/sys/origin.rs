@@ -67,7 +67,7 @@ pub(crate) fn start_time(pid: i32) -> io::Result<u64> {
 }
 
 /// Field 22, counted from the last `)`: the name in field 2 may hold spaces and parentheses.
-fn start_time_in(stat: &[u8]) -> Option<u64> {
+pub(crate) fn start_time_in(stat: &[u8]) -> Option<u64> {
     let name_end = stat.iter().rposition(|byte| *byte == b')')?;
     let rest = std::str::from_utf8(stat.get(name_end + 1..)?).ok()?;
     rest.split_ascii_whitespace().nth(22 - 3).and_then(decimal)
