@@ -123,6 +123,7 @@ impl Chaos {
             ..Release::with([Socket::tcp("main"), Socket::unix("path")])
         };
         let mut release = Fault::Kill.release(usual);
+        release.probation = Duration::from_millis(400);
         let server = if disk {
             release.habits.push(Habit::OwnDisk);
             Server::start_by(release, disk::command)
