@@ -179,7 +179,12 @@ impl Chaos {
             let journal = self.server.journal();
             let fault = |entry: &&Entry| entry.event == "fault" || entry.event == "ill";
             let fault = journal.iter().find(fault).map(|entry| (entry.at_us, entry.pid));
-            let over = journal.iter().any(|entry| entry.event == "report");
+            // A successor may still meet its fault on the way from a committed report to ownership.
+            let over = journal.iter().any(|entry| {
+                let failed = entry.event == "report" && entry.data["outcome"] != "committed";
+                let owns = entry.event == "status" && entry.data["role"] == "owner";
+                failed || (owns && entry.pid != predecessor)
+            });
             fault.map(Some).or(over.then_some(None))
         });
         let (at_us, pid) = struck?;
