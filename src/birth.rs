@@ -9,6 +9,8 @@ mod signals;
 
 use std::ffi::OsString;
 use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 pub(crate) use self::signals::{Asked, STOP, Signals, UPGRADE};
@@ -52,11 +54,24 @@ pub(crate) fn birth() -> Result<Birth> {
         let text = "what this process was born with has been taken over: run or start one service";
         return Err(wrong(text));
     }
+    take_name_back();
     let pid = std::process::id().cast_signed();
     let parent = std::os::unix::process::parent_id().cast_signed();
     let birth = birth_of(&Process { pid, parent }, |name| std::env::var_os(name))?;
     *taken = !matches!(birth, Birth::Fresh);
     Ok(birth)
+}
+
+/// Gives a program that was executed by a descriptor the name that it has by its path: the kernel
+/// has called it by the descriptor's number, and so would `ps` and `pgrep`.
+fn take_name_back() {
+    let path = origin::executed(std::env::var_os(origin::EXECUTED).as_deref());
+    // proc_pid_comm(5): the name of the first thread, which is the process's, from any thread.
+    if let Some(name) = path.as_deref().and_then(Path::file_name)
+        && let Err(error) = std::fs::write("/proc/self/comm", name.as_bytes())
+    {
+        tracing::debug!(%error, ?name, "the process keeps a number as its name");
+    }
 }
 
 /// Who we are, as far as birth is concerned.
@@ -76,7 +91,24 @@ fn birth_of(process: &Process, lookup: impl Fn(&str) -> Option<OsString>) -> Res
     Ok(if descriptors.is_empty() { Birth::Fresh } else { Birth::Activated { descriptors } })
 }
 
-/// The link that `HEIRLOOM_LINK` describes, or none if the variable is absent or stale.
+/// Takes the link over that `HEIRLOOM_LINK` describes, if it was left for this process.
+fn inherited_link(
+    process: &Process,
+    lookup: impl Fn(&str) -> Option<OsString>,
+) -> Result<Option<OwnedFd>> {
+    let inode = |number| socket::unix_stream_inode(number).ok().flatten();
+    let Some(origin) = left_for(process, lookup, inode)? else {
+        return Ok(None);
+    };
+    let taken = socket::inherited(origin.descriptor);
+    taken.map(Some).map_err(|error| {
+        let text = format!("descriptor {}, the link: take it over", origin.descriptor);
+        wrong(text).with_source(error)
+    })
+}
+
+/// What `HEIRLOOM_LINK` says of a link that was left for this process, or nothing if the variable
+/// is absent or stale. `inode` is that of a descriptor if it is a Unix stream socket.
 ///
 /// A descriptor that is the very socket described is our link, whoever our parent is: the spawner
 /// may have died since, or a wrapper stands between. If it is not that socket, the parent decides.
@@ -84,10 +116,11 @@ fn birth_of(process: &Process, lookup: impl Fn(&str) -> Option<OsString>) -> Res
 /// go on 'fresh' beside a living predecessor would be split brain. If not, the variable was meant
 /// for an ancestor: a process that starts helpers leaves it in their environment, but not the
 /// descriptor, which it made `CLOEXEC` at its own birth.
-fn inherited_link(
+fn left_for(
     process: &Process,
     lookup: impl Fn(&str) -> Option<OsString>,
-) -> Result<Option<OwnedFd>> {
+    inode: impl Fn(RawFd) -> Option<u64>,
+) -> Result<Option<Origin>> {
     let Some(value) = lookup(origin::VARIABLE) else {
         return Ok(None);
     };
@@ -96,15 +129,8 @@ fn inherited_link(
             .with_source(error)
     })?;
     // Never a standard stream, whatever the variable says.
-    let found = (origin.descriptor >= FIRST_PASSED)
-        .then(|| socket::unix_stream_inode(origin.descriptor).ok().flatten())
-        .flatten();
-    if found == Some(origin.inode) {
-        let taken = socket::inherited(origin.descriptor);
-        return taken.map(Some).map_err(|error| {
-            let text = format!("descriptor {}, the link: take it over", origin.descriptor);
-            wrong(text).with_source(error)
-        });
+    if origin.descriptor >= FIRST_PASSED && inode(origin.descriptor) == Some(origin.inode) {
+        return Ok(Some(origin));
     }
     if !is_parent(process, &origin) {
         tracing::debug!(%origin, "{} is stale and ignored", origin::VARIABLE);
@@ -134,6 +160,31 @@ fn passed_descriptors(
     process: &Process,
     lookup: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Vec<(Option<Name>, OwnedFd)>> {
+    let names = passed_to(process, lookup)?;
+    let count = names.len();
+    let numbers = || FIRST_PASSED..;
+    for (number, name) in numbers().zip(&names) {
+        if !socket::is_open(number) {
+            let name = name.as_ref().map_or("without a name", Name::as_str);
+            let text = format!("descriptor {number} ({name}) of LISTEN_FDS={count} is not open");
+            return Err(wrong(format!("{text}: something between closed it")));
+        }
+    }
+    let owned = numbers().zip(names).map(|(number, name)| {
+        let taken = socket::inherited(number).map_err(|error| {
+            wrong(format!("descriptor {number} of LISTEN_FDS: take it over")).with_source(error)
+        });
+        Ok((name, taken?))
+    });
+    owned.collect()
+}
+
+/// The names of the descriptors that the environment says were passed to this process, from the
+/// [first](FIRST_PASSED) on; empty if it speaks of none, or to another process.
+fn passed_to(
+    process: &Process,
+    lookup: impl Fn(&str) -> Option<OsString>,
+) -> Result<Vec<Option<Name>>> {
     let Some(pid) = number("LISTEN_PID", &lookup)? else {
         return Ok(Vec::new());
     };
@@ -153,23 +204,7 @@ fn passed_descriptors(
     if count > MAX_PASSED {
         return Err(wrong(format!("LISTEN_FDS={count}: at most {MAX_PASSED} can be passed")));
     }
-    let count = usize::try_from(count).unwrap_or(0);
-    let names = passed_names(count, &lookup)?;
-    let numbers = || FIRST_PASSED..;
-    for (number, name) in numbers().zip(&names) {
-        if !socket::is_open(number) {
-            let name = name.as_ref().map_or("without a name", Name::as_str);
-            let text = format!("descriptor {number} ({name}) of LISTEN_FDS={count} is not open");
-            return Err(wrong(format!("{text}: something between closed it")));
-        }
-    }
-    let owned = numbers().zip(names).map(|(number, name)| {
-        let taken = socket::inherited(number).map_err(|error| {
-            wrong(format!("descriptor {number} of LISTEN_FDS: take it over")).with_source(error)
-        });
-        Ok((name, taken?))
-    });
-    owned.collect()
+    passed_names(usize::try_from(count).unwrap_or(0), &lookup)
 }
 
 /// The names in `LISTEN_FDNAMES`, one for each descriptor. `unknown` stands for none.
@@ -214,5 +249,7 @@ fn wrong(text: impl Into<String>) -> Error {
     Error::new(ErrorKind::Birth, text)
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -11,8 +11,11 @@ use nix::sys::signal::Signal;
 use crate::birth::{STOP, UPGRADE};
 use crate::drain::DrainSettings;
 use crate::error::{Error, ErrorKind, Result};
+use crate::executable::{HoldOff, Preflight};
 use crate::handoff::clock::Lengths;
+use crate::health::{HealthCheck, Policy};
 use crate::name::Name;
+use crate::requests::ErrorBudget;
 
 /// How a server built on this crate behaves; every setting has a default that suits a server
 /// behind one address with requests of up to half a minute.
@@ -29,6 +32,7 @@ use crate::name::Name;
 /// | the application's start until it is ready | [`ready_deadline`](Self::ready_deadline) | 60 s |
 /// | from ready to serving, while new connections wait | [`gap_deadline`](Self::gap_deadline) | 500 ms |
 /// | watch over the successor | [`probation`](Self::probation) | 5 s |
+/// | until its health checks are content | [`progress_deadline`](Self::progress_deadline) | 30 s |
 /// | longest silence of the other side | [`silence_deadline`](Self::silence_deadline) | 2 s |
 /// | from permission to commit, and from commit to owner | [`commit_deadline`](Self::commit_deadline) | 2 s |
 /// | drain of what was accepted | [`drain_deadline`](Self::drain_deadline) | 30 s |
@@ -49,6 +53,11 @@ pub struct Config {
     pub(crate) pass: Vec<(Arc<OwnedFd>, i32)>,
     pub(crate) accept_unenforceable: bool,
     pub(crate) worker_threads: Option<usize>,
+    pub(crate) preflight: Option<Preflight>,
+    pub(crate) hold_off: HoldOff,
+    pub(crate) health: Policy,
+    pub(crate) budget: Option<ErrorBudget>,
+    pub(crate) ready_interval: Duration,
 }
 
 /// What the next generation's program gets instead of what this one got.
@@ -70,11 +79,13 @@ impl Config {
             service: service.into(),
             version: String::from("unversioned"),
             deadlines: Lengths {
+                preflight: Duration::from_secs(30),
                 hello: Duration::from_secs(10),
                 adopt: Duration::from_secs(10),
                 ready: Duration::from_secs(60),
                 gap: Duration::from_millis(500),
                 probation: Duration::from_secs(5),
+                progress: Duration::from_secs(30),
                 silence: Duration::from_secs(2),
                 ping: Duration::from_millis(250),
                 commit: Duration::from_secs(2),
@@ -89,6 +100,11 @@ impl Config {
             pass: Vec::new(),
             accept_unenforceable: false,
             worker_threads: None,
+            preflight: None,
+            hold_off: HoldOff::default(),
+            health: Policy::default(),
+            budget: None,
+            ready_interval: Duration::from_millis(100),
         }
     }
 
@@ -104,6 +120,64 @@ impl Config {
     /// end, the predecessor takes the turn back. Zero commits as soon as the successor serves.
     pub fn probation(mut self, length: Duration) -> Self {
         self.deadlines.probation = length;
+        self
+    }
+
+    /// Tries the new program before it is started for real. Default: it is not tried.
+    ///
+    /// It has to exit with 0 within its deadline; otherwise the upgrade fails, with its last words
+    /// in the report, and nothing has been started. What it says is not proven by it: it gets no
+    /// socket and takes no turn.
+    pub fn preflight(mut self, preflight: Preflight) -> Self {
+        self.preflight = Some(preflight);
+        self
+    }
+
+    /// How long [`Running::upgrade_unattended`](crate::Running::upgrade_unattended) does not start a
+    /// program that has failed: `first` after one failure, twice as long after each further one in a
+    /// row, never longer than `longest`. Default 30 s and 1 h.
+    pub fn hold_off(mut self, first: Duration, longest: Duration) -> Self {
+        self.hold_off = HoldOff { first, longest };
+        self
+    }
+
+    /// Adds a health check: the successor may commit only when it is healthy, and is taken back when
+    /// it is not. Default: none, so death, silence and the error budget alone judge it.
+    ///
+    /// Checks are made through the front door, by the generation that gave the turn away. With any
+    /// check, probation ends when it has lasted [`probation`](Self::probation) *and* every check is
+    /// healthy and has been for [`min_healthy_time`](Self::min_healthy_time), at the latest with
+    /// [`progress_deadline`](Self::progress_deadline): then the turn is taken back.
+    pub fn health_check(mut self, check: HealthCheck) -> Self {
+        self.health.checks.push(check);
+        self
+    }
+
+    /// How long every health check has to be healthy without a failure before the successor may
+    /// commit. Default zero: that each is healthy at the end of probation is enough.
+    pub fn min_healthy_time(mut self, time: Duration) -> Self {
+        self.health.min_healthy_time = time;
+        self
+    }
+
+    /// How long after it began to serve a successor may take to become healthy. Default 30 s, and
+    /// never shorter than probation and the minimum healthy time together.
+    pub fn progress_deadline(mut self, deadline: Duration) -> Self {
+        self.deadlines.progress = deadline;
+        self
+    }
+
+    /// How many requests of a successor may fail in probation before it is taken back. Default: any
+    /// number, since nobody may be counting them.
+    pub fn error_budget(mut self, budget: ErrorBudget) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// How often the checks of [`Starting::ready_when`](crate::Starting::ready_when) are tried
+    /// again. Default 100 ms.
+    pub fn ready_interval(mut self, interval: Duration) -> Self {
+        self.ready_interval = interval.max(Duration::from_millis(1));
         self
     }
 
@@ -284,6 +358,7 @@ impl Config {
     /// What cannot work is said before anything is started.
     pub(crate) fn check(&self) -> Result<()> {
         self.service_name()?;
+        self.health.validate()?;
         let needed = [
             ("hello", self.deadlines.hello),
             ("adopt", self.deadlines.adopt),
@@ -299,6 +374,18 @@ impl Config {
             )),
             None => Ok(()),
         }
+    }
+
+    /// How long each step may take, as an upgrade needs it.
+    pub(crate) fn lengths(&self) -> Lengths {
+        let least = self.deadlines.probation.saturating_add(self.health.min_healthy_time);
+        let progress = self.deadlines.progress.max(least);
+        // The check ends itself at its own deadline; this one is for what hinders it.
+        let preflight = match &self.preflight {
+            Some(preflight) => preflight.longest().saturating_add(self.deadlines.commit),
+            None => self.deadlines.preflight,
+        };
+        Lengths { preflight, progress, ..self.deadlines }
     }
 
     pub(crate) fn service_name(&self) -> Result<Name> {

@@ -31,14 +31,22 @@ mod birth;
 mod config;
 mod drain;
 mod error;
+mod executable;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod generation;
 mod handoff;
+mod health;
+mod hooks;
 mod inventory;
 mod link;
 mod listener;
 mod name;
 mod pid_file;
+mod readiness;
 mod report;
+mod requests;
 mod run;
 mod running;
 mod service;
@@ -52,7 +60,9 @@ mod wire;
 pub use config::Config;
 pub use drain::{DrainOutcome, DrainPhase, DrainReport, Guard, Held, Progress};
 pub use error::{Error, ErrorKind, Result};
+pub use executable::Preflight;
 pub use generation::Generation;
+pub use health::{Candidate, CheckAddress, CheckStream, HealthCheck};
 pub use listener::{
     BlockingConn, Conn, Incoming, ListenOptions, Listener, Pause, Seqpacket, SeqpacketListener,
     SeqpacketStream, Tcp, TcpConn, TcpListener, Transport, UdpSocket, Unix, UnixConn, UnixDatagram,
@@ -60,9 +70,10 @@ pub use listener::{
 };
 pub use name::Name;
 pub use report::{Report, UpgradeOutcome, UpgradePhase};
+pub use requests::{ErrorBudget, Requests};
 pub use run::run;
 pub use running::Running;
-pub use service::{Event, Outcome, Role, Status};
+pub use service::{Event, Outcome, Previous, Role, Status};
 pub use sockets::Sockets;
 pub use starting::Starting;
 

@@ -32,6 +32,8 @@ mod outgoing;
 use incoming::{Fault, Incoming, More};
 use outgoing::{Outgoing, Pipe, QUEUE, Refused};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;
 

@@ -1,5 +1,6 @@
 //! What an application holds while it serves.
 
+use std::error::Error as StdError;
 use std::future::Future;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -8,11 +9,15 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::drain::{DrainPhase, Guard, Progress};
 use crate::error::{Error, ErrorKind, Result};
+use crate::executable::HeldOff;
 use crate::generation::Generation;
+use crate::hooks::Moment;
 use crate::listener::{Conn, Listener, Transport};
 use crate::report::Report;
-use crate::service::{Command, Event, Outcome, Role, Shared, Status, ended};
+use crate::requests::Requests;
+use crate::service::{Command, Event, Outcome, Reply, Shared, Status, ended};
 use crate::sockets::Sockets;
+use crate::wire::Identity;
 
 /// A service that accepts: [`Starting::ready`](crate::Starting::ready) returns it when it is this
 /// generation's turn. Clones are the same service.
@@ -53,9 +58,34 @@ impl Running {
     }
 
     /// Whether this generation owns the service: at most one does at any time.
+    ///
+    /// While a handoff runs, its verdict is read: a process that slept through the verdict learns
+    /// here that it does not own any more. Between this answer and what is done on it the process
+    /// may be stopped again; what must never happen twice (a migration, say) is fenced by
+    /// [`generation`](Self::generation), which only grows.
     #[must_use]
     pub fn is_owner(&self) -> bool {
-        self.shared.status.borrow().role == Role::Owner
+        self.shared.owns()
+    }
+
+    /// Whether this generation owns, to be watched for changes: for what only one generation may
+    /// do, like a scheduler.
+    ///
+    /// ```no_run
+    /// # async fn tick() {}
+    /// # async fn cron(running: heirloom::Running) {
+    /// let mut owner = running.watch_owner();
+    /// while owner.wait_for(|owner| *owner).await.is_ok() {
+    ///     tokio::select! {
+    ///         () = tick() => {}
+    ///         _ = owner.wait_for(|owner| !*owner) => {} // a newer generation goes on
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn watch_owner(&self) -> watch::Receiver<bool> {
+        self.shared.owner.subscribe()
     }
 
     /// What happens from now on, in order. A subscriber that falls 256 events behind misses the
@@ -94,6 +124,55 @@ impl Running {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.shared.drain.active()
+    }
+
+    /// Counts how requests end, for the [error budget](crate::Config::error_budget) and reports.
+    #[must_use]
+    pub fn requests(&self) -> Requests {
+        self.shared.requests.clone()
+    }
+
+    /// Adds what is to be done before this generation gives its turn away: finish or pause what
+    /// writes, take no new leadership. Hooks run one after the other, in the order in which they
+    /// were added.
+    ///
+    /// No new connection is accepted meanwhile, by anybody: all hooks together have
+    /// [`Config::gap_deadline`](crate::Config::gap_deadline). An error, or being late, ends the
+    /// upgrade; the hooks of [`on_roll_back`](Self::on_roll_back) follow then as after any roll
+    /// back. A successor that takes over because this process did not answer asks no hook.
+    pub fn on_yield<F, Fut, E>(&self, hook: F)
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        self.shared.hooks.on_yield(hook);
+    }
+
+    /// Adds what is to be done when a turn was taken back: in the predecessor, which has yielded
+    /// and accepts again, and in the successor, which was rejected and finishes what it has. Also
+    /// called when a generation owns again because every newer one died.
+    ///
+    /// [`is_owner`](Self::is_owner) tells the two sides apart. Nobody waits for it.
+    pub fn on_roll_back<F, Fut>(&self, hook: F)
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.shared.hooks.on(Moment::RollBack, hook);
+    }
+
+    /// Adds what is to be done at the commit of an upgrade: in the predecessor, which drains from
+    /// now on, and in the successor, which owns. A generation without a predecessor owns from the
+    /// start, and is not told.
+    ///
+    /// [`is_owner`](Self::is_owner) tells the two sides apart. Nobody waits for it.
+    pub fn on_commit<F, Fut>(&self, hook: F)
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.shared.hooks.on(Moment::Commit, hook);
     }
 
     /// A guard for work that is not a connection of one of our listeners: the drain waits for it.
@@ -196,10 +275,112 @@ impl Running {
         self.wish(false).await
     }
 
-    async fn wish(&self, queue: bool) -> Result<Report> {
+    /// Ends the probation that runs: the successor has proven itself. Returns the upgrade's report.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotNow`] if no successor is in probation, or if this generation is not the one
+    /// that watches; [`ErrorKind::RolledBack`] if it fails in this moment.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future takes nothing back.
+    pub async fn commit(&self) -> Result<Report> {
+        self.tell(Command::Approve).await
+    }
+
+    /// Ends the upgrade that runs, at whichever step before the verdict: this generation accepts
+    /// again, and the successor goes. The reason stands in the report, which is returned.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotNow`] if no upgrade runs here, or if it has committed in this moment.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future takes nothing back.
+    pub async fn abort(&self, reason: impl Into<String>) -> Result<Report> {
+        let reason = reason.into();
+        self.tell(|reply| Command::Reject { reason, reply }).await
+    }
+
+    /// Takes a release back, before its commit or after it.
+    ///
+    /// While an upgrade runs here this is [`abort`](Self::abort). Otherwise the program that ran
+    /// before this generation's is started as the next generation, with its own arguments and working
+    /// directory and this generation's environment, also if its file has been deleted or replaced
+    /// meanwhile: its descriptor has been kept. It has to go through probation like any other.
+    /// [`Status::previous`](crate::Status::previous) says which one that is. From then on this
+    /// generation's program counts as failed.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotNow`] if there is nothing to roll back to, or if this generation does not
+    /// own; [`ErrorKind::RolledBack`] if the previous program does not prove itself, or if its file
+    /// has been overwritten in place, which is said by name.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not end it.
+    pub async fn roll_back(&self) -> Result<Report> {
+        self.tell(Command::RollBack).await
+    }
+
+    /// As [`upgrade`](Self::upgrade), for what retries by itself: a program that has failed is held
+    /// off for a while, longer with each failure in a row ([`Config::hold_off`]). Programs are known
+    /// by their contents, so a new file at the same path is not held off.
+    ///
+    /// [`Config::hold_off`]: crate::Config::hold_off
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::HeldOff`] with the time that is left and the last failure; otherwise as for
+    /// `upgrade`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not end the upgrade.
+    pub async fn upgrade_unattended(&self) -> Result<Report> {
+        let path = &self.shared.program.exe;
+        // A file that cannot be read is the upgrade's to report.
+        if let Ok(identity) = Identity::of_path_hashed(path).await
+            && let Some(held) = self.shared.programs.held_off(&identity)
+        {
+            let HeldOff { left, failures, cause } = held;
+            let text = format!(
+                "program {path:?} has failed {failures} times in a row and is held off for {left:.0?}: \
+                 {cause}"
+            );
+            return Err(Error::new(ErrorKind::HeldOff, text));
+        }
+        self.upgrade().await
+    }
+
+    /// Says that this generation, a successor in probation, is not well: its predecessor takes the
+    /// turn back. Returns when that has been asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotNow`] if there is no predecessor that could.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future takes nothing back.
+    pub async fn unhealthy(&self, reason: impl Into<String>) -> Result<()> {
+        let reason = reason.into();
         let (reply, answer) = oneshot::channel();
-        self.shared.ask(Command::Upgrade { reply, queue }).await?;
+        self.shared.ask(Command::Unhealthy { reason, reply }).await?;
         answer.await.map_err(|_| ended())?
+    }
+
+    async fn tell(&self, command: impl FnOnce(Reply) -> Command) -> Result<Report> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.ask(command(reply)).await?;
+        answer.await.map_err(|_| ended())?
+    }
+
+    async fn wish(&self, queue: bool) -> Result<Report> {
+        self.tell(|reply| Command::Upgrade { reply, queue }).await
     }
 
     /// Asks the service to stop: it serves what is queued, drains and ends. A second call cuts

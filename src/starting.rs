@@ -1,5 +1,7 @@
 //! What an application holds while it starts.
 
+use std::error::Error as StdError;
+use std::future::Future;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,6 +10,8 @@ use crate::error::{Error, Result};
 use crate::generation::Generation;
 use crate::handoff::adoption::Turn;
 use crate::pid_file::PidFile;
+use crate::readiness::Readiness;
+use crate::requests::Requests;
 use crate::running::Running;
 use crate::service::{Command, Shared};
 use crate::sockets::Sockets;
@@ -21,6 +25,7 @@ use crate::sockets::Sockets;
 pub struct Starting {
     shared: Arc<Shared>,
     sockets: Sockets,
+    readiness: Readiness,
 }
 
 impl std::fmt::Debug for Starting {
@@ -40,7 +45,7 @@ impl Deref for Starting {
 impl Starting {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let sockets = Sockets::new(shared.sockets.clone());
-        Self { shared, sockets }
+        Self { shared, sockets, readiness: Readiness::default() }
     }
 
     pub(crate) fn shared(&self) -> Arc<Shared> {
@@ -51,6 +56,36 @@ impl Starting {
     #[must_use]
     pub fn generation(&self) -> Generation {
         self.shared.generation
+    }
+
+    /// Adds something that has to be there before this generation is ready: a database that
+    /// answers, a cache that is warm. [`ready`](Self::ready) tries it until it passes, every
+    /// [`Config::ready_interval`](crate::Config::ready_interval), each try for at most 5 s, within
+    /// the predecessor's [`Config::ready_deadline`](crate::Config::ready_deadline).
+    ///
+    /// Why it does not pass yet stands in the status of both generations
+    /// ([`Status::not_yet`](crate::Status::not_yet)), and in the report if it is too late.
+    ///
+    /// ```no_run
+    /// # async fn ping() -> std::io::Result<()> { Ok(()) }
+    /// # async fn start(mut start: heirloom::Starting) -> heirloom::Result<()> {
+    /// start.ready_when("database", || ping());
+    /// let running = start.ready().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn ready_when<F, Fut, E>(&mut self, name: impl Into<String>, check: F)
+    where
+        F: Fn() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        self.readiness.add(name.into(), check);
+    }
+
+    /// Counts how requests end, as [`Running::requests`] does.
+    #[must_use]
+    pub fn requests(&self) -> Requests {
+        self.shared.requests.clone()
     }
 
     /// Says that this generation can serve, and returns when it is its turn.
@@ -69,12 +104,19 @@ impl Starting {
     /// Not cancel safe: a service whose `ready` is dropped serves, but nobody holds it.
     pub async fn ready(self) -> Result<Running> {
         let shared = Arc::clone(&self.shared);
+        let mut turn = shared.turn.subscribe();
+        let not_yet = async |why| drop(shared.ask(Command::NotYet(why)).await);
+        tokio::select! {
+            biased;
+            // It is not wanted any more.
+            lost = shared.until(&mut turn, |turn| *turn != Turn::Waiting) => drop(lost?),
+            () = self.readiness.passed(shared.config.ready_interval, not_yet) => {}
+        }
         shared.asked_ready.store(true, Ordering::Relaxed);
         let prepared = match shared.config.pid_file.clone() {
             Some(path) => Some(PidFile::prepare(path)?),
             None => None,
         };
-        let mut turn = shared.turn.subscribe();
         shared.ask(Command::Ready(prepared)).await?;
         let turn = shared.until(&mut turn, |turn| *turn != Turn::Waiting).await?;
         match turn {

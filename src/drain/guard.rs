@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::shard::Shard;
-use super::{DrainPhase, Held};
+use super::{DrainPhase, Held, Purpose};
 use crate::name::Name;
 
 /// What the registry and the guards of one connection share.
@@ -27,6 +27,7 @@ pub(super) struct Entry {
     pub(super) tally: usize,
     pub(super) born: Instant,
     pub(super) peer: Option<String>,
+    pub(super) purpose: Purpose,
     phase: AtomicU8,
     /// Guards alive. Apart from the count of the `Arc`, since the registry holds the entry too.
     guards: AtomicUsize,
@@ -47,7 +48,7 @@ impl Entry {
         shard: Arc<Shard>,
         (sequence, tally, listener): (u64, usize, Arc<Name>),
         (born, peer): (Instant, Option<String>),
-        phase: DrainPhase,
+        (purpose, phase): (Purpose, DrainPhase),
     ) -> Self {
         Self {
             shard,
@@ -56,6 +57,7 @@ impl Entry {
             tally,
             born,
             peer,
+            purpose,
             phase: AtomicU8::new(phase.rank()),
             guards: AtomicUsize::new(1),
             moved: Notify::new(),
@@ -177,6 +179,16 @@ impl Guard {
     #[must_use]
     pub fn listener(&self) -> &Name {
         &self.entry.listener
+    }
+
+    /// Whether this connection is a health check of the generation that watches this one
+    /// ([`HealthCheck`](crate::HealthCheck)), and no client's.
+    ///
+    /// Health checks are counted nowhere in this crate and no drain waits for them. Leave them out
+    /// of your own figures too.
+    #[must_use]
+    pub fn is_health_check(&self) -> bool {
+        self.entry.purpose == Purpose::HealthCheck
     }
 
     /// The time since the connection was accepted.

@@ -19,6 +19,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use guard::Guard;
+pub(crate) use registry::shard_of_this_thread;
 pub(crate) use run::DrainSettings;
 pub use run::{DrainOutcome, DrainReport};
 
@@ -29,6 +30,15 @@ use crate::name::Name;
 pub(crate) struct Drain {
     shards: Arc<[Arc<shard::Shard>]>,
     hub: Arc<shard::Hub>,
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// A client's: a drain waits for it.
+    Service,
+    /// A health check by the generation that watches this one.
+    HealthCheck,
 }
 
 /// How urgently a connection is asked to end.

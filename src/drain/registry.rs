@@ -35,7 +35,7 @@ use tokio::time::Instant;
 
 use super::guard::{Entry, Guard};
 use super::shard::{Entries, Hub, Shard};
-use super::{Drain, DrainPhase, Held, Progress};
+use super::{Drain, DrainPhase, Held, Progress, Purpose};
 use crate::name::Name;
 
 /// The bounds of the number of shards; between them it is four for each core.
@@ -99,12 +99,20 @@ impl Drain {
         self.guard_in(shard_of_this_thread(), listener, peer)
     }
 
+    /// Takes a guard for a health check: it learns of every phase, but is counted nowhere, and no
+    /// drain waits for it.
+    pub(crate) fn guard_of_check(&self, listener: &Name, peer: Option<String>) -> Guard {
+        let shard = &self.shards[shard_of_this_thread() % self.shards.len()];
+        let life = (Instant::now(), peer);
+        shard.lock().add(shard, listener, life, Purpose::HealthCheck)
+    }
+
     /// Takes a guard from a shard of the caller's choice: any number will do.
     pub(super) fn guard_in(&self, shard: usize, listener: &Name, peer: Option<String>) -> Guard {
         let life = (Instant::now(), peer);
         let shard = &self.shards[shard % self.shards.len()];
         let mut entries = shard.lock();
-        let guard = entries.add(shard, listener, life);
+        let guard = entries.add(shard, listener, life, Purpose::Service);
         let draining = self.hub.drains.load(Ordering::Relaxed) > 0;
         drop(entries);
         if draining {
@@ -181,7 +189,7 @@ impl Drain {
             for shard in self.shards.iter() {
                 let mut entries = shard.lock();
                 entries.phase = *now;
-                behind.extend(entries.live.values().filter(|entry| entry.phase() < phase).cloned());
+                behind.extend(entries.everyone().filter(|entry| entry.phase() < phase).cloned());
             }
         }
         self.publish();
@@ -307,7 +315,7 @@ impl Drain {
 ///
 /// The address of a thread-local byte tells threads apart without a counter or a registry of
 /// them; Fibonacci hashing spreads addresses that differ by whole stacks.
-pub(super) fn shard_of_this_thread() -> usize {
+pub(crate) fn shard_of_this_thread() -> usize {
     thread_local!(static HERE: u8 = const { 0 });
     let address = HERE.with(|here| std::ptr::from_ref(here).addr()) as u64;
     (address.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize

@@ -8,7 +8,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::guard::{Entry, Guard};
-use super::{DrainPhase, Progress};
+use super::{DrainPhase, Progress, Purpose};
 use crate::name::Name;
 
 /// What the shards have in common. A guard's life only reads it, unless a drain runs.
@@ -38,6 +38,11 @@ pub(super) struct Shard {
 pub(super) struct Entries {
     /// By sequence, so the oldest is the first.
     pub(super) live: BTreeMap<u64, Arc<Entry>>,
+    /// Health checks, by a sequence of their own: they learn of phases, and nobody counts them or
+    /// waits for them.
+    pub(super) checks: BTreeMap<u64, Arc<Entry>>,
+    /// The next health check's key.
+    next_check: u64,
     /// Entries ever made, and the next one's key.
     pub(super) accepted: u64,
     /// The phase in which a new entry starts.
@@ -65,17 +70,31 @@ impl Entries {
         shard: &Arc<Shard>,
         listener: &Name,
         life: (Instant, Option<String>),
+        purpose: Purpose,
     ) -> Guard {
         let (tally, name) = self.tally(listener);
-        let sequence = self.accepted;
-        self.accepted += 1;
-        let entry =
-            Arc::new(Entry::new(Arc::clone(shard), (sequence, tally, name), life, self.phase));
-        self.live.insert(sequence, Arc::clone(&entry));
-        if let Some(count) = self.tallies.get_mut(tally) {
-            *count += 1;
+        let sequence = match purpose {
+            Purpose::Service => &mut self.accepted,
+            Purpose::HealthCheck => &mut self.next_check,
+        };
+        let place = (*sequence, tally, name);
+        *sequence += 1;
+        let entry = Arc::new(Entry::new(Arc::clone(shard), place, life, (purpose, self.phase)));
+        match purpose {
+            Purpose::HealthCheck => _ = self.checks.insert(entry.sequence, Arc::clone(&entry)),
+            Purpose::Service => {
+                self.live.insert(entry.sequence, Arc::clone(&entry));
+                if let Some(count) = self.tallies.get_mut(tally) {
+                    *count += 1;
+                }
+            }
         }
         Guard::first(entry)
+    }
+
+    /// Everyone who is to learn of a phase.
+    pub(super) fn everyone(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.live.values().chain(self.checks.values())
     }
 }
 
@@ -87,6 +106,12 @@ impl Shard {
     /// The last guard of `entry` has gone.
     pub(super) fn remove(&self, entry: &Entry) {
         let mut entries = self.lock();
+        if entry.purpose == Purpose::HealthCheck {
+            let removed = entries.checks.remove(&entry.sequence);
+            drop(entries);
+            drop(removed);
+            return;
+        }
         let removed = entries.live.remove(&entry.sequence);
         if let Some(count) = entries.tallies.get_mut(entry.tally) {
             *count -= 1;

@@ -363,3 +363,22 @@ fn a_thread_waits_for_a_phase_without_a_runtime() {
     assert!(waiting.join().unwrap());
     assert!(guard.reached_within(DrainPhase::LameDuck, Duration::ZERO));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_health_check_learns_of_phases_and_is_counted_nowhere() {
+    let drain = Drain::new();
+    let check = drain.guard_of_check(&http(), Some("127.0.0.1:9".into()));
+    assert!(check.is_health_check() && check.clone().is_health_check());
+    assert!(!drain.guard(&http(), None).is_health_check());
+    assert_eq!(drain.progress(), Progress { accepted: 1, ..Progress::default() });
+    assert_eq!((drain.active(), drain.accepted()), (0, 1));
+    let told = obey(check.clone(), DrainPhase::LameDuck);
+    drop(obey(drain.guard(&http(), None), DrainPhase::Graceful));
+    let report = drain.run(&settings(), &Notify::new()).await;
+    assert_eq!((report.outcome, report.drained, report.left), (DrainOutcome::Drained, 1, 0));
+    assert!(report.cut.is_empty());
+    assert!(check.phase() < DrainPhase::Force, "the drain did not wait for the check");
+    told.await.unwrap();
+    drop(check);
+    assert_eq!(drain.accepted(), 2);
+}

@@ -44,19 +44,19 @@
 //! **Owner is not the same as running.** `ready` returns in probation, when this generation serves
 //! but does not own yet. Work of which there may be only one, like a job that runs every hour,
 //! belongs to the owner. Ask [`Running::is_owner`](crate::Running::is_owner) before each run, or
-//! wait with [`Running::watch_status`](crate::Running::watch_status), which tells the present as
-//! well; [`Running::events`](crate::Running::events) tells only what happens from then on, and the
+//! follow [`Running::watch_owner`](crate::Running::watch_owner), which tells the present as well;
+//! [`Running::events`](crate::Running::events) tells only what happens from then on, and the
 //! first generation owns before its `ready` returns.
 //!
 //! ```no_run
 //! # use std::time::Duration;
 //! # async fn clean_up() {}
-//! use heirloom::{Role, Running};
+//! use heirloom::Running;
 //!
 //! async fn every_hour(running: Running) {
-//!     let mut status = running.watch_status();
+//!     let mut owner = running.watch_owner();
 //!     let mut clock = tokio::time::interval(Duration::from_secs(3600));
-//!     while status.wait_for(|status| status.role == Role::Owner).await.is_ok() {
+//!     while owner.wait_for(|owner| *owner).await.is_ok() {
 //!         clock.tick().await;
 //!         if running.is_owner() {
 //!             clean_up().await;

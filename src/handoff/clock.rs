@@ -17,11 +17,13 @@ pub(crate) struct Clock {
 /// How long each timer runs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lengths {
+    pub preflight: Duration,
     pub hello: Duration,
     pub adopt: Duration,
     pub ready: Duration,
     pub gap: Duration,
     pub probation: Duration,
+    pub progress: Duration,
     pub silence: Duration,
     pub ping: Duration,
     pub commit: Duration,
@@ -30,11 +32,13 @@ pub(crate) struct Lengths {
 impl Lengths {
     fn of(&self, timer: Timer) -> Duration {
         match timer {
+            Timer::Preflight => self.preflight,
             Timer::Spawn | Timer::Hello => self.hello,
             Timer::Adopt => self.adopt,
             Timer::Ready => self.ready,
             Timer::Gap => self.gap,
             Timer::Probation => self.probation,
+            Timer::Progress => self.progress,
             Timer::Silence | Timer::Lease => self.silence,
             Timer::Ping => self.ping,
             Timer::Commit | Timer::Handover => self.commit,
@@ -98,11 +102,13 @@ mod tests {
     fn lengths() -> Lengths {
         let short = Duration::from_millis(10);
         Lengths {
+            preflight: short,
             hello: short,
             adopt: short,
             ready: Duration::from_secs(60),
             gap: short * 5,
             probation: short,
+            progress: short,
             silence: short,
             ping: short * 2,
             commit: short,

@@ -13,13 +13,18 @@ use tokio::task::JoinHandle;
 use crate::error::Result;
 use crate::link::{LinkReceiver, LinkSender};
 use crate::spawn::{Child, Exit};
-use crate::wire::Message;
+use crate::wire::{Figures, Message};
+
+/// The number of the pong that no ping asked for: the successor has stopped accepting. Pings are
+/// numbered from one.
+pub(crate) const STOPPED: u64 = 0;
 
 /// The task that watches it, and the exit status it will have.
 pub(crate) struct Leaving {
-    task: JoinHandle<()>,
+    task: JoinHandle<Option<u64>>,
     link: Option<LinkSender>,
     status: oneshot::Receiver<Exit>,
+    figures: Option<oneshot::Receiver<Figures>>,
 }
 
 impl Leaving {
@@ -28,8 +33,14 @@ impl Leaving {
         tokio::time::timeout(wait, &mut self.status).await.ok()?.ok()
     }
 
-    /// The task that ends when the process has, and the link to tell it more.
-    pub(crate) fn into_parts(self) -> (JoinHandle<()>, Option<LinkSender>) {
+    /// What it had served when it stopped accepting, if it says so within `wait`.
+    pub(crate) async fn figures(&mut self, wait: Duration) -> Option<Figures> {
+        tokio::time::timeout(wait, self.figures.as_mut()?).await.ok()?.ok()
+    }
+
+    /// The task that ends when the process has, with the connections that it accepted if it said
+    /// so; and the link to tell it more.
+    pub(crate) fn into_parts(self) -> (JoinHandle<Option<u64>>, Option<LinkSender>) {
         (self.task, self.link)
     }
 }
@@ -43,17 +54,26 @@ pub(crate) fn watch(
 ) -> Leaving {
     let (tell, status) = oneshot::channel();
     let sender = link.as_ref().map(|(sender, _)| sender.clone());
+    let (count, figures) = oneshot::channel();
+    let figures = link.is_some().then_some(figures);
     let task = tokio::spawn(async move {
         let pid = child.pid();
-        let last_words = tokio::spawn(last_words(link));
+        let (left, mut accepted) = oneshot::channel();
+        let last_words = tokio::spawn(last_words(link, count, left));
         let exit = child.end(grace).await;
         tracing::info!(target: "heirloom::handoff", pid, exit = %exit, "the rejected successor ended");
+        // Its last word may be in the link still, which ends with it.
+        let accepted = tokio::time::timeout(LAST_WORD, &mut accepted).await;
         last_words.abort();
         // Nobody may be waiting for the status any more.
         let _ = tell.send(exit);
+        accepted.ok()?.ok()
     });
-    Leaving { task, link: sender, status }
+    Leaving { task, link: sender, status, figures }
 }
+
+/// How long the link of a process that has ended is read for what it said last.
+const LAST_WORD: Duration = Duration::from_millis(100);
 
 /// A program that is still being started: it is ended as soon as it runs.
 pub(crate) fn unborn<F>(spawning: F) -> Leaving
@@ -65,19 +85,37 @@ where
         if let Ok((child, _link)) = spawning.await {
             let _ = tell.send(child.end(Duration::ZERO).await);
         }
+        None
     });
-    Leaving { task, link: None, status }
+    Leaving { task, link: None, status, figures: None }
 }
 
-async fn last_words(link: Option<(LinkSender, LinkReceiver)>) {
+/// Reads what it says on its way out: what it had served when it stopped accepting, and that it
+/// has finished.
+async fn last_words(
+    link: Option<(LinkSender, LinkReceiver)>,
+    count: oneshot::Sender<Figures>,
+    left: oneshot::Sender<u64>,
+) {
     let Some((_sender, mut receiver)) = link else {
         return;
     };
+    let (mut count, mut left) = (Some(count), Some(left));
     while let Ok(Some(envelope)) = receiver.recv().await {
-        if let Message::Left { accepted } = envelope.message {
-            tracing::info!(target: "heirloom::handoff", accepted, "the rejected successor finished what it had accepted");
+        // Nobody may be waiting for either any more.
+        match envelope.message {
+            // The answer to an earlier ping may come first: it has another number.
+            Message::Pong { sequence: STOPPED, figures } => {
+                let _ = count.take().map(|count| count.send(figures));
+            }
+            Message::Left { accepted } => {
+                tracing::info!(target: "heirloom::handoff", accepted, "the rejected successor finished what it had accepted");
+                let _ = left.take().map(|left| left.send(accepted));
+            }
+            _ => {}
         }
     }
+    drop((count, left));
     // The end of its process is what counts; keep our end open until then.
     std::future::pending::<()>().await;
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  predecessor (owner)                         successor
+//!  Preflight   its program is tried
 //!  Spawning ── posix_spawn ──────────────────▶ Greeting
 //!  Greeting ◀───────────────────────── hello ─ Greeting
 //!  Offering ── welcome, offer ───────────────▶ Receiving
@@ -11,7 +12,7 @@
 //!  Parking     every claimed listener parks
 //!  Yielding ── yield ────────────────────────▶ Serving      listens on what is new, accepts
 //!  Probation ◀─────────────────────── serving
-//!     ── ping ▶ ◀ pong ──
+//!     ── ping ▶ ◀ pong, health checks ──
 //!  Permitting ─ may commit ──────────────────▶ Deciding     seals the verdict
 //!  Elder    ◀────────────────────── committed ─ Committed
 //!           ── owner ────────────────────────▶ Owner
@@ -38,6 +39,8 @@ mod table;
 /// disarm and hear of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Timer {
+    /// Until the new program has passed its preflight.
+    Preflight,
     /// Until the successor's program runs.
     Spawn,
     /// Until the other side's first word.
@@ -50,6 +53,8 @@ pub(crate) enum Timer {
     Gap,
     /// How long the successor is watched.
     Probation,
+    /// Until every health check says that it is well.
+    Progress,
     /// Until the permission to commit was used.
     Commit,
     /// Until the next ping is sent.
@@ -65,12 +70,14 @@ pub(crate) enum Timer {
 impl std::fmt::Display for Timer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Self::Preflight => "its preflight",
             Self::Spawn => "the start of its program",
             Self::Hello => "its first word",
             Self::Adopt => "its acknowledgement of the offer",
             Self::Ready => "its readiness",
             Self::Gap => "the gap from ready to serving",
             Self::Probation => "the end of probation",
+            Self::Progress => "its health",
             Self::Commit => "its commit",
             Self::Ping => "the next ping",
             Self::Silence => "a sign of life",

@@ -39,6 +39,9 @@ struct World {
     p_timers: BTreeSet<Timer>,
     p_parked: bool,
     p_parking: bool,
+    p_trying: bool,
+    /// Health checks run; whether they called the successor healthy last.
+    p_watching: Option<bool>,
     p_told_stop: bool,
     s: Option<Successor>,
     s_life: Life,
@@ -62,14 +65,16 @@ struct World {
 }
 
 impl World {
-    fn new(probation: bool, enforceable: bool, budget: Budget) -> Self {
-        let (p, actions) = Predecessor::new(pred::Plan { probation });
+    fn new(plan: pred::Plan, enforceable: bool, budget: Budget) -> Self {
+        let (p, actions) = Predecessor::new(plan);
         let mut world = Self {
             p,
             p_life: Life::Running,
             p_timers: BTreeSet::new(),
             p_parked: false,
             p_parking: false,
+            p_trying: false,
+            p_watching: None,
             p_told_stop: false,
             s: None,
             s_life: Life::Running,
@@ -118,6 +123,10 @@ impl World {
                     self.p_timers.remove(&timer);
                 }
                 pred::Action::DisarmAll => self.p_timers.clear(),
+                pred::Action::Preflight => self.p_trying = true,
+                // Its outcome is an event of the state.
+                pred::Action::Spawn => {}
+                pred::Action::Watch => self.p_watching = Some(false),
                 pred::Action::Park => self.p_parking = true,
                 pred::Action::ParkLate => {
                     self.p_parking = false;
@@ -221,6 +230,26 @@ impl World {
     fn next_for_p(&self, all: &mut Vec<(String, World, bool)>) {
         if !self.p_runs() {
             return;
+        }
+        if self.p_trying {
+            for passed in [true, false] {
+                let tried = self.with(|w| {
+                    w.p_trying = false;
+                    w.tell_p(if passed {
+                        pred::Event::PreflightPassed
+                    } else {
+                        pred::Event::PreflightFailed("exit status 1".into())
+                    });
+                });
+                all.push((format!("p: preflight passed: {passed}"), tried, true));
+            }
+        }
+        if self.p_watching == Some(false) {
+            let healthy = self.with(|w| {
+                w.p_watching = Some(true);
+                w.tell_p(pred::Event::Healthy);
+            });
+            all.push(("p: every check passes".into(), healthy, false));
         }
         if *self.p.state() == pred::State::Spawning && self.s.is_none() {
             let born = self.with(|w| {
@@ -428,6 +457,12 @@ impl World {
                 w.p_told_stop = true;
                 w.tell_p(pred::Event::Stop);
             });
+            if self.p_watching == Some(true) {
+                say("a check fails", &|w| {
+                    w.p_watching = Some(false);
+                    w.tell_p(pred::Event::Ailing);
+                });
+            }
             say("the successor is rejected", &|w| w.tell_p(pred::Event::Rejected("no".into())));
             say("the successor is approved", &|w| w.tell_p(pred::Event::Approved));
             say("garbage reaches p", &|w| w.tell_p(pred::Event::Nonsense("garbage".into())));
@@ -488,33 +523,67 @@ impl World {
     }
 }
 
-/// Explores everything and returns how many states there are.
-fn explore(start: World) -> usize {
-    let mut seen: HashMap<World, (Option<usize>, String)> = HashMap::new();
+/// What an exploration has seen.
+struct Explored {
+    states: usize,
+    steps: usize,
+    ends: usize,
+}
+
+/// Explores everything. That no state can be reached twice in one run is checked as well: every run
+/// ends, and so every fair run ends where nothing more has to happen.
+fn explore(start: World) -> Explored {
+    let mut seen: HashMap<World, usize> = HashMap::new();
     let mut order: Vec<World> = Vec::new();
     let mut from: Vec<(Option<usize>, String)> = Vec::new();
-    seen.insert(start.clone(), (None, String::new()));
+    let mut next_of: Vec<Vec<usize>> = Vec::new();
+    seen.insert(start.clone(), 0);
     order.push(start);
     from.push((None, "start".into()));
+    let mut ends = 0;
     let mut at = 0;
     while at < order.len() {
         let world = order[at].clone();
         let next = world.next();
         let stuck = !next.iter().any(|(_, _, fair)| *fair);
+        ends += usize::from(stuck);
         let verdict = world.check().and_then(|()| if stuck { world.check_end() } else { Ok(()) });
         if let Err(broken) = verdict {
             panic!("{broken}\n{}{world:#?}", trace(&from, at));
         }
+        let mut followers = Vec::new();
         for (what, world, _) in next {
-            if !seen.contains_key(&world) {
-                seen.insert(world.clone(), (None, String::new()));
-                order.push(world);
+            let index = *seen.entry(world).or_insert_with_key(|world| {
+                order.push(world.clone());
                 from.push((Some(at), what));
-            }
+                order.len() - 1
+            });
+            followers.push(index);
         }
+        next_of.push(followers);
         at += 1;
     }
-    order.len()
+    let steps = next_of.iter().map(Vec::len).sum();
+    assert!(every_run_ends(&next_of), "a run can go in a circle");
+    Explored { states: order.len(), steps, ends }
+}
+
+/// Whether the graph has no circle: every state can be taken away once all before it are.
+fn every_run_ends(next_of: &[Vec<usize>]) -> bool {
+    let mut before = vec![0_usize; next_of.len()];
+    next_of.iter().flatten().for_each(|&follower| before[follower] += 1);
+    let mut free: Vec<usize> = (0..before.len()).filter(|&index| before[index] == 0).collect();
+    let mut taken = 0;
+    while let Some(index) = free.pop() {
+        taken += 1;
+        for &follower in &next_of[index] {
+            before[follower] -= 1;
+            if before[follower] == 0 {
+                free.push(follower);
+            }
+        }
+    }
+    taken == next_of.len()
 }
 
 fn trace(from: &[(Option<usize>, String)], mut at: usize) -> String {
@@ -530,13 +599,32 @@ fn trace(from: &[(Option<usize>, String)], mut at: usize) -> String {
     steps.iter().rev().map(|step| format!("  {step}\n")).collect()
 }
 
+/// `HEIRLOOM_MODEL=1` prints what was explored, `HEIRLOOM_MODEL=deep` explores more.
 #[test]
 fn one_owner_whatever_dies_stops_or_wakes_at_any_step() {
-    for probation in [true, false] {
+    let wanted = std::env::var("HEIRLOOM_MODEL").unwrap_or_default();
+    let budget = match wanted.as_str() {
+        "deep" => Budget { deaths: 2, stops: 3, pings: 2, words: 2 },
+        _ => Budget { deaths: 2, stops: 2, pings: 1, words: 1 },
+    };
+    let plan = |preflight, probation, checked| pred::Plan { preflight, probation, checked };
+    let plans = [
+        plan(false, true, false),
+        plan(false, false, false),
+        plan(false, true, true),
+        plan(true, false, true),
+    ];
+    for plan in plans {
         for enforceable in [true, false] {
-            let budget = Budget { deaths: 2, stops: 2, pings: 1, words: 1 };
-            let states = explore(World::new(probation, enforceable, budget));
+            let Explored { states, steps, ends } = explore(World::new(plan, enforceable, budget));
             assert!(states > 1_000, "the model has shrunk to {states} states");
+            if !wanted.is_empty() {
+                use std::io::Write as _;
+                let line = format!(
+                    "{plan:?}, enforceable {enforceable}: {states} states, {steps} steps, {ends} ends"
+                );
+                writeln!(std::io::stderr(), "{line}").unwrap();
+            }
         }
     }
 }

@@ -8,24 +8,35 @@ use crate::generation::Generation;
 use crate::report::builder::MAX_NOTES as MAX_REPORTED;
 use crate::verdict::Verdict;
 use crate::wire::limits::{MAX_CLAIMED, MAX_NOTES};
-use crate::wire::{Item, MAX_ITEMS, Message, Offer, Ready, Role, SocketRecord};
+use crate::wire::{ExecutableRecord, Item, MAX_ITEMS, Message, Offer, Ready, Role, SocketRecord};
 
 /// A generation that has committed and still drains: the owner holds its link and its process.
 #[derive(Clone, Debug)]
 pub(crate) struct Elder {
     pub generation: Generation,
+    /// It has been told to cut what it still serves.
+    pub hurried: bool,
     pub link: Arc<OwnedFd>,
     pub process: Arc<OwnedFd>,
+}
+
+/// A program that a successor could be rolled back to.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    pub record: ExecutableRecord,
+    pub file: Arc<OwnedFd>,
 }
 
 /// A message with the descriptors that leave with it.
 pub(crate) type Parcel = (Message, Vec<Arc<OwnedFd>>);
 
-/// The whole offer of a predecessor, in order: the verdict, its own process, elders, sockets.
+/// The whole offer of a predecessor, in order: the verdict, its own process, elders, programs,
+/// sockets.
 pub(crate) fn offer(
     verdict: &Verdict,
     own_process: &Arc<OwnedFd>,
     elders: &[Elder],
+    programs: &[Program],
     sockets: Vec<(SocketRecord, Arc<OwnedFd>)>,
 ) -> Result<Vec<Parcel>> {
     let register = verdict.as_fd().try_clone_to_owned().map_err(|error| {
@@ -36,8 +47,12 @@ pub(crate) fn offer(
         vec![(Role::Verdict, Arc::new(register)), (Role::Predecessor, Arc::clone(own_process))];
     for elder in elders {
         let generation = elder.generation;
-        items.push((Role::ElderLink { generation }, Arc::clone(&elder.link)));
+        let hurried = elder.hurried;
+        items.push((Role::ElderLink { generation, hurried }, Arc::clone(&elder.link)));
         items.push((Role::ElderProcess { generation }, Arc::clone(&elder.process)));
+    }
+    for program in programs {
+        items.push((Role::Executable(program.record.clone()), Arc::clone(&program.file)));
     }
     items.extend(sockets.into_iter().map(|(record, fd)| (Role::Socket(record), fd)));
     let chunks = items.chunks(MAX_ITEMS);
@@ -109,8 +124,9 @@ pub(crate) struct Received {
     pub sockets: Vec<(SocketRecord, OwnedFd)>,
     verdict: Option<OwnedFd>,
     process: Option<OwnedFd>,
-    links: Vec<(Generation, OwnedFd)>,
+    links: Vec<(Generation, bool, OwnedFd)>,
     processes: Vec<(Generation, OwnedFd)>,
+    programs: Vec<(ExecutableRecord, OwnedFd)>,
     count: usize,
 }
 
@@ -121,6 +137,7 @@ pub(crate) struct Whole {
     pub verdict: Verdict,
     pub predecessor: OwnedFd,
     pub elders: Vec<Elder>,
+    pub programs: Vec<(ExecutableRecord, OwnedFd)>,
 }
 
 impl Received {
@@ -132,8 +149,11 @@ impl Received {
                 Role::Socket(record) => self.sockets.push((record, fd)),
                 Role::Verdict => self.verdict = Some(fd),
                 Role::Predecessor => self.process = Some(fd),
-                Role::ElderLink { generation } => self.links.push((generation, fd)),
+                Role::ElderLink { generation, hurried } => {
+                    self.links.push((generation, hurried, fd));
+                }
                 Role::ElderProcess { generation } => self.processes.push((generation, fd)),
+                Role::Executable(record) => self.programs.push((record, fd)),
                 Role::Unknown => {}
             }
         }
@@ -157,14 +177,15 @@ impl Received {
         let predecessor = self.process.ok_or_else(|| missing("does not name its process"))?;
         let mut processes = self.processes;
         let mut elders = Vec::new();
-        for (generation, link) in self.links {
+        for (generation, hurried, link) in self.links {
             let at = processes.iter().position(|(of, _)| *of == generation);
             let at = at.ok_or_else(|| missing("holds an elder's link without its process"))?;
             let (_, process) = processes.swap_remove(at);
-            elders.push(Elder { generation, link: Arc::new(link), process: Arc::new(process) });
+            let (link, process) = (Arc::new(link), Arc::new(process));
+            elders.push(Elder { generation, hurried, link, process });
         }
         let verdict = Verdict::adopt(verdict)?;
-        Ok(Whole { sockets: self.sockets, verdict, predecessor, elders })
+        Ok(Whole { sockets: self.sockets, verdict, predecessor, elders, programs: self.programs })
     }
 }
 

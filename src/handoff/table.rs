@@ -6,13 +6,15 @@ use super::Timer;
 use super::{predecessor as pred, successor as succ};
 use crate::verdict::Decision;
 
-const TIMERS: [Timer; 11] = [
+const TIMERS: [Timer; 13] = [
+    Timer::Preflight,
     Timer::Spawn,
     Timer::Hello,
     Timer::Adopt,
     Timer::Ready,
     Timer::Gap,
     Timer::Probation,
+    Timer::Progress,
     Timer::Commit,
     Timer::Ping,
     Timer::Silence,
@@ -41,10 +43,12 @@ fn rows<S: Debug + PartialEq, A: Debug>(
     let _ = writeln!(text, "  nothing on: {}\n", idle.join(", "));
 }
 
-fn predecessor_table(probation: bool) -> String {
+fn predecessor_table(probation: bool, checked: bool) -> String {
     use pred::{Cause, Event, Retreat, State};
     let retreat = |parked| Retreat { cause: Cause::Rejected("no".into()), parked, reachable: true };
+    let plan = pred::Plan { preflight: true, probation, checked };
     let states = [
+        State::Preflight,
         State::Spawning,
         State::Greeting,
         State::Offering,
@@ -52,7 +56,9 @@ fn predecessor_table(probation: bool) -> String {
         State::Checking,
         State::Parking,
         State::Yielding,
-        State::Probation,
+        State::Probation { elapsed: false, healthy: true },
+        State::Probation { elapsed: false, healthy: false },
+        State::Probation { elapsed: true, healthy: false },
         State::Permitting,
         State::Deciding(retreat(false)),
         State::Deciding(retreat(true)),
@@ -62,6 +68,8 @@ fn predecessor_table(probation: bool) -> String {
         State::OwnsAgain,
     ];
     let mut events = vec![
+        Event::PreflightPassed,
+        Event::PreflightFailed("x".into()),
         Event::Spawned,
         Event::SpawnFailed("x".into()),
         Event::Hello,
@@ -80,6 +88,8 @@ fn predecessor_table(probation: bool) -> String {
         Event::LinkClosed,
         Event::Died("x".into()),
         Event::Abandoned,
+        Event::Healthy,
+        Event::Ailing,
         Event::Approved,
         Event::Rejected("x".into()),
         Event::Stop,
@@ -94,8 +104,7 @@ fn predecessor_table(probation: bool) -> String {
             let _ = writeln!(text, "{state:?}, verdict {seen:?}");
             let steps = events.iter().map(|event| {
                 let (machine, actions) =
-                    pred::Predecessor::at(state.clone(), pred::Plan { probation })
-                        .on(event.clone(), seen);
+                    pred::Predecessor::at(state.clone(), plan).on(event.clone(), seen);
                 (format!("{event:?}"), machine.state().clone(), actions)
             });
             rows(&mut text, &state, steps.collect());
@@ -160,8 +169,8 @@ fn successor_table(enforceable: bool) -> String {
 
 #[test]
 fn the_predecessors_table_is_the_recorded_one() {
-    insta::assert_snapshot!("predecessor", predecessor_table(true));
-    insta::assert_snapshot!("predecessor_without_probation", predecessor_table(false));
+    insta::assert_snapshot!("predecessor", predecessor_table(true, true));
+    insta::assert_snapshot!("predecessor_without_probation", predecessor_table(false, false));
 }
 
 #[test]

@@ -3,15 +3,15 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::inherited::address_of;
 use crate::error::{Error, ErrorKind, Result};
-use crate::listener::{ListenOptions, Occupant, Place, fits, occupant, temporary_name};
+use crate::listener::{
+    ListenOptions, Occupant, Place, address_of, fits, occupant, sock_addr, temporary_name,
+};
 use crate::name::Name;
 use crate::wire::{Address, Kind};
 
@@ -114,18 +114,5 @@ pub(super) fn socket_type(kind: Kind) -> Type {
         Kind::Tcp | Kind::UnixStream | Kind::Other => Type::STREAM,
         Kind::UnixSeqpacket => Type::SEQPACKET,
         Kind::UnixDatagram | Kind::Udp => Type::DGRAM,
-    }
-}
-
-fn sock_addr(address: &Address) -> io::Result<SockAddr> {
-    match address {
-        Address::Inet(address) => Ok((*address).into()),
-        Address::Path(path) => SockAddr::unix(path),
-        Address::Abstract(name) => {
-            // An abstract name is a path that begins with a zero byte (unix(7)).
-            let bytes: Vec<u8> = std::iter::once(0).chain(name.iter().copied()).collect();
-            SockAddr::unix(std::ffi::OsStr::from_bytes(&bytes))
-        }
-        Address::None => Err(io::ErrorKind::InvalidInput.into()),
     }
 }

@@ -8,10 +8,9 @@ use std::task::Poll;
 
 use socket2::SockRef;
 
-use super::inherited::address_of;
 use super::{Book, Inventory, Standing};
 use crate::error::{Error, ErrorKind, Result};
-use crate::listener::{Core, RawPause, State, unlink_if};
+use crate::listener::{Core, RawPause, State, address_of, unlink_if};
 use crate::wire::{Address, SocketRecord};
 
 /// What a successor says of its sockets when it is ready.

@@ -165,7 +165,7 @@ impl Entry {
         let fd = Arc::new(fd);
         held.fd = Some(Arc::downgrade(&fd));
         if let Some(core) = self.cores.get(held.core) {
-            core.add(fd, held.address.clone());
+            core.add(fd, held.address.clone(), self.sockets.len());
         }
         self.sockets.push(held);
     }
@@ -261,7 +261,8 @@ impl Entry {
         let bound = self.sockets.iter().find(|held| held.fd.is_some());
         let mut joined = bound.map(|held| held.address.clone());
         let mut notes = Vec::new();
-        for held in self.sockets.iter_mut().filter(|held| held.is_deferred()) {
+        let sockets = self.sockets.iter_mut().enumerate();
+        for (index, held) in sockets.filter(|(_, held)| held.is_deferred()) {
             let core = self.cores.get(held.core);
             if core.is_some_and(|core| core.is_leaving()) {
                 continue;
@@ -279,7 +280,7 @@ impl Entry {
                     held.address = actual.clone();
                     joined.get_or_insert_with(|| actual.clone());
                     if let Some(core) = core {
-                        core.add(fd, actual);
+                        core.add(fd, actual, index);
                     }
                 }
                 Err(error) => {
@@ -343,6 +344,10 @@ impl Held {
     /// Whether it is yet to be bound.
     fn is_deferred(&self) -> bool {
         self.fd.is_none() && self.kept.is_none()
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.kept.is_some() || self.fd.as_ref().is_some_and(|fd| fd.strong_count() > 0)
     }
 
     /// The socket, if it is open.

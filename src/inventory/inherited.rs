@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 
 use nix::sys::stat::{SFlag, fstat};
-use socket2::{Domain, SockAddr, SockRef, Type};
+use socket2::{Domain, SockRef, Type};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::listener::address_of;
 use crate::name::Name;
 use crate::wire::{Address, Kind, SocketRecord};
 
@@ -287,18 +287,4 @@ fn look(fd: &OwnedFd) -> io::Result<Looked> {
         _ => (Kind::Other, "a socket of another family"),
     };
     Ok(Looked { kind, address: address_of(&socket.local_addr()?), what })
-}
-
-/// A socket address as records have it.
-pub(super) fn address_of(address: &SockAddr) -> Address {
-    if let Some(inet) = address.as_socket() {
-        return Address::Inet(inet);
-    }
-    if let Some(path) = address.as_pathname() {
-        return Address::Path(PathBuf::from(path));
-    }
-    match address.as_abstract_namespace() {
-        Some(name) => Address::Abstract(name.to_vec()),
-        None => Address::None,
-    }
 }

@@ -6,6 +6,7 @@
 
 mod asks;
 mod bind;
+mod doors;
 mod drift;
 mod engine;
 mod entry;
@@ -17,12 +18,13 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub(crate) use self::doors::Door;
 use self::entry::{Ask, Entry};
 pub(crate) use self::inherited::Inherited;
 use self::inherited::Table;
 use crate::drain::Drain;
 use crate::error::{Error, ErrorKind, Result};
-use crate::listener::{Core, State};
+use crate::listener::{Core, Expected, State};
 use crate::name::Name;
 use crate::wire::SocketRecord;
 
@@ -45,6 +47,7 @@ enum Standing {
 #[derive(Clone)]
 pub(crate) struct Inventory {
     drain: Drain,
+    expected: Expected,
     book: Arc<Mutex<Book>>,
 }
 
@@ -87,7 +90,7 @@ impl Inventory {
             given: Vec::new(),
             adopted: Vec::new(),
         };
-        Ok(Self { drain, book: Arc::new(Mutex::new(book)) })
+        Ok(Self { drain, expected: Expected::default(), book: Arc::new(Mutex::new(book)) })
     }
 
     /// The one path: claims what was inherited, or binds anew, and gives the listeners.
@@ -100,8 +103,8 @@ impl Inventory {
         };
         let cores: Vec<Arc<Core>> = (0..ask.count)
             .map(|_| {
-                let (name, drain) = (ask.name.clone(), self.drain.clone());
-                Core::new(name, drain, state, ask.options.nodelay)
+                let known = (self.drain.clone(), self.expected.clone());
+                Core::new(ask.name.clone(), known, state, ask.options.nodelay)
             })
             .collect();
         let found = book.inherited.claim(&ask.name, ask.kind, &ask.wanted)?;

@@ -403,7 +403,7 @@ async fn a_link_handed_on_goes_on_at_the_next_frame() {
     let (sender, _) = open(ours).unwrap();
     let sending = tokio::spawn(async move {
         for sequence in 0..300 {
-            sender.send(Message::Pong { sequence }, vec![]).await.unwrap();
+            sender.send(pong(sequence), vec![]).await.unwrap();
         }
     });
     let mut socket = theirs;
@@ -412,7 +412,7 @@ async fn a_link_handed_on_goes_on_at_the_next_frame() {
         let (_sender, mut receiver) = open(socket).unwrap();
         for frame in 0..10 {
             let sequence = owner * 10 + frame;
-            assert_eq!(next(&mut receiver).await.message, Message::Pong { sequence });
+            assert_eq!(next(&mut receiver).await.message, pong(sequence));
         }
         socket = dup;
     }
@@ -541,4 +541,8 @@ async fn a_half_frame_that_waits_costs_nothing() {
 fn a_link_outside_of_a_runtime_is_an_error() {
     let error = open(pair().0).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Link);
+}
+
+fn pong(sequence: u64) -> Message {
+    Message::Pong { sequence, figures: crate::wire::Figures::default() }
 }

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -10,6 +10,8 @@ use std::time::Duration;
 use socket2::SockAddr;
 
 use super::core::Core;
+use super::expected::Met;
+use super::member::Source;
 use super::passing::{is_lost_connection, is_shortage};
 use crate::drain::Guard;
 use crate::error::{Error, ErrorKind, Result};
@@ -28,19 +30,32 @@ pub(super) struct Accepted {
     pub(super) fd: OwnedFd,
     pub(super) peer: SockAddr,
     pub(super) guard: Guard,
+    met: Option<Met>,
+}
+
+impl Accepted {
+    /// Tells whoever announced the connection that it has come. Not under the listener's lock: it
+    /// wakes other people's tasks.
+    pub(super) fn told(mut self) -> Self {
+        if let Some(met) = self.met.take() {
+            met.tell();
+        }
+        self
+    }
 }
 
 impl Core {
     /// The next connection. `None`: the listener has ended. Cancel safe: a connection that is
     /// taken is returned in the same poll.
     pub(super) async fn accept(&self) -> Result<Option<Accepted>> {
-        self.next(&mut |fd| self.accept_one(fd), "accept").await
+        let accepted = self.next(&mut |source| self.accept_one(source), "accept").await?;
+        Ok(accepted.map(Accepted::told))
     }
 
     /// The next result of `op`, which is tried under the lock. Cancel safe likewise.
     pub(super) async fn next<R>(
         &self,
-        op: &mut (dyn FnMut(BorrowedFd<'_>) -> io::Result<R> + Send),
+        op: &mut (dyn FnMut(Source<'_>) -> io::Result<R> + Send),
         what: &str,
     ) -> Result<Option<R>> {
         let _turn = self.gate.lock().await;
@@ -77,17 +92,21 @@ impl Core {
     }
 
     /// Accepts and takes the guard in one go, under the lock that parking takes.
-    pub(super) fn accept_one(&self, fd: BorrowedFd<'_>) -> io::Result<Accepted> {
+    pub(super) fn accept_one(&self, source: Source<'_>) -> io::Result<Accepted> {
         let mut tries = LOST_IN_A_ROW;
         let (fd, peer) = loop {
-            match accept4(fd) {
+            match accept4(source.fd) {
                 Err(error) if is_lost_connection(&error) && tries > 0 => tries -= 1,
                 result => break result?,
             }
         };
         let text = peer.as_socket().map(|peer| peer.to_string());
-        let guard = self.drain().guard(self.name(), text);
-        Ok(Accepted { fd, peer, guard })
+        let met = self.expected.meet(&peer, self.name(), source.index);
+        let guard = match met {
+            Some(_) => self.drain().guard_of_check(self.name(), text),
+            None => self.drain().guard(self.name(), text),
+        };
+        Ok(Accepted { fd, peer, guard, met })
     }
 }
 

@@ -25,7 +25,7 @@ impl<T: Transport> Listener<T> {
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) for what does not pass.
     pub fn accept_blocking(&self) -> Result<Option<BlockingConn<T::Blocking, T::Addr>>> {
         let core = self.core();
-        while let Some(accepted) = core.accept_blocking()? {
+        while let Some(accepted) = core.accept_blocking()?.map(Accepted::told) {
             let made = T::peer(&accepted.peer)
                 .and_then(|peer| Ok((T::blocking(accepted.fd, core.nodelay)?, peer)));
             match made {
@@ -55,8 +55,10 @@ impl Core {
                     inner = self.wait(inner);
                     continue;
                 }
-                State::Open => inner.try_members(&mut |fd| self.accept_one(fd)).map(Some),
-                State::Closing | State::Ended => inner.serve_rest(&mut |fd| self.accept_one(fd)),
+                State::Open => inner.try_members(&mut |source| self.accept_one(source)).map(Some),
+                State::Closing | State::Ended => {
+                    inner.serve_rest(&mut |source| self.accept_one(source))
+                }
             };
             let error = match result {
                 Ok(None) => {

@@ -6,14 +6,15 @@
 //! wait for and nothing to acknowledge.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::sync::Notify;
 
+use super::expected::Expected;
 use super::inner::Inner;
-use super::member::Member;
+use super::member::{Member, Source};
 use super::place::Place;
 use super::raw::RawPause;
 use super::state::State;
@@ -25,6 +26,8 @@ use crate::wire::Address;
 pub(crate) struct Core {
     name: Name,
     drain: Drain,
+    /// Connections that were announced to this generation.
+    pub(super) expected: Expected,
     pub(super) nodelay: bool,
     inner: Mutex<Inner>,
     /// Tells threads about a change of state.
@@ -41,10 +44,16 @@ pub(crate) struct Core {
 
 impl Core {
     /// A listener in `state` without sockets.
-    pub(crate) fn new(name: Name, drain: Drain, state: State, nodelay: bool) -> Arc<Self> {
+    pub(crate) fn new(
+        name: Name,
+        (drain, expected): (Drain, Expected),
+        state: State,
+        nodelay: bool,
+    ) -> Arc<Self> {
         Arc::new(Self {
             name,
             drain,
+            expected,
             nodelay,
             inner: Mutex::new(Inner::new(state)),
             changed: Condvar::new(),
@@ -92,12 +101,13 @@ impl Core {
         self.lock().members.first().map(|member| Arc::clone(&member.fd))
     }
 
-    /// Adds a socket of its own; a task or thread that waits takes it up.
-    pub(crate) fn add(&self, fd: Arc<OwnedFd>, address: Address) {
+    /// Adds a socket of its own, which is number `index` of its name; a task or thread that waits
+    /// takes it up.
+    pub(crate) fn add(&self, fd: Arc<OwnedFd>, address: Address, index: usize) {
         self.change(|inner| {
             inner.address = Some(address);
             if inner.state != State::Ended {
-                inner.members.push(Member::new(fd, false));
+                inner.members.push(Member::new(fd, index));
             }
         });
         self.bound.notify_waiters();
@@ -107,7 +117,7 @@ impl Core {
     pub(crate) fn add_leftover(&self, fd: Arc<OwnedFd>) {
         self.change(|inner| {
             if matches!(inner.state, State::Open | State::Closing) && !inner.abandoned {
-                inner.members.push(Member::new(fd, true));
+                inner.members.push(Member::leftover(fd));
             }
         });
     }
@@ -245,10 +255,10 @@ impl Core {
     ///
     /// Only one task at a time may wait here, hence the gate in front of it. A socket is put into
     /// the epoll of the runtime that polls, so this needs a tokio runtime with I/O enabled.
-    pub(crate) fn poll_io<R>(
+    pub(super) fn poll_io<R>(
         &self,
         cx: &mut Context<'_>,
-        op: &mut dyn FnMut(BorrowedFd<'_>) -> io::Result<R>,
+        op: &mut dyn FnMut(Source<'_>) -> io::Result<R>,
     ) -> Poll<io::Result<Option<R>>> {
         // Dropped after the lock: a waker's drop may run code that takes it.
         let _old;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::SocketAddr as UnixAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use socket2::{SockAddr, SockRef};
 use tokio::io::Interest;
 
 use super::core::Core;
+use super::member::Source;
 use super::transport::{inet, unix, unix_peer};
 use super::{Handle, State};
 use crate::drain::Guard;
@@ -43,15 +44,15 @@ impl Datagram {
     }
 
     async fn recv_from(&self, buffer: &mut [u8]) -> Result<Option<(usize, SockAddr)>> {
-        self.core().next(&mut |fd| recv_from(fd, buffer), "receive").await
+        self.core().next(&mut |source| recv_from(source.fd, buffer), "receive").await
     }
 
     /// Takes the guard under the lock that parking takes, so that a drain that begins afterwards
     /// knows of the datagram.
     async fn recv_guarded(&self, buffer: &mut [u8]) -> Result<Option<(usize, SockAddr, Guard)>> {
         let core = self.core();
-        let mut receive = |fd: BorrowedFd<'_>| {
-            let (length, peer) = recv_from(fd, buffer)?;
+        let mut receive = |source: Source<'_>| {
+            let (length, peer) = recv_from(source.fd, buffer)?;
             let text = peer.as_socket().map(|peer| peer.to_string());
             Ok((length, peer, core.drain().guard(core.name(), text)))
         };

@@ -1,13 +1,12 @@
 //! The state and the sockets of one listener, under its lock.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use nix::sys::eventfd::EventFd;
 
-use super::member::Member;
+use super::member::{Member, Source};
 use super::passing::is_shortage;
 use super::place::Place;
 use super::raw::Raw;
@@ -93,7 +92,7 @@ impl Inner {
     pub(super) fn poll_members<R>(
         &mut self,
         cx: &mut Context<'_>,
-        op: &mut dyn FnMut(BorrowedFd<'_>) -> io::Result<R>,
+        op: &mut dyn FnMut(Source<'_>) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
         let mut left = self.members.len();
         while left > 0 {
@@ -101,7 +100,7 @@ impl Inner {
             let index = self.next % self.members.len();
             let member = &mut self.members[index];
             if member.leftover {
-                match op(member.fd.as_fd()) {
+                match op(member.source()) {
                     Ok(result) => return Poll::Ready(Ok(result)),
                     // It can be served later.
                     Err(error) if is_shortage(&error) => return Poll::Ready(Err(error)),
@@ -125,14 +124,14 @@ impl Inner {
     /// Tries each socket once, without epoll. `WouldBlock`: all of them are empty.
     pub(super) fn try_members<R>(
         &mut self,
-        op: &mut dyn FnMut(BorrowedFd<'_>) -> io::Result<R>,
+        op: &mut dyn FnMut(Source<'_>) -> io::Result<R>,
     ) -> io::Result<R> {
         let mut left = self.members.len();
         while left > 0 {
             left -= 1;
             let index = self.next % self.members.len();
             self.next = index + 1;
-            match op(self.members[index].fd.as_fd()) {
+            match op(self.members[index].source()) {
                 // Served to its end, or it never listened.
                 Err(error) if self.members[index].leftover && !is_shortage(&error) => {
                     self.members.remove(index);
@@ -148,7 +147,7 @@ impl Inner {
     /// Serves what is queued; when nothing is, this is the end.
     pub(super) fn serve_rest<R>(
         &mut self,
-        op: &mut dyn FnMut(BorrowedFd<'_>) -> io::Result<R>,
+        op: &mut dyn FnMut(Source<'_>) -> io::Result<R>,
     ) -> io::Result<Option<R>> {
         match self.try_members(op) {
             Ok(result) => Ok(Some(result)),

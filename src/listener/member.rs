@@ -11,19 +11,40 @@ use tokio::runtime::{Handle, Id};
 
 use crate::sys::watch::Watched;
 
+/// A socket that may have something for us.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) fd: BorrowedFd<'a>,
+    /// Which socket of its name it is; none for one that a failed successor left.
+    pub(super) index: Option<usize>,
+}
+
 /// One socket. The listener of a whole group has several.
 pub(super) struct Member {
     /// Declared before `fd`, so that the socket leaves epoll before it can be closed: epoll goes
     /// on reporting a description that another process has open (`epoll(7)`).
     registered: Option<(Id, Watched)>,
     pub(super) fd: Arc<OwnedFd>,
+    /// Which socket of its name it is.
+    pub(super) index: usize,
     /// Only its queue is served, then it is closed.
     pub(super) leftover: bool,
 }
 
 impl Member {
-    pub(super) fn new(fd: Arc<OwnedFd>, leftover: bool) -> Self {
-        Self { registered: None, fd, leftover }
+    /// The socket number `index` of its name.
+    pub(super) fn new(fd: Arc<OwnedFd>, index: usize) -> Self {
+        Self { registered: None, fd, index, leftover: false }
+    }
+
+    /// A socket of which only the queue is served.
+    pub(super) fn leftover(fd: Arc<OwnedFd>) -> Self {
+        Self { registered: None, fd, index: 0, leftover: true }
+    }
+
+    /// The socket, to read from.
+    pub(super) fn source(&self) -> Source<'_> {
+        Source { fd: self.fd.as_fd(), index: (!self.leftover).then_some(self.index) }
     }
 
     /// Takes the socket out of epoll; it stays open.
@@ -47,7 +68,7 @@ impl Member {
     pub(super) fn poll<R>(
         &mut self,
         cx: &mut Context<'_>,
-        op: &mut dyn FnMut(BorrowedFd<'_>) -> io::Result<R>,
+        op: &mut dyn FnMut(Source<'_>) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
         let here = Handle::try_current().map_err(io::Error::other)?.id();
         let mut new = false;
@@ -74,7 +95,7 @@ impl Member {
                     continue;
                 }
             };
-            match op(self.fd.as_fd()) {
+            match op(Source { fd: self.fd.as_fd(), index: Some(self.index) }) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 result => return Poll::Ready(result),
             }

@@ -1,10 +1,12 @@
 //! Listeners that can be parked, resumed and handed on.
 
 mod accept;
+mod address;
 mod blocking;
 mod conn;
 mod core;
 mod datagram;
+mod expected;
 mod inner;
 mod member;
 mod options;
@@ -23,9 +25,11 @@ use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+pub(crate) use self::address::{address_of, sock_addr};
 pub use self::conn::{BlockingConn, Conn, TcpConn, UnixConn};
 pub(crate) use self::core::Core;
 pub use self::datagram::{UdpSocket, UnixDatagram};
+pub(crate) use self::expected::{Expected, Expecting, Taken};
 pub use self::options::ListenOptions;
 pub(crate) use self::place::{
     Occupant, Place, fits, inode_of, occupant, temporary_name, unlink_if,

@@ -90,6 +90,11 @@ impl Raw {
 }
 
 impl Core {
+    /// Whether a framework accepts on it by itself.
+    pub(crate) fn is_raw(&self) -> bool {
+        self.lock().raw.is_taken()
+    }
+
     /// Whether both generations accept on it during probation.
     pub(crate) fn is_overlap(&self) -> bool {
         matches!(self.lock().raw, Raw::Overlap)

@@ -59,6 +59,7 @@ impl ReportBuilder {
             claimed: 0,
             unclaimed: 0,
             bound: 0,
+            accepted: None,
         };
         let builder = Self { report, started: now, entered: now, span };
         builder.log_step(now);
@@ -70,6 +71,16 @@ impl ReportBuilder {
         self.close_phase(now);
         self.report.phase = phase;
         self.log_step(now);
+    }
+
+    /// The phase at hand.
+    pub(crate) fn phase(&self) -> UpgradePhase {
+        self.report.phase
+    }
+
+    /// How many connections a successor that is taken back had accepted.
+    pub(crate) fn accepted(&mut self, connections: u64) {
+        self.report.accepted = Some(connections);
     }
 
     /// The successor has a process.

@@ -50,6 +50,8 @@ impl fmt::Display for UpgradeOutcome {
 pub enum UpgradePhase {
     /// Someone asked for it.
     Requested,
+    /// The successor's program is tried before it is started for real.
+    Preflight,
     /// The successor's program is being started.
     Spawn,
     /// The two sides find out who the other is and what it speaks.
@@ -82,6 +84,7 @@ impl UpgradePhase {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Requested => "requested",
+            Self::Preflight => "preflight",
             Self::Spawn => "spawn",
             Self::Hello => "hello",
             Self::Offer => "offer",
@@ -145,6 +148,10 @@ pub struct Report {
     pub unclaimed: usize,
     /// Sockets that the successor bound itself.
     pub bound: usize,
+    /// Connections that the successor had accepted when it was taken back; it finishes them. As it
+    /// said last, if it died. None if it never had its turn, or owns.
+    #[serde(default)]
+    pub accepted: Option<u64>,
 }
 
 impl fmt::Display for Report {
@@ -175,6 +182,9 @@ impl fmt::Display for Report {
             "\n  sockets: {} claimed, {} unclaimed, {} bound",
             self.claimed, self.unclaimed, self.bound
         )?;
+        if let Some(accepted) = self.accepted {
+            write!(f, "\n  accepted by the successor: {accepted} connections")?;
+        }
         self.notes.iter().try_for_each(|note| write!(f, "\n  note: {}", Plain(note)))
     }
 }

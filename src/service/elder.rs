@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Command, Role, Service};
+use super::{Command, Role, Service, refuse};
 use crate::birth::Asked;
 use crate::drain::DrainReport;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::handoff::predecessor::Event;
 use crate::handoff::upgrade::Relation;
+use crate::hooks::Moment;
 use crate::inventory::in_background;
 use crate::link::Envelope;
 use crate::pid_file::PidFile;
@@ -61,7 +62,7 @@ impl Service {
                     post(&relation, Message::Progress(Progress { active, oldest_ms: oldest, cut: 0 }));
                 }
                 // A rejected successor ends with this process, but it has its own to finish.
-                Some(_) = self.leaving.join_next() => {}
+                Some(gone) = self.leaving.join_next() => self.gone(gone.ok()),
                 () = hurry.notified(), if drained.is_some() => self.leaving.abort_all(),
             }
             let over = drained.take_if(|_| self.leaving.is_empty());
@@ -136,7 +137,7 @@ impl Service {
                 let _ = reply.send(Err(Error::new(ErrorKind::PassedOn, text)));
             }
             Command::Stop => self.asked_as_elder(relation, Asked::Stop),
-            Command::Failed(_) | Command::Ready(_) => {}
+            other => refuse(other, "a newer generation owns"),
         }
     }
 
@@ -153,6 +154,8 @@ impl Service {
         // Whoever is accepted from here on is not asked to go.
         self.shared.drain.reopen();
         in_background(self.shared.sockets.own_again());
+        self.shared.set_verdict(None);
+        self.shared.hooks.tell(Moment::RollBack);
         self.elders.watch();
         self.shared.set_role(Role::Owner);
         self.begin_reign().await;

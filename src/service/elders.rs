@@ -30,6 +30,7 @@ pub(crate) enum News {
 
 struct Held {
     generation: Generation,
+    hurried: bool,
     link: Arc<OwnedFd>,
     process: Arc<OwnedFd>,
     watched: Option<Watched>,
@@ -69,6 +70,7 @@ impl Elders {
     pub(crate) fn offer(&self) -> Vec<Elder> {
         let elder = |held: &Held| Elder {
             generation: held.generation,
+            hurried: held.hurried,
             link: Arc::clone(&held.link),
             process: Arc::clone(&held.process),
         };
@@ -80,6 +82,7 @@ impl Elders {
         for elder in elders {
             self.held.push(Held {
                 generation: elder.generation,
+                hurried: elder.hurried,
                 link: elder.link,
                 process: elder.process,
                 watched: None,
@@ -99,7 +102,7 @@ impl Elders {
         let (link, pidfd) = (sender.socket(), process.pidfd());
         let task = tokio::spawn(read(generation, receiver, process, self.tell.clone()));
         let watched = Some(Watched { sender, task });
-        self.held.push(Held { generation, link, process: pidfd, watched });
+        self.held.push(Held { generation, hurried: false, link, process: pidfd, watched });
     }
 
     /// Reads the links of all that are not watched yet, as an owner does.
@@ -143,13 +146,14 @@ impl Elders {
     }
 
     /// Hurries the oldest ones until no more than `cap` are left to drain at their ease; returns
-    /// whom.
-    pub(crate) fn hurry_beyond(&self, cap: usize) -> Vec<Generation> {
+    /// whom. Who has been hurried is not hurried again, by this owner or the next.
+    pub(crate) fn hurry_beyond(&mut self, cap: usize) -> Vec<Generation> {
         let many = self.held.len().saturating_sub(cap);
-        let oldest = self.held.iter().take(many);
-        oldest
+        let at_ease = self.held.iter_mut().take(many).filter(|elder| !elder.hurried);
+        at_ease
             .map(|elder| {
                 elder.tell(Message::Hurry);
+                elder.hurried = true;
                 elder.generation
             })
             .collect()

@@ -7,6 +7,7 @@
 mod elder;
 mod elders;
 mod owner;
+mod programs;
 mod status;
 mod stop;
 mod successor;
@@ -18,7 +19,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-pub use self::status::{Event, Outcome, Role, Status};
+pub(crate) use self::programs::{Inherited, Programs};
+pub use self::status::{Event, Outcome, Previous, Role, Status};
 
 use self::elders::Elders;
 use crate::birth::{Asked, Signals};
@@ -27,13 +29,17 @@ use crate::drain::{Drain, DrainReport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::handoff::adoption::{Adoption, Turn};
+use crate::handoff::upgrade::News;
+use crate::hooks::Hooks;
 use crate::inventory::Inventory;
 use crate::link::LinkSender;
 use crate::name::Name;
 use crate::pid_file::{PidFile, Prepared, Published};
-use crate::report::Report;
 use crate::report::history::History;
+use crate::report::{Report, UpgradePhase};
+use crate::requests::Requests;
 use crate::spawn::{Extra, Program};
+use crate::verdict::{Decision, Verdict};
 
 /// How many events a slow subscriber may fall behind.
 const EVENTS: usize = 256;
@@ -47,8 +53,14 @@ pub(crate) struct Shared {
     pub generation: Generation,
     pub sockets: Inventory,
     pub drain: Drain,
+    pub requests: Requests,
+    pub hooks: Hooks,
+    pub programs: Programs,
+    /// What the next upgrade starts.
+    pub program: Program,
     pub commands: mpsc::Sender<Command>,
     pub status: watch::Sender<Status>,
+    pub owner: watch::Sender<bool>,
     pub events: broadcast::Sender<Event>,
     pub turn: watch::Sender<Turn>,
     pub outcome: watch::Sender<Option<Outcome>>,
@@ -57,6 +69,8 @@ pub(crate) struct Shared {
     pub queued: Arc<AtomicBool>,
     /// The application has said that it is ready.
     pub asked_ready: AtomicBool,
+    /// Of the handoff that runs, or ran last.
+    pub verdict: Mutex<Option<Arc<Verdict>>>,
 }
 
 /// Where the answer to a wish for an upgrade goes.
@@ -71,6 +85,17 @@ pub(crate) enum Command {
     /// The next generation is to be started. With `queue` the wish is remembered while another
     /// upgrade runs.
     Upgrade { reply: Reply, queue: bool },
+    /// The successor that is watched has proven itself.
+    Approve(Reply),
+    /// The program before this one is to run again: an upgrade that runs is ended, else the
+    /// previous program is started.
+    RollBack(Reply),
+    /// The upgrade that runs is not wanted, and why.
+    Reject { reason: String, reply: Reply },
+    /// It starts, and waits for this.
+    NotYet(String),
+    /// It is not well, and why: a predecessor shall take the turn back.
+    Unhealthy { reason: String, reply: oneshot::Sender<Result<()>> },
     /// Drain and end.
     Stop,
 }
@@ -82,17 +107,23 @@ pub(crate) struct Captured {
     pub own_process: Arc<OwnedFd>,
 }
 
+/// What a generation has from its birth.
+pub(crate) struct Holdings {
+    pub sockets: Inventory,
+    pub drain: Drain,
+    pub programs: Programs,
+}
+
 /// The task's own things.
 pub(crate) struct Service {
     shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
     signals: Ears,
-    program: Program,
     extra: Extra,
     own_process: Arc<OwnedFd>,
     elders: Elders,
     /// Rejected successors on their way out.
-    leaving: JoinSet<()>,
+    leaving: JoinSet<Gone>,
     /// The links of those of them that can be told more.
     rejected: Vec<LinkSender>,
     /// The highest number that a generation of this service has had.
@@ -102,6 +133,13 @@ pub(crate) struct Service {
     waiting: Vec<Reply>,
     hurry: Arc<Notify>,
     stop_asked: bool,
+}
+
+/// A rejected successor that has gone.
+struct Gone {
+    generation: Generation,
+    /// Connections that it accepted, if it said so.
+    accepted: Option<u64>,
 }
 
 enum PidFileState {
@@ -128,12 +166,51 @@ impl Shared {
         self.event(Event::UpgradeEnded(report.clone()));
     }
 
+    /// Whether this generation owns the service, as far as can be known now: the verdict is read,
+    /// so a process that slept through it learns of it before it acts.
+    pub(crate) fn owns(&self) -> bool {
+        if self.status.borrow().role != Role::Owner {
+            return false;
+        }
+        let verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
+        let decided = verdict.as_ref().map(|verdict| verdict.read());
+        !matches!(decided, Some(Ok(Some(Decision::Committed))))
+    }
+
+    pub(crate) fn in_probation(&self) -> bool {
+        self.status.borrow().phase == Some(UpgradePhase::Probation)
+    }
+
+    /// What becomes known while an upgrade runs.
+    fn heard(&self, news: News) {
+        match news {
+            News::Verdict(verdict) => self.set_verdict(Some(verdict)),
+            News::Phase(phase) => self.status.send_modify(|status| {
+                status.phase = Some(phase);
+                status.not_yet = None;
+            }),
+            News::Asked => self.remember_upgrade(),
+            News::NotYet(why) => self.set_not_yet(why),
+            News::Health(ailing) => self.status.send_modify(|status| status.ailing = ailing),
+        }
+    }
+
+    fn set_verdict(&self, verdict: Option<Arc<Verdict>>) {
+        *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = verdict;
+    }
+
+    pub(crate) fn set_not_yet(&self, why: String) {
+        self.status.send_modify(|status| status.not_yet = Some(why));
+    }
+
     pub(crate) fn set_role(&self, role: Role) {
         self.status.send_if_modified(|status| {
             let changed = status.role != role;
             status.role = role;
             changed
         });
+        let owns = role == Role::Owner;
+        self.owner.send_if_modified(|owner| std::mem::replace(owner, owns) != owns);
     }
 
     /// Waits for a value that the service's task sets. The senders live here and not in the task,
@@ -168,19 +245,27 @@ pub(crate) fn ended() -> Error {
 pub(crate) fn begin(
     config: Config,
     generation: Generation,
-    sockets: Inventory,
-    drain: Drain,
+    holdings: Holdings,
     captured: Captured,
     adoption: Option<Adoption>,
 ) -> Result<Arc<Shared>> {
+    let Holdings { sockets, drain, programs } = holdings;
     let (commands, received) = mpsc::channel(COMMANDS);
     let service = config.service_name()?;
     let shared = Arc::new(Shared {
-        status: watch::Sender::new(Status::new(&service, &config.version, generation)),
+        status: watch::Sender::new(Status {
+            previous: programs.previous_release(),
+            ..Status::new(&service, &config.version, generation)
+        }),
+        owner: watch::Sender::new(false),
         service,
         generation,
         sockets,
         drain,
+        requests: Requests::new(),
+        hooks: Hooks::default(),
+        programs,
+        program: program(captured.program, &config.program),
         commands,
         events: broadcast::Sender::new(EVENTS),
         turn: watch::Sender::new(Turn::Waiting),
@@ -188,6 +273,7 @@ pub(crate) fn begin(
         history: Mutex::new(History::default()),
         queued: Arc::new(AtomicBool::new(false)),
         asked_ready: AtomicBool::new(false),
+        verdict: Mutex::new(None),
         config,
     });
     let extra =
@@ -196,7 +282,6 @@ pub(crate) fn begin(
         shared: Arc::clone(&shared),
         commands: received,
         signals: Ears(Some(captured.signals)),
-        program: program(captured.program, &shared.config.program),
         extra,
         own_process: captured.own_process,
         elders: Elders::new(),
@@ -268,6 +353,20 @@ impl Ears {
                 std::future::pending().await
             }
         }
+    }
+}
+
+/// A command that means nothing to a generation which does not own, or stops.
+fn refuse(command: Command, why: &str) {
+    // Whoever asked may have stopped waiting.
+    let error = || Error::new(ErrorKind::NotNow, why);
+    match command {
+        Command::Upgrade { reply, .. } => _ = reply.send(Err(ended())),
+        Command::Approve(reply) | Command::RollBack(reply) | Command::Reject { reply, .. } => {
+            let _ = reply.send(Err(error()));
+        }
+        Command::Unhealthy { reply, .. } => _ = reply.send(Err(error())),
+        Command::Ready(_) | Command::Failed(_) | Command::NotYet(_) | Command::Stop => {}
     }
 }
 

@@ -11,14 +11,19 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::elders::News;
-use super::{Command, Event, Reign, Reply, Role, Service};
+use super::programs::Next;
+use super::{Command, Event, Gone, Reign, Reply, Role, Service, Shared};
 use crate::birth::Asked;
 use crate::error::{Error, ErrorKind, Result};
+use crate::executable;
 use crate::generation::Generation;
-use crate::handoff::upgrade::{self, Ended, Order, Relation, Word};
+use crate::handoff::upgrade::{self, Ended, Order, Pending, Relation, Word};
 use crate::pid_file::PidFile;
 use crate::report::Report;
 use crate::report::builder::ReportBuilder;
+use crate::requests::ErrorBudget;
+use crate::spawn::Program;
+use crate::wire::Identity;
 
 type Running = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
@@ -27,15 +32,19 @@ struct Active {
     future: Running,
     words: mpsc::Sender<Word>,
     replies: Vec<Reply>,
+    /// Of those who want it to end without a commit.
+    rejections: Vec<Reply>,
+    /// What it starts, if it can be told.
+    identity: Option<Identity>,
 }
 
-enum Next {
+enum Happened {
     Asked(Asked),
     Told(Command),
     News(Generation, News),
     Ended(Box<Ended>),
     /// A rejected successor is gone.
-    Gone,
+    Gone(Option<Gone>),
 }
 
 impl Service {
@@ -48,15 +57,15 @@ impl Service {
                     return Reign::Stopped;
                 }
                 if self.shared.queued.swap(false, Ordering::Relaxed) {
-                    active = Some(self.start_upgrade());
+                    active = Some(self.start_upgrade(Next::Release));
                 }
             }
             match self.next(&mut active).await {
-                Next::Asked(Asked::Upgrade) => self.wish(&mut active, None, true),
-                Next::Told(Command::Upgrade { reply, queue }) => {
+                Happened::Asked(Asked::Upgrade) => self.wish(&mut active, None, true),
+                Happened::Told(Command::Upgrade { reply, queue }) => {
                     self.wish(&mut active, Some(reply), queue);
                 }
-                Next::Asked(Asked::Stop) | Next::Told(Command::Stop) => {
+                Happened::Asked(Asked::Stop) | Happened::Told(Command::Stop) => {
                     if self.stop_asked {
                         self.hurry.notify_one();
                     }
@@ -66,14 +75,13 @@ impl Service {
                         let _ = active.words.try_send(Word::Stop);
                     }
                 }
-                // An owner's application that fails ends with its process.
-                Next::Told(Command::Failed(_) | Command::Ready(_)) => {}
-                Next::Gone if self.leaving.is_empty() => self.rejected.clear(),
-                Next::Gone => {}
-                Next::News(generation, news) => self.hear(generation, news, &mut active),
-                Next::Ended(ended) => {
-                    let replies = active.take().map(|active| active.replies).unwrap_or_default();
-                    if let Some(reign) = self.conclude(*ended, replies) {
+                Happened::Told(command) => self.told_as_owner(command, &mut active),
+                Happened::Gone(gone) => self.gone(gone),
+                Happened::News(generation, news) => self.hear(generation, news, &mut active),
+                Happened::Ended(ended) => {
+                    if let Some(active) = active.take()
+                        && let Some(reign) = self.conclude(*ended, active)
+                    {
                         return reign;
                     }
                 }
@@ -81,7 +89,7 @@ impl Service {
         }
     }
 
-    async fn next(&mut self, active: &mut Option<Active>) -> Next {
+    async fn next(&mut self, active: &mut Option<Active>) -> Happened {
         tokio::select! {
             biased;
             ended = async {
@@ -89,11 +97,68 @@ impl Service {
                     Some(active) => active.future.as_mut().await,
                     None => std::future::pending().await,
                 }
-            } => Next::Ended(Box::new(ended)),
-            asked = self.signals.next() => Next::Asked(asked),
-            Some(command) = self.commands.recv() => Next::Told(command),
-            (generation, news) = self.elders.news() => Next::News(generation, news),
-            Some(_) = self.leaving.join_next() => Next::Gone,
+            } => Happened::Ended(Box::new(ended)),
+            asked = self.signals.next() => Happened::Asked(asked),
+            Some(command) = self.commands.recv() => Happened::Told(command),
+            (generation, news) = self.elders.news() => Happened::News(generation, news),
+            // A watcher that panicked has ended as well.
+            Some(gone) = self.leaving.join_next() => Happened::Gone(gone.ok()),
+        }
+    }
+
+    /// A word about the upgrade that runs, or one that means nothing to an owner.
+    fn told_as_owner(&mut self, command: Command, active: &mut Option<Active>) {
+        match command {
+            Command::Approve(reply) => match active {
+                Some(active) if self.shared.in_probation() => {
+                    // It may be ending in this very moment: its report says how.
+                    let _ = active.words.try_send(Word::Approve);
+                    active.replies.push(reply);
+                }
+                _ => refuse(reply, "no successor is in probation"),
+            },
+            Command::Reject { reason, reply } => match active {
+                Some(active) => {
+                    let _ = active.words.try_send(Word::Reject(reason));
+                    active.rejections.push(reply);
+                }
+                None => refuse(reply, "no upgrade is running"),
+            },
+            Command::RollBack(reply) => self.roll_back(active, reply),
+            Command::Unhealthy { reply, .. } => {
+                let text = "this generation owns: nobody could take the turn back";
+                let _ = reply.send(Err(Error::new(ErrorKind::NotNow, text)));
+            }
+            // An owner's application that fails ends with its process.
+            Command::Failed(_) | Command::Ready(_) | Command::NotYet(_) => {}
+            // Handled by the caller.
+            Command::Upgrade { .. } | Command::Stop => {}
+        }
+    }
+
+    /// An operator wants the program back that ran before.
+    fn roll_back(&mut self, active: &mut Option<Active>, reply: Reply) {
+        if let Some(active) = active {
+            let reason = String::from("an operator asked to roll back");
+            let _ = active.words.try_send(Word::Reject(reason));
+            active.rejections.push(reply);
+            return;
+        }
+        let Some(previous) = self.shared.programs.previous() else {
+            return refuse(reply, "no other program ran before this one: nothing to roll back to");
+        };
+        self.shared.programs.own_failed("an operator rolled it back after its commit");
+        let mut begun = self.start_upgrade(Next::Previous(previous));
+        begun.replies.push(reply);
+        *active = Some(begun);
+    }
+
+    pub(super) fn gone(&mut self, gone: Option<Gone>) {
+        if self.leaving.is_empty() {
+            self.rejected.clear();
+        }
+        if let Some(Gone { generation, accepted }) = gone {
+            self.shared.event(Event::SuccessorLeft { generation, accepted });
         }
     }
 
@@ -101,7 +166,7 @@ impl Service {
     fn wish(&mut self, active: &mut Option<Active>, reply: Option<Reply>, queue: bool) {
         match active {
             None => {
-                let mut begun = self.start_upgrade();
+                let mut begun = self.start_upgrade(Next::Release);
                 begun.replies.extend(reply);
                 *active = Some(begun);
             }
@@ -118,7 +183,7 @@ impl Service {
         }
     }
 
-    fn start_upgrade(&mut self) -> Active {
+    fn start_upgrade(&mut self, next: Next) -> Active {
         self.highest = self.highest.next();
         let successor = self.highest;
         let shared = Arc::clone(&self.shared);
@@ -132,24 +197,34 @@ impl Service {
                 self.elders.count()
             ));
         }
+        let program = next.program(&shared.program);
+        let identity = next.identity(&shared.program);
+        let preflight = preflight(&next, &shared, &program, &mut report);
         let order = Order {
             service: shared.service.clone(),
             version: shared.config.version.clone(),
             generation: shared.generation,
             successor,
-            program: self.program.clone(),
+            program,
             extra: self.extra.clone(),
-            lengths: shared.config.deadlines,
+            lengths: shared.config.lengths(),
             leave: shared.config.drain.deadline,
             accept_unenforceable: shared.config.accept_unenforceable,
             sockets: shared.sockets.clone(),
             own_process: Arc::clone(&self.own_process),
             elders: self.elders.offer(),
+            programs: shared.programs.offered(),
+            failures: shared.programs.failures(),
             rejected: self.rejected.clone(),
             queued: Arc::clone(&shared.queued),
-            on_asked: {
+            preflight,
+            budget: shared.config.budget.map(ErrorBudget::to_wire),
+            health: shared.config.health.clone(),
+            drain: shared.drain.clone(),
+            hooks: shared.hooks.clone(),
+            on_news: {
                 let shared = Arc::clone(&shared);
-                Box::new(move || shared.remember_upgrade())
+                Box::new(move |news| shared.heard(news))
             },
         };
         shared.status.send_modify(|status| {
@@ -157,7 +232,7 @@ impl Service {
             status.queued = false;
         });
         shared.event(Event::UpgradeStarted(successor));
-        let (words, mut heard) = mpsc::channel(4);
+        let (words, mut heard) = mpsc::channel(16);
         let readers = self.elders.readers();
         let future = Box::pin(async move {
             let hand_over = move || {
@@ -166,16 +241,27 @@ impl Service {
             };
             upgrade::run(order, report, &mut heard, hand_over).await
         });
-        Active { future, words, replies: std::mem::take(&mut self.waiting) }
+        let replies = std::mem::take(&mut self.waiting);
+        Active { future, words, replies, rejections: Vec::new(), identity }
     }
 
     /// An upgrade has ended. `Some` if that is the end of this reign.
-    fn conclude(&mut self, ended: Ended, replies: Vec<Reply>) -> Option<Reign> {
-        self.shared.status.send_modify(|status| status.upgrading = false);
+    fn conclude(&mut self, ended: Ended, active: Active) -> Option<Reign> {
+        let Active { replies, rejections, identity, .. } = active;
+        self.shared.status.send_modify(|status| {
+            status.upgrading = false;
+            status.phase = None;
+            status.not_yet = None;
+            status.ailing = None;
+        });
         match ended {
             Ended::Committed { report, successor } => {
                 self.shared.upgrade_ended(&report);
                 answer(replies, || Ok(report.clone()));
+                answer(rejections, || {
+                    let text = format!("upgrade {} has committed", report.id);
+                    Err(Error::new(ErrorKind::NotNow, text))
+                });
                 let generation = successor.generation;
                 answer(std::mem::take(&mut self.waiting), || {
                     let text = format!("generation {generation} owns now and runs the upgrade");
@@ -189,11 +275,17 @@ impl Service {
             }
             Ended::RolledBack { report, leaving } => {
                 self.shared.upgrade_ended(&report);
+                self.shared.set_verdict(None);
+                if let Some(identity) = identity.filter(|_| !self.stop_asked) {
+                    let cause = report.cause.clone().unwrap_or_default();
+                    self.shared.programs.failed(&identity, &cause);
+                }
                 answer(replies, || Err(rejected(&report)));
+                answer(rejections, || Ok(report.clone()));
                 if let Some((task, link)) = leaving {
                     self.rejected.extend(link);
                     let temporary = self.shared.config.pid_file.clone().zip(report.successor_pid);
-                    self.leaving.spawn(finished(task, temporary));
+                    self.leaving.spawn(finished(report.to, task, temporary));
                 }
                 None
             }
@@ -237,11 +329,44 @@ impl Service {
 }
 
 /// Waits for the end of a rejected successor, and removes what it may have left of a PID file.
-async fn finished(task: JoinHandle<()>, pid_file: Option<(PathBuf, i32)>) {
+async fn finished(
+    generation: Generation,
+    task: JoinHandle<Option<u64>>,
+    pid_file: Option<(PathBuf, i32)>,
+) -> Gone {
     // A task that panicked has ended as well; its process is reaped by its guard.
-    let _ = task.await;
+    let accepted = task.await.ok().flatten();
     if let Some((path, pid)) = pid_file {
         PidFile::sweep(&path, pid);
+    }
+    Gone { generation, accepted }
+}
+
+fn refuse(reply: Reply, why: &str) {
+    // Whoever asked may have stopped waiting.
+    let _ = reply.send(Err(Error::new(ErrorKind::NotNow, why)));
+}
+
+/// What is to be tried before the program is started: for a release what the configuration says,
+/// for what ran before, that it is still the same.
+fn preflight(
+    next: &Next,
+    shared: &Shared,
+    program: &Program,
+    report: &mut ReportBuilder,
+) -> Option<Pending<Result<()>>> {
+    match next {
+        Next::Release => {
+            let (preflight, program) = (shared.config.preflight.clone()?, program.clone());
+            Some(Box::pin(async move { executable::preflight(&preflight, &program).await }))
+        }
+        Next::Previous(executable) => {
+            let (generation, version) = (executable.generation(), executable.version());
+            report
+                .note(format!("rolls back to the program of generation {generation} ({version})"));
+            let executable = executable.clone();
+            Some(Box::pin(async move { executable.verify().await }))
+        }
     }
 }
 

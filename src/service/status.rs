@@ -1,11 +1,13 @@
 //! What a generation says about itself.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::drain::DrainReport;
 use crate::generation::Generation;
 use crate::name::Name;
-use crate::report::Report;
+use crate::report::{Report, UpgradePhase};
 
 /// What a generation is for the service at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -28,6 +30,18 @@ pub enum Role {
     Ended,
 }
 
+/// A release that can be rolled back to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Previous {
+    /// The generation that ran it.
+    pub generation: Generation,
+    /// The application's version.
+    pub version: String,
+    /// The path by which it was started; its file may have been replaced or deleted since.
+    pub path: PathBuf,
+}
+
 /// One generation as it stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -44,8 +58,20 @@ pub struct Status {
     pub role: Role,
     /// Whether an upgrade runs.
     pub upgrading: bool,
+    /// How far that upgrade is.
+    #[serde(default)]
+    pub phase: Option<UpgradePhase>,
+    /// What an application that starts still waits for: this one, or the successor's.
+    #[serde(default)]
+    pub not_yet: Option<String>,
+    /// Why the health checks of a successor in probation are not content with it, or not yet.
+    #[serde(default)]
+    pub ailing: Option<String>,
     /// Whether an upgrade was asked for meanwhile and waits for whoever owns afterwards.
     pub queued: bool,
+    /// What ran before this generation's program, to roll back to.
+    #[serde(default)]
+    pub previous: Option<Previous>,
     /// Older generations that still drain, oldest first. Empty also means that no older code runs.
     pub elders: Vec<Generation>,
 }
@@ -59,6 +85,10 @@ impl Status {
             pid: std::process::id(),
             role: Role::Starting,
             upgrading: false,
+            phase: None,
+            not_yet: None,
+            ailing: None,
+            previous: None,
             queued: false,
             elders: Vec::new(),
         }
@@ -79,6 +109,13 @@ pub enum Event {
     UpgradeEnded(Report),
     /// An upgrade was asked for while another one runs, and is remembered.
     UpgradeQueued,
+    /// A successor that was taken back is gone.
+    SuccessorLeft {
+        /// Which one.
+        generation: Generation,
+        /// Connections that it had accepted and finished. None if it ended without a word.
+        accepted: Option<u64>,
+    },
     /// An older generation has drained and said so.
     ElderDrained {
         /// Which one.

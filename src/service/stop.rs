@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::owner::answer;
-use super::{Command, Outcome, Role, Service, ended};
+use super::{Command, Outcome, Role, Service, ended, refuse};
 use crate::birth::Asked;
 use crate::drain::DrainReport;
 use crate::wire::Message;
+
+/// What whoever asks for anything is told.
+const STOPS: &str = "this generation has ended";
 
 impl Service {
     /// Serves what is queued, drains, and outlives rejected successors and elders, so that whoever
@@ -38,7 +41,7 @@ impl Service {
                 asked = self.signals.next() => self.hurried_by(matches!(asked, Asked::Stop)),
                 Some(command) = self.commands.recv() => {
                     let again = matches!(command, Command::Stop);
-                    refuse(command);
+                    refuse(command, STOPS);
                     self.hurried_by(again);
                 }
                 (generation, news) = self.elders.news() => {
@@ -65,21 +68,15 @@ impl Service {
                 (generation, news) = self.elders.news() => {
                     self.note_elder(generation, &news);
                 }
-                Some(_) = self.leaving.join_next() => {}
+                Some(gone) = self.leaving.join_next() => self.gone(gone.ok()),
                 asked = self.signals.next() => {
                     if matches!(asked, Asked::Stop) {
                         return;
                     }
                 }
-                Some(command) = self.commands.recv() => refuse(command),
+                Some(command) = self.commands.recv() => refuse(command, STOPS),
                 () = &mut deadline => return,
             }
         }
-    }
-}
-
-fn refuse(command: Command) {
-    if let Command::Upgrade { reply, .. } = command {
-        let _ = reply.send(Err(ended()));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
 
-use super::{Command, Event, Outcome, PidFileState, Role, Service, ended};
+use super::{Command, Event, Outcome, PidFileState, Role, Service, ended, refuse};
 use crate::birth::Asked;
 use crate::error::{Error, ErrorKind};
 use crate::handoff::adoption::{Adoption, Fate, Ownership, Request, Stage, Turn};
@@ -19,6 +19,8 @@ impl Service {
         let stage = Stage {
             sockets: &shared.sockets,
             drain: &shared.drain,
+            requests: &shared.requests,
+            hooks: &shared.hooks,
             settings: &shared.config.drain,
             hurry: &hurry,
             turn: &shared.turn,
@@ -94,6 +96,18 @@ impl Service {
                 self.stop_asked = true;
                 Request::Failed("it was asked to stop".into())
             }
+            Command::NotYet(why) => {
+                self.shared.set_not_yet(why.clone());
+                Request::NotYet(why)
+            }
+            Command::Unhealthy { reason, reply } => {
+                // Whoever asked may have stopped waiting.
+                let _ = reply.send(Ok(()));
+                Request::Unhealthy(reason)
+            }
+            Command::Approve(_) | Command::RollBack(_) | Command::Reject { .. } => {
+                return refuse(command, "this generation does not own yet: ask its predecessor");
+            }
         };
         let _ = request.send(request_for);
     }
@@ -112,6 +126,8 @@ impl Service {
             ownership.process,
         );
         // One that was asked for here in this very moment stays remembered.
+        shared.programs.own_proved();
+        shared.programs.note_previous();
         shared.queued.fetch_or(ownership.queued_upgrade, Ordering::Relaxed);
         self.begin_reign().await;
     }
@@ -140,8 +156,10 @@ impl Service {
                     let text = "this generation is not ready yet";
                     let _ = reply.send(Err(Error::new(ErrorKind::Busy, text)));
                 }
+                Some(Command::NotYet(why)) => self.shared.set_not_yet(why),
                 Some(Command::Failed(text)) => return lost(text),
                 Some(Command::Stop) => return lost("it was asked to stop".into()),
+                Some(other) => refuse(other, "this generation is not ready yet"),
                 None => return lost(ended().to_string()),
             }
         }
@@ -170,10 +188,11 @@ impl Service {
         }
         let elders = self.elders.generations();
         self.shared.status.send_modify(|status| {
-            status.role = Role::Owner;
+            status.not_yet = None;
             status.elders = elders;
             status.queued = queued_upgrade;
         });
+        self.shared.set_role(Role::Owner);
         tracing::info!(target: "heirloom::handoff", step = "owns", %generation, pid = std::process::id());
         self.shared.event(Event::Owns);
     }

@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::executable::FailureRecord;
 use super::limits::{
-    MAX_APP_VERSION, MAX_CLAIMED, MAX_CUT, MAX_CUT_TEXT, MAX_ITEMS, MAX_NOTE, MAX_NOTES, MAX_REASON,
+    MAX_APP_VERSION, MAX_CLAIMED, MAX_CUT, MAX_CUT_TEXT, MAX_FAILURES, MAX_ITEMS, MAX_NOTE,
+    MAX_NOTES, MAX_REASON,
 };
-use super::record::Item;
+use super::record::{Address, Item};
 use super::text::{self, Line, fit};
 use super::version::Range;
 use crate::generation::Generation;
@@ -49,6 +51,74 @@ pub(crate) struct Welcome {
     pub gap_ms: u64,
     /// Whether the predecessor may signal the successor, so that it can enforce a roll back.
     pub enforceable: bool,
+    /// How many of its requests the successor may fail before it says that it is not well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+    /// Programs that have failed and not proven themselves since.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "text::list::<_, _, MAX_FAILURES>")]
+    pub failures: Vec<FailureRecord>,
+}
+
+/// How many requests may fail while the predecessor watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Budget {
+    /// The highest rate of failures that is borne, in millionths of all requests.
+    pub rate_ppm: u32,
+    /// With fewer requests than these nothing is said.
+    pub minimum: u64,
+}
+
+/// What a generation has served since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Figures {
+    /// Connections that are open.
+    pub active: u64,
+    /// Connections ever accepted.
+    pub accepted: u64,
+    /// Requests that the application called good.
+    pub succeeded: u64,
+    /// Requests that the application called failed.
+    pub failed: u64,
+}
+
+/// A health check that is going to connect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Expect {
+    /// Names it in the answers.
+    pub number: u64,
+    /// The listener that it goes to.
+    pub listener: Name,
+    /// The address that it comes from.
+    pub from: Address,
+    /// Earlier ones that have not been taken, and that nobody waits for any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "text::list::<_, _, MAX_CLAIMED>")]
+    pub given_up: Vec<u64>,
+}
+
+/// The answer to [`Expect`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Expected {
+    /// Of the check.
+    pub number: u64,
+    /// Sockets that the listener has; none if there is no such listener.
+    pub members: u32,
+    /// Whether the connection will be seen when it is accepted: not by a framework that accepts
+    /// by itself.
+    pub observed: bool,
+}
+
+/// A health check was accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Taken {
+    /// Of the check.
+    pub number: u64,
+    /// The listener that accepted it.
+    pub listener: Name,
+    /// Which of its sockets, from zero.
+    pub member: u32,
 }
 
 /// No handoff, and why. Nothing has moved.
@@ -142,10 +212,25 @@ pub(crate) struct CutItem {
     pub age_ms: u64,
 }
 
-/// The payload of `Ping` and `Pong`.
+/// The payload of `Ping`.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Sequence {
     pub(super) sequence: u64,
+}
+
+/// The payload of `Pong`.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Pong {
+    pub(super) sequence: u64,
+    #[serde(default)]
+    pub(super) figures: Figures,
+}
+
+/// The payload of `Unhealthy` and `NotYet`.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Reason {
+    #[serde(deserialize_with = "text::bounded::<_, MAX_REASON>")]
+    pub(super) reason: String,
 }
 
 /// The payload of `RollBack`.

@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::body::{
-    Failed, Hello, LastReport, Left, NewOwner, Nothing, Offer, Owner, Progress, Ready, Refuse,
-    RollBack, Sequence, Welcome,
+    Expect, Expected, Failed, Figures, Hello, LastReport, Left, NewOwner, Nothing, Offer, Owner,
+    Pong, Progress, Ready, Reason, Refuse, RollBack, Sequence, Taken, Welcome,
 };
 use super::frame::{FrameKind, HEADER, Header, WireError};
 use super::limits::{
@@ -39,10 +39,12 @@ pub(crate) enum Message {
         /// Comes back in the answer.
         sequence: u64,
     },
-    /// Either: yes.
+    /// Either: yes, and this is what it has served so far.
     Pong {
         /// Of the ping that is answered.
         sequence: u64,
+        /// What the sender has served.
+        figures: Figures,
     },
     /// Predecessor to successor: it has stopped accepting, the turn is the successor's.
     Yield,
@@ -83,12 +85,28 @@ pub(crate) enum Message {
     Progress(Progress),
     /// Elder to owner: how its drain ended.
     LastReport(LastReport),
+    /// Successor to predecessor: it is not well; take the turn back.
+    Unhealthy {
+        /// Why, for people.
+        reason: String,
+    },
+    /// Successor to predecessor: it starts, and this is what it still waits for.
+    NotYet {
+        /// What is missing, for people.
+        reason: String,
+    },
+    /// Predecessor to successor: a health check is going to connect.
+    Expect(Expect),
+    /// Successor to predecessor: it knows of that health check and will recognise it.
+    Expected(Expected),
+    /// Successor to predecessor: it has accepted the connection of that health check.
+    Taken(Taken),
     /// A kind that this version does not know; to be skipped. Its descriptors are closed.
     Unknown(u16),
 }
 
 /// Names of the kinds, from number 1 on.
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 27] = [
     "hello",
     "welcome",
     "refuse",
@@ -111,6 +129,11 @@ const NAMES: [&str; 22] = [
     "new-owner",
     "progress",
     "last-report",
+    "unhealthy",
+    "not-yet",
+    "expect",
+    "expected",
+    "taken",
 ];
 
 /// The name of a kind, if this version knows it.
@@ -145,6 +168,11 @@ impl Message {
             Self::NewOwner { .. } => 20,
             Self::Progress(_) => 21,
             Self::LastReport(_) => 22,
+            Self::Unhealthy { .. } => 23,
+            Self::NotYet { .. } => 24,
+            Self::Expect(_) => 25,
+            Self::Expected(_) => 26,
+            Self::Taken(_) => 27,
             Self::Unknown(kind) => *kind,
         }
     }
@@ -177,9 +205,16 @@ impl Message {
             Self::Offer(body) => json(kind, body),
             Self::Ready(body) => json(kind, &body.fitted()),
             Self::Failed(body) => json(kind, &Failed { error: fit(&body.error, MAX_REASON) }),
-            Self::Ping { sequence } | Self::Pong { sequence } => {
-                json(kind, &Sequence { sequence: *sequence })
+            Self::Ping { sequence } => json(kind, &Sequence { sequence: *sequence }),
+            Self::Pong { sequence, figures } => {
+                json(kind, &Pong { sequence: *sequence, figures: *figures })
             }
+            Self::Unhealthy { reason } | Self::NotYet { reason } => {
+                json(kind, &Reason { reason: fit(reason, MAX_REASON) })
+            }
+            Self::Expect(body) => json(kind, body),
+            Self::Expected(body) => json(kind, body),
+            Self::Taken(body) => json(kind, body),
             Self::Owner(body) => json(kind, body),
             Self::RollBack { reason, last } => {
                 json(kind, &RollBack { reason: fit(reason, MAX_REASON), last: *last })
@@ -233,9 +268,13 @@ impl Message {
             4 => Self::Offer(body(number, payload)?),
             6 => Self::Ready(body(number, payload)?),
             7 => Self::Failed(body(number, payload)?),
-            8 | 9 => {
+            8 => {
                 let Sequence { sequence } = body(number, payload)?;
-                if kind == 8 { Self::Ping { sequence } } else { Self::Pong { sequence } }
+                Self::Ping { sequence }
+            }
+            9 => {
+                let Pong { sequence, figures } = body(number, payload)?;
+                Self::Pong { sequence, figures }
             }
             14 => Self::Owner(body(number, payload)?),
             15 => {
@@ -252,6 +291,13 @@ impl Message {
             }
             21 => Self::Progress(body(number, payload)?),
             22 => Self::LastReport(body(number, payload)?),
+            23 | 24 => {
+                let Reason { reason } = body(number, payload)?;
+                if kind == 23 { Self::Unhealthy { reason } } else { Self::NotYet { reason } }
+            }
+            25 => Self::Expect(body(number, payload)?),
+            26 => Self::Expected(body(number, payload)?),
+            27 => Self::Taken(body(number, payload)?),
             5 | 10..=13 | 17..=19 => {
                 let Nothing {} = body(number, payload)?;
                 Self::bare(kind)

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::executable::ExecutableRecord;
 use super::text::Bytes;
 use crate::generation::Generation;
 use crate::name::Name;
@@ -34,12 +35,17 @@ pub(crate) enum Role {
     ElderLink {
         /// The one that drains.
         generation: Generation,
+        /// It has been told to cut what it still serves.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        hurried: bool,
     },
     /// The pidfd of a generation that still drains.
     ElderProcess {
         /// The one that drains.
         generation: Generation,
     },
+    /// The file of a program, opened for reading.
+    Executable(ExecutableRecord),
     /// Something that this version does not know. Its descriptor is counted, then closed.
     #[serde(other)]
     Unknown,

@@ -34,6 +34,8 @@ mod activation;
 mod chaos;
 mod failures;
 mod groups;
+mod health;
+mod judgement;
 mod listeners;
 mod main_job;
 mod matrix;
@@ -64,6 +66,8 @@ fn main() -> ExitCode {
         activation::trials(),
         failures::trials(),
         probation::trials(),
+        judgement::trials(),
+        health::trials(),
         spawn::trials(),
         signals::trials(),
         matrix::trials(),

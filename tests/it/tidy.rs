@@ -18,7 +18,19 @@ trials![
 const FLOORS: [&[&str]; 5] = [
     &["sys"],
     &["wire", "link", "birth", "spawn"],
-    &["verdict", "drain", "report", "pid_file", "listener", "inventory"],
+    &[
+        "executable",
+        "verdict",
+        "drain",
+        "report",
+        "pid_file",
+        "hooks",
+        "requests",
+        "readiness",
+        "listener",
+        "inventory",
+        "health",
+    ],
     &["handoff"],
     &["config", "service", "sockets", "running", "starting", "run"],
 ];
@@ -86,7 +98,8 @@ fn library() -> Vec<Source> {
         .collect()
 }
 
-/// The paths, without extension, of the modules that a file declares for tests only.
+/// The paths, without extension, of the modules that a file declares for tests only. What fuzzes
+/// a room is one of its tests.
 fn modules_of_tests(path: &Path, text: &str) -> Vec<PathBuf> {
     let stem = path.file_stem().unwrap();
     let room = if stem == "mod" || stem == "lib" {
@@ -97,8 +110,11 @@ fn modules_of_tests(path: &Path, text: &str) -> Vec<PathBuf> {
     let mut modules = Vec::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
-        if line == "#[cfg(test)]"
-            && let Some(rest) = lines.next().and_then(|line| line.split("mod ").nth(1))
+        if ["#[cfg(test)]", "#[cfg(any(test, fuzzing))]"].contains(&line)
+            && let Some(rest) = lines
+                .by_ref()
+                .find(|line| !line.starts_with("#["))
+                .and_then(|line| line.split("mod ").nth(1))
             && let Some(name) = rest.strip_suffix(';')
         {
             modules.push(room.join(name));

@@ -3,33 +3,40 @@
 //! **Contract:** descriptors are adopted all or none; the application's accept loops open only at
 //! our turn or after the verdict; and what this returns says truly whether this generation owns.
 
+mod act;
+mod expected;
 mod receive;
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::Timer;
 use super::clock::Clock;
-use super::offer::{self, Elder};
-use super::successor::{Action, Event, Say, State, Successor, Why};
+use super::offer::Elder;
+use super::successor::{Event, State, Successor, Why};
 use crate::drain::{Drain, DrainSettings};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::generation::Generation;
-use crate::inventory::{Inventory, in_background};
+use crate::hooks::Hooks;
+use crate::inventory::Inventory;
 use crate::link::{Envelope, LinkReceiver, LinkSender};
+use crate::requests::Requests;
 use crate::spawn::Process;
-use crate::verdict::{Decision, Verdict};
-use crate::wire::{Failed, Message, SocketRecord};
+use crate::verdict::Verdict;
+use crate::wire::{
+    Budget, ExecutableRecord, Failed, FailureRecord, Figures, Message, SocketRecord,
+};
 
 /// What a successor knows once it holds the whole offer.
 pub(crate) struct Inheritance {
     pub generation: Generation,
     pub sockets: Vec<(SocketRecord, OwnedFd)>,
+    /// What the predecessor runs, and what ran before it.
+    pub programs: Vec<(ExecutableRecord, OwnedFd)>,
+    /// Programs that have failed.
+    pub failures: Vec<FailureRecord>,
 }
 
 /// What the application says while the handoff runs.
@@ -39,6 +46,10 @@ pub(crate) enum Request {
     Ready,
     /// It failed, or was asked to stop.
     Failed(String),
+    /// It starts, and waits for this.
+    NotYet(String),
+    /// It is not well and should be taken back.
+    Unhealthy(String),
     /// An upgrade was asked for here: the owner shall remember it.
     UpgradeAsked,
 }
@@ -88,12 +99,17 @@ pub(crate) struct Adoption {
     queued_upgrade: bool,
     /// Of the ping that is answered next.
     sequence: u64,
+    /// How many of our requests may fail before the verdict.
+    budget: Option<Budget>,
+    checks: expected::Checks,
 }
 
 /// What the driver of a handoff works on.
 pub(crate) struct Stage<'a> {
     pub sockets: &'a Inventory,
     pub drain: &'a Drain,
+    pub requests: &'a Requests,
+    pub hooks: &'a Hooks,
     pub settings: &'a DrainSettings,
     pub hurry: &'a Notify,
     pub turn: &'a watch::Sender<Turn>,
@@ -119,7 +135,7 @@ impl Adoption {
         let mut going: Option<Going<'_>> = None;
         let mut why = rolled_back("the predecessor took the turn back");
         while *self.machine.state() != State::Owner {
-            let Some(event) = self.next(requests, &mut going).await else {
+            let Some(event) = self.next(&stage, requests, &mut going).await else {
                 continue;
             };
             let finished = event == Heard::Finished;
@@ -177,6 +193,7 @@ impl Adoption {
     /// believed, and both come before any timer.
     async fn next(
         &mut self,
+        stage: &Stage<'_>,
         requests: &mut mpsc::UnboundedReceiver<Request>,
         going: &mut Option<Going<'_>>,
     ) -> Option<Heard> {
@@ -184,19 +201,23 @@ impl Adoption {
         tokio::select! {
             biased;
             envelope = self.receiver.recv(), if !link_ended => {
-                self.heard(envelope).map(Heard::Event)
+                self.heard(envelope, stage).map(Heard::Event)
             }
             () = self.process.ended(), if link_ended && !process_ended => {
                 self.process_ended = true;
                 Some(Heard::Event(Event::Died))
             }
             Some(request) = requests.recv() => self.asked(request).map(Heard::Event),
+            reason = stage.requests.spent() => {
+                self.post(Message::Unhealthy { reason });
+                None
+            }
             () = gone(going) => Some(Heard::Finished),
             timer = self.clock.next() => Some(Heard::Event(Event::Expired(timer))),
         }
     }
 
-    fn heard(&mut self, envelope: Result<Option<Envelope>>) -> Option<Event> {
+    fn heard(&mut self, envelope: Result<Option<Envelope>>, stage: &Stage<'_>) -> Option<Event> {
         let message = match envelope {
             Ok(Some(envelope)) => envelope.message,
             Ok(None) => {
@@ -212,6 +233,10 @@ impl Adoption {
             Message::Ping { sequence } => {
                 self.sequence = sequence;
                 Some(Event::Ping)
+            }
+            Message::Expect(expect) => {
+                self.checks.expect(expect, stage.sockets, &self.sender);
+                None
             }
             Message::Yield => Some(Event::Yield),
             Message::MayCommit => Some(Event::MayCommit),
@@ -231,134 +256,20 @@ impl Adoption {
         match request {
             Request::Ready => Some(Event::Ready),
             Request::Failed(why) => Some(Event::Failed(why)),
+            Request::NotYet(reason) => {
+                self.post(Message::NotYet { reason });
+                None
+            }
+            Request::Unhealthy(reason) => {
+                self.post(Message::Unhealthy { reason });
+                None
+            }
             Request::UpgradeAsked => {
                 self.queued_upgrade = true;
                 self.post(Message::Asked);
                 None
             }
         }
-    }
-
-    /// One event through the machine, with the verdict as it is now, and all that follows.
-    fn feed(&mut self, event: Event, stage: &Stage<'_>) -> Vec<Last> {
-        let mut words = Vec::new();
-        let mut events = VecDeque::from([event]);
-        while let Some(event) = events.pop_front() {
-            let seen = self.verdict.read().unwrap_or_else(|error| {
-                tracing::error!(target: "heirloom::handoff", error = %chain(&error), "the verdict cannot be read");
-                None
-            });
-            let (machine, actions) = self.machine.clone().on(event, seen);
-            self.machine = machine;
-            for action in actions {
-                events.extend(self.perform(action, stage, &mut words));
-            }
-        }
-        words
-    }
-
-    /// Does one thing; what it brings about at once is the next event.
-    fn perform(
-        &mut self,
-        action: Action,
-        stage: &Stage<'_>,
-        words: &mut Vec<Last>,
-    ) -> Option<Event> {
-        match action {
-            Action::Send(say) => self.say(say, stage),
-            Action::Arm(Timer::Silence) => self.clock.arm_for(Timer::Silence, self.alone_after()),
-            Action::Arm(timer) => self.clock.arm(timer),
-            Action::Disarm(timer) => self.clock.disarm(timer),
-            Action::DisarmAll => self.clock.disarm_all(),
-            // The application has been starting since the offer was whole.
-            Action::Start => {}
-            Action::Open => return self.open(stage),
-            Action::Pause => in_background(stage.sockets.pause()),
-            Action::Seal(decision) => {
-                let now = self.verdict.decide(decision).unwrap_or_else(|error| {
-                    // Whoever cannot seal must not own.
-                    tracing::error!(target: "heirloom::handoff", error = %chain(&error), "the verdict cannot be sealed");
-                    Decision::RolledBack
-                });
-                return Some(Event::Sealed(now));
-            }
-            Action::Own => {
-                step("owner");
-                words.push(Last::Own);
-            }
-            Action::Leave(why) => {
-                step("leaving");
-                in_background(stage.sockets.pause());
-                words.push(Last::Leave(error_of(why)));
-            }
-        }
-        None
-    }
-
-    /// How long the predecessor has to be silent before this side stands alone.
-    fn alone_after(&self) -> Duration {
-        let lengths = self.clock.lengths();
-        lengths.probation.saturating_add(lengths.silence)
-    }
-
-    fn open(&mut self, stage: &Stage<'_>) -> Option<Event> {
-        if let Err(error) = stage.sockets.open() {
-            tracing::error!(target: "heirloom::handoff", error = %chain(&error), "not every listener could be opened");
-            if matches!(self.verdict.read(), Ok(None)) {
-                return Some(Event::OpenFailed(chain(&error)));
-            }
-            // Nobody else serves: better the others than none.
-            stage.sockets.open_what_can_be();
-        }
-        // What this side had paused by itself: its lease ran out, or it was on its way out.
-        in_background(stage.sockets.unpause());
-        step("serving");
-        stage.turn.send_replace(Turn::Serving);
-        None
-    }
-
-    fn say(&mut self, say: Say, stage: &Stage<'_>) {
-        let message = match say {
-            Say::Adopted => Message::Adopted,
-            Say::Ready => return self.ready(stage),
-            Say::Pong => Message::Pong { sequence: self.sequence },
-            Say::Serving => Message::Serving,
-            Say::Committed => {
-                step("committed");
-                Message::Committed
-            }
-            Say::Failed(error) => Message::Failed(Failed { error }),
-        };
-        self.post(message);
-    }
-
-    fn post(&self, message: Message) {
-        // A link that takes nothing more is seen on the reading side, or by its deadline.
-        if let Err(error) = self.sender.post(message) {
-            tracing::debug!(target: "heirloom::handoff", error = %chain(&error), "not sent");
-        }
-    }
-
-    /// 'Ready' may be long, and the predecessor slow to read it: it leaves in a task of its own.
-    fn ready(&self, stage: &Stage<'_>) {
-        step("ready");
-        let part = stage.sockets.ready();
-        let sender = self.sender.clone();
-        tokio::spawn(async move {
-            for (message, descriptors) in offer::ready(part.claimed, part.bound, part.notes) {
-                if let Err(error) = sender.send(message, descriptors).await {
-                    tracing::debug!(target: "heirloom::handoff", error = %chain(&error), "not sent");
-                    return;
-                }
-            }
-        });
-    }
-
-    /// The last word of a successor that goes; the predecessor may not be there to hear it.
-    async fn say_goodbye(&self, stage: &Stage<'_>) {
-        let left = Message::Left { accepted: stage.drain.accepted() };
-        let sent = self.sender.send(left, Vec::new());
-        let _ = tokio::time::timeout(self.clock.lengths().commit, sent).await;
     }
 
     fn ownership(self) -> Ownership {
@@ -371,6 +282,13 @@ impl Adoption {
             queued_upgrade: self.queued_upgrade,
         }
     }
+}
+
+/// What this generation has served so far.
+fn figures(stage: &Stage<'_>) -> Figures {
+    let (succeeded, failed) = stage.requests.totals();
+    let active = stage.drain.active() as u64;
+    Figures { active, accepted: stage.drain.accepted(), succeeded, failed }
 }
 
 /// What comes out of one wait.

@@ -82,8 +82,15 @@ pub(crate) async fn adopt(socket: OwnedFd, lengths: Lengths) -> Result<(Adoption
         predecessor: welcome.predecessor,
         queued_upgrade: false,
         sequence: 0,
+        budget: welcome.budget,
+        checks: super::expected::Checks::default(),
     };
-    let inheritance = Inheritance { generation: welcome.generation, sockets: whole.sockets };
+    let inheritance = Inheritance {
+        generation: welcome.generation,
+        sockets: whole.sockets,
+        programs: whole.programs,
+        failures: welcome.failures,
+    };
     Ok((adoption, inheritance))
 }
 

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use super::{IN_A_ROW, Upgrade};
+use super::{IN_A_ROW, News, Upgrade};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::handoff::predecessor::Event;
 use crate::link::{self, Envelope};
@@ -61,12 +61,41 @@ impl<H: FnOnce() + Send> Upgrade<H> {
                 last.then_some(Event::Ready)
             }
             Message::Failed(failed) => Some(Event::Failed(failed.error)),
-            Message::Pong { .. } => Some(Event::Pong),
             Message::Serving => Some(Event::Serving),
             Message::Committed => Some(Event::Committed),
-            Message::Asked => {
-                (self.order.on_asked)();
+            other => self.told(other),
+        }
+    }
+
+    /// What the successor says beside the steps of the handoff.
+    fn told(&mut self, message: Message) -> Option<Event> {
+        match message {
+            Message::Pong { figures, .. } => {
+                self.figures = figures;
+                if let Some(checks) = &self.checks {
+                    checks.tell_figures(figures);
+                }
+                Some(Event::Pong)
+            }
+            Message::Expected(expected) => {
+                if let Some(checks) = &mut self.checks {
+                    checks.expected(expected);
+                }
                 None
+            }
+            Message::Taken(taken) => {
+                if let Some(checks) = &mut self.checks {
+                    checks.taken(taken);
+                }
+                None
+            }
+            Message::Asked => self.news(News::Asked),
+            Message::NotYet { reason } => {
+                self.not_yet = Some(reason.clone());
+                self.news(News::NotYet(reason))
+            }
+            Message::Unhealthy { reason } => {
+                Some(Event::Rejected(format!("it says that it is not well: {reason}")))
             }
             // A later version may say more than we know.
             Message::Unknown(_) | Message::Left { .. } | Message::Progress(_) => None,
@@ -75,6 +104,12 @@ impl<H: FnOnce() + Send> Upgrade<H> {
                 other.name()
             ))),
         }
+    }
+
+    /// Something that concerns the service and changes nothing here.
+    fn news(&self, news: News) -> Option<Event> {
+        (self.order.on_news)(news);
+        None
     }
 
     /// Whether the hello comes from the process that was started, in a version that both speak.

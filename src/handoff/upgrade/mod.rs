@@ -6,123 +6,38 @@
 //!
 //! The machine decides; this room sends, waits, parks and seals for it.
 
+mod act;
+mod checks;
 mod hear;
+mod order;
 mod say;
 
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::clock::{Clock, Lengths};
-use super::leaving::{self, Leaving};
+use self::checks::{Checked, Checks};
+use self::order::Charge;
+pub(crate) use self::order::{Ended, News, Order, Relation, Word};
+use super::Timer;
+use super::clock::Clock;
+use super::leaving::Leaving;
 use super::offer;
-use super::predecessor::{Action, Cause, Event, Outcome, Plan, Predecessor, State};
+use super::predecessor::{Cause, Event, Outcome, Plan, Predecessor, State};
 use crate::error::{Result, chain};
-use crate::generation::Generation;
-use crate::inventory::{Inventory, in_background};
 use crate::link::{Envelope, LinkReceiver, LinkSender};
-use crate::name::Name;
 use crate::report::builder::ReportBuilder;
-use crate::report::{Report, UpgradeOutcome, UpgradePhase};
-use crate::spawn::{Child, Extra, Program, spawn};
-use crate::verdict::{Decision, Verdict};
-use crate::wire::SPOKEN;
+use crate::report::{UpgradeOutcome, UpgradePhase};
+use crate::spawn::Child;
+use crate::verdict::Verdict;
+use crate::wire::{Figures, SPOKEN};
 
-/// What an upgrade needs to know of the service that asks for it.
-pub(crate) struct Order {
-    pub service: Name,
-    pub version: String,
-    pub generation: Generation,
-    /// The number that the successor gets.
-    pub successor: Generation,
-    pub program: Program,
-    pub extra: Extra,
-    pub lengths: Lengths,
-    /// How long a rejected successor that has served may take to finish.
-    pub leave: Duration,
-    pub accept_unenforceable: bool,
-    pub sockets: Inventory,
-    /// A pidfd of this process.
-    pub own_process: Arc<OwnedFd>,
-    pub elders: Vec<offer::Elder>,
-    /// Links of rejected successors that have not gone yet.
-    pub rejected: Vec<LinkSender>,
-    /// An upgrade is to be run by whoever owns afterwards.
-    pub queued: Arc<AtomicBool>,
-    /// Called when the successor was asked for one.
-    pub on_asked: Box<dyn Fn() + Send>,
-}
-
-/// What somebody says about the upgrade while it runs.
-#[derive(Debug)]
-pub(crate) enum Word {
-    /// This generation shall stop.
-    Stop,
-}
-
-/// How it ended.
-pub(crate) enum Ended {
-    /// The successor owns.
-    Committed { report: Report, successor: Box<Relation> },
-    /// This generation goes on, or stops.
-    RolledBack {
-        report: Report,
-        /// Watches the successor until its end, and its link. `None` if there never was a process.
-        leaving: Option<(JoinHandle<()>, Option<LinkSender>)>,
-    },
-}
-
-/// The newer generation at the other end of a link, with its process.
-pub(crate) struct Relation {
-    pub generation: Generation,
-    pub sender: LinkSender,
-    pub receiver: LinkReceiver,
-    pub child: Child,
-    /// Decides whether this side owns again.
-    pub machine: Predecessor,
-}
-
-impl Relation {
-    /// Tells the machine; true if this generation owns again.
-    pub(crate) fn tell(&mut self, event: Event) -> bool {
-        let (machine, actions) = self.machine.clone().on(event, Some(Decision::Committed));
-        self.machine = machine;
-        actions.contains(&Action::OwnAgain)
-    }
-}
-
-/// The successor's process, as long as it is this side's to end.
-///
-/// An upgrade is dropped in the middle only with its runtime: the application has failed or
-/// panicked, and this generation is about to die. A successor that holds the whole offer then lives
-/// on and owns, as after any other death; without it, nothing can be made of it.
-struct Charge {
-    child: Option<Child>,
-    verdict: Arc<Verdict>,
-    /// Whether it holds the whole offer.
-    adopted: bool,
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        let Some(child) = &mut self.child else { return };
-        let lives_on = match self.verdict.read() {
-            Ok(Some(decision)) => decision == Decision::Committed,
-            Ok(None) | Err(_) => self.adopted,
-        };
-        if lives_on {
-            child.set_free();
-        }
-    }
-}
-
-type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub(crate) type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// More messages without a pause are no dialogue: they would keep every timer from being heard. The
 /// longest 'ready' has fewer, and so has what a socket's buffer holds.
@@ -139,6 +54,7 @@ struct Upgrade<H> {
     clock: Clock,
     verdict: Arc<Verdict>,
     report: ReportBuilder,
+    preflight: Option<Pending<Result<()>>>,
     spawning: Option<Pending<Result<(Child, OwnedFd)>>>,
     charge: Charge,
     link: Option<(LinkSender, LinkReceiver)>,
@@ -154,7 +70,14 @@ struct Upgrade<H> {
     ready: offer::Gathered,
     sequence: u64,
     parked_at: Option<Instant>,
+    /// The application has been asked to yield, and has not been told how that ended.
+    asked_to_yield: bool,
     served: bool,
+    checks: Option<Checks>,
+    /// What the successor has served, as it said last.
+    figures: Figures,
+    /// What the successor said last that it waits for.
+    not_yet: Option<String>,
     outcome: Option<Outcome>,
     cause: String,
     leaving: Option<Leaving>,
@@ -164,7 +87,7 @@ struct Upgrade<H> {
 /// before the successor is told that it does.
 pub(crate) async fn run<H: FnOnce() + Send>(
     order: Order,
-    mut report: ReportBuilder,
+    report: ReportBuilder,
     words: &mut mpsc::Receiver<Word>,
     on_hand_over: H,
 ) -> Ended {
@@ -177,35 +100,14 @@ pub(crate) async fn run<H: FnOnce() + Send>(
             return Ended::RolledBack { report, leaving: None };
         }
     };
-    let probation = !order.lengths.probation.is_zero();
-    let (machine, actions) = Predecessor::new(Plan { probation });
-    let (program, extra) = (order.program.clone(), order.extra.clone());
-    report.enter(UpgradePhase::Spawn, Instant::now());
-    let mut upgrade = Upgrade {
-        clock: Clock::new(order.lengths),
-        order,
-        on_hand_over: Some(on_hand_over),
-        charge: Charge { child: None, verdict: Arc::clone(&verdict), adopted: false },
-        machine,
-        verdict,
-        report,
-        spawning: Some(Box::pin(async move { spawn(&program, &extra).await })),
-        link: None,
-        link_ended: false,
-        in_a_row: 0,
-        protocol: SPOKEN.max,
-        offer: Ok(Vec::new()),
-        offering: None,
-        offered: 0,
-        parking: None,
-        ready: offer::Gathered::default(),
-        sequence: 0,
-        parked_at: None,
-        served: false,
-        outcome: None,
-        cause: String::new(),
-        leaving: None,
-    };
+    (order.on_news)(News::Verdict(Arc::clone(&verdict)));
+    let (machine, actions) = Predecessor::new(Plan {
+        preflight: order.preflight.is_some(),
+        probation: !order.lengths.probation.is_zero(),
+        checked: !order.health.checks.is_empty(),
+    });
+    let mut upgrade = Upgrade::new(order, report, machine, verdict, on_hand_over);
+    upgrade.enter_phase();
     upgrade.perform(actions);
     while upgrade.outcome.is_none() {
         if let Some(event) = upgrade.next(words).await {
@@ -216,6 +118,45 @@ pub(crate) async fn run<H: FnOnce() + Send>(
 }
 
 impl<H: FnOnce() + Send> Upgrade<H> {
+    fn new(
+        order: Order,
+        report: ReportBuilder,
+        machine: Predecessor,
+        verdict: Arc<Verdict>,
+        on_hand_over: H,
+    ) -> Self {
+        Self {
+            clock: Clock::new(order.lengths),
+            checks: Checks::of(order.health.clone()),
+            order,
+            on_hand_over: Some(on_hand_over),
+            charge: Charge { child: None, verdict: Arc::clone(&verdict), adopted: false },
+            machine,
+            verdict,
+            report,
+            preflight: None,
+            spawning: None,
+            link: None,
+            link_ended: false,
+            in_a_row: 0,
+            protocol: SPOKEN.max,
+            offer: Ok(Vec::new()),
+            offering: None,
+            offered: 0,
+            parking: None,
+            ready: offer::Gathered::default(),
+            sequence: 0,
+            parked_at: None,
+            asked_to_yield: false,
+            served: false,
+            figures: Figures::default(),
+            not_yet: None,
+            outcome: None,
+            cause: String::new(),
+            leaving: None,
+        }
+    }
+
     /// The next thing that happens. The link is read to its end before a death is believed, and
     /// both come before any timer: who was stopped for a while learns first and acts second.
     async fn next(&mut self, words: &mut mpsc::Receiver<Word>) -> Option<Event> {
@@ -228,13 +169,22 @@ impl<H: FnOnce() + Send> Upgrade<H> {
                 self.heard(envelope)
             }
             exit = ended(&mut self.charge.child) => Some(Event::Died(exit)),
+            tried = pending(&mut self.preflight) => Some(match tried {
+                Ok(()) => Event::PreflightPassed,
+                Err(error) => Event::PreflightFailed(chain(&error)),
+            }),
             spawned = pending(&mut self.spawning) => Some(self.spawned(spawned)),
             parked = pending(&mut self.parking) => Some(match parked {
                 Ok(()) => Event::Parked,
                 Err(error) => Event::ParkFailed(chain(&error)),
             }),
             failed = offer_failed(&mut self.offering) => Some(Event::OfferFailed(failed)),
-            word = words.recv() => word.map(|Word::Stop| Event::Stop),
+            word = words.recv() => word.map(|word| match word {
+                Word::Stop => Event::Stop,
+                Word::Approve => Event::Approved,
+                Word::Reject(why) => Event::Rejected(why),
+            }),
+            checked = checks::next(&mut self.checks) => self.checked(checked),
             timer = self.clock.next() => Some(Event::Expired(timer)),
         }
     }
@@ -255,7 +205,13 @@ impl<H: FnOnce() + Send> Upgrade<H> {
                 self.report.note(note);
             }
         }
-        self.charge.adopted |= event == Event::Adopted;
+        if event == Event::Adopted {
+            self.charge.adopted = true;
+            let (generation, sockets) = (self.order.generation, self.order.sockets.clone());
+            if let Some(checks) = &mut self.checks {
+                checks.measure_ourselves(generation, sockets);
+            }
+        }
         if event == Event::Serving {
             self.served = true;
             self.end_gap();
@@ -263,86 +219,20 @@ impl<H: FnOnce() + Send> Upgrade<H> {
         let (machine, actions) = self.machine.clone().on(event, seen);
         let moved = machine.state() != self.machine.state();
         self.machine = machine;
-        if moved && let Some(phase) = phase_of(self.machine.state()) {
-            self.report.enter(phase, Instant::now());
+        if moved {
+            self.enter_phase();
         }
         self.perform(actions);
     }
 
-    fn perform(&mut self, actions: Vec<Action>) {
-        // The last word to the successor carries the cause with which the handoff ends.
-        for action in &actions {
-            if let Action::Finish(Outcome::RolledBack(cause)) = action {
-                self.cause = cause.to_string();
-            }
+    fn enter_phase(&mut self) {
+        // Within probation the machine moves without a new phase.
+        if let Some(phase) = phase_of(self.machine.state())
+            && phase != self.report.phase()
+        {
+            self.report.enter(phase, Instant::now());
+            (self.order.on_news)(News::Phase(phase));
         }
-        for action in actions {
-            match action {
-                Action::Send(say) => self.say(say),
-                Action::Arm(timer) => self.clock.arm(timer),
-                Action::Disarm(timer) => self.clock.disarm(timer),
-                Action::DisarmAll => self.clock.disarm_all(),
-                Action::Park => self.park(),
-                Action::ParkLate => {
-                    self.parking = None;
-                    let claimed = std::mem::take(&mut self.ready.claimed);
-                    in_background(self.order.sockets.park_late(&claimed));
-                }
-                // Only an elder does, whose upgrade is over.
-                Action::OwnAgain => {}
-                Action::Resume => {
-                    self.parking = None;
-                    in_background(self.order.sockets.resume());
-                    self.end_gap();
-                }
-                Action::Seal(decision) => self.seal(decision),
-                Action::EndSuccessor => self.end_successor(),
-                Action::HandOver => {
-                    if let Some(hand_over) = self.on_hand_over.take() {
-                        hand_over();
-                    }
-                    self.order.sockets.committed_as_predecessor();
-                }
-                Action::Finish(outcome) => {
-                    if matches!(outcome, Outcome::RolledBack(_)) {
-                        // Also when nothing had been parked yet.
-                        self.order.sockets.release_bound();
-                    }
-                    self.outcome = Some(outcome);
-                }
-            }
-        }
-    }
-
-    fn park(&mut self) {
-        self.parked_at = Some(Instant::now());
-        let sockets = self.order.sockets.clone();
-        let claimed = self.ready.claimed.clone();
-        self.parking = Some(Box::pin(async move { sockets.park(&claimed).await }));
-    }
-
-    fn end_gap(&mut self) {
-        if let Some(since) = self.parked_at.take() {
-            self.report.gap(since.elapsed());
-        }
-    }
-
-    fn seal(&mut self, decision: Decision) {
-        let now = self.verdict.decide(decision).unwrap_or_else(|error| {
-            tracing::error!(target: "heirloom::handoff", error = %chain(&error), "the verdict cannot be sealed");
-            decision
-        });
-        self.feed(Event::Sealed(now));
-    }
-
-    /// The rejected successor gets its time and its end in a task that outlives this upgrade.
-    fn end_successor(&mut self) {
-        let grace = if self.served { self.order.leave } else { self.order.lengths.commit };
-        self.leaving = Some(match (self.charge.child.take(), self.spawning.take()) {
-            (Some(child), _) => leaving::watch(child, self.link.take(), grace),
-            (None, Some(spawning)) => leaving::unborn(spawning),
-            (None, None) => return,
-        });
     }
 
     async fn finish(mut self) -> Ended {
@@ -366,12 +256,29 @@ impl<H: FnOnce() + Send> Upgrade<H> {
             return Ended::Committed { report, successor };
         }
         let mut text = cause.as_ref().map_or_else(String::new, Cause::to_string);
+        let why = match &cause {
+            Some(Cause::TooLate(Timer::Ready)) => self.not_yet.as_ref(),
+            Some(Cause::TooLate(Timer::Progress)) => {
+                self.checks.as_ref().and_then(|checks| checks.ailing.as_ref())
+            }
+            _ => None,
+        };
+        if let Some(why) = why {
+            text = format!("{text}: {why}");
+        }
         if let (Some(Cause::LinkClosed), Some(leaving)) = (&cause, &mut self.leaving)
             && let Some(exit) = leaving.status(STATUS_WAIT).await
         {
             text = format!("{text}: {exit}");
         }
         let outcome = if self.served { UpgradeOutcome::RolledBack } else { UpgradeOutcome::Failed };
+        if self.served {
+            let known = match &mut self.leaving {
+                Some(leaving) => leaving.figures(STATUS_WAIT).await,
+                None => None,
+            };
+            self.report.accepted(known.unwrap_or(self.figures).accepted);
+        }
         let report = self.report.finish(outcome, Some(text), Instant::now());
         Ended::RolledBack { report, leaving: self.leaving.map(Leaving::into_parts) }
     }
@@ -380,6 +287,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
 /// The phase that a state of the machine is reported as.
 fn phase_of(state: &State) -> Option<UpgradePhase> {
     Some(match state {
+        State::Preflight => UpgradePhase::Preflight,
         State::Spawning => UpgradePhase::Spawn,
         State::Greeting => UpgradePhase::Hello,
         State::Offering => UpgradePhase::Offer,
@@ -387,7 +295,7 @@ fn phase_of(state: &State) -> Option<UpgradePhase> {
         State::Checking => UpgradePhase::Ready,
         State::Parking => UpgradePhase::Park,
         State::Yielding => UpgradePhase::Yield,
-        State::Probation => UpgradePhase::Probation,
+        State::Probation { .. } => UpgradePhase::Probation,
         State::Permitting => UpgradePhase::Permit,
         State::Elder => UpgradePhase::Commit,
         _ => return None,

@@ -26,7 +26,7 @@ use crate::wire::Address;
 const LONG: Duration = Duration::from_secs(20);
 
 fn core(state: State, drain: &Drain) -> Arc<Core> {
-    Core::new("http".parse().unwrap(), drain.clone(), state, true)
+    Core::new("http".parse().unwrap(), (drain.clone(), Expected::default()), state, true)
 }
 
 fn socket() -> (Arc<OwnedFd>, SocketAddr) {
@@ -40,7 +40,7 @@ fn listener(state: State) -> (TcpListener, SocketAddr, Drain) {
     let drain = Drain::new();
     let core = core(state, &drain);
     let (fd, address) = socket();
-    core.add(fd, Address::Inet(address));
+    core.add(fd, Address::Inet(address), 0);
     (Listener::new(core, &ListenOptions::new()), address, drain)
 }
 
@@ -107,7 +107,7 @@ async fn a_parked_listener_is_out_of_epoll_open_and_not_woken() {
     let waker = Waker::from(Arc::clone(&count));
     let poll = || {
         let mut context = Context::from_waker(&waker);
-        core.poll_io(&mut context, &mut |fd| core.accept_one(fd))
+        core.poll_io(&mut context, &mut |source| core.accept_one(source))
     };
     assert!(poll().is_pending());
     assert!(core.lock().members[0].is_registered());
@@ -250,8 +250,8 @@ async fn no_member_of_a_group_starves() {
     let core = core(State::Open, &drain);
     let (busy, busy_address) = socket();
     let (calm, calm_address) = socket();
-    core.add(busy, Address::Inet(busy_address));
-    core.add(calm, Address::Inet(calm_address));
+    core.add(busy, Address::Inet(busy_address), 0);
+    core.add(calm, Address::Inet(calm_address), 1);
     let listener = TcpListener::new(core, &ListenOptions::new());
     let _busy: Vec<TcpStream> = (0..20).map(|_| connect(busy_address)).collect();
     let calm = connect(calm_address);
@@ -296,7 +296,7 @@ async fn a_back_off_ends_with_the_listener() {
     let _client = connect(address);
     let core = Arc::clone(listener.core());
     let tries = AtomicUsize::new(0);
-    let mut op = |_: std::os::fd::BorrowedFd<'_>| -> io::Result<()> {
+    let mut op = |_: super::member::Source<'_>| -> io::Result<()> {
         tries.fetch_add(1, Ordering::SeqCst);
         Err(io::Error::from_raw_os_error(libc::ENFILE))
     };
@@ -335,7 +335,7 @@ fn accepting_without_a_runtime_is_an_error_and_no_panic() {
     let (listener, _, _) = listener(State::Open);
     let core = Arc::clone(listener.core());
     let mut context = Context::from_waker(Waker::noop());
-    let polled = core.poll_io(&mut context, &mut |fd| core.accept_one(fd));
+    let polled = core.poll_io(&mut context, &mut |source| core.accept_one(source));
     assert!(matches!(polled, Poll::Ready(Err(_))));
 }
 

@@ -47,7 +47,7 @@ fn a_thread_that_waits_in_poll_sees_a_member_that_joins() {
     let listener = TcpListener::new(Arc::clone(&core), &ListenOptions::new());
     let thread = std::thread::spawn(move || listener.accept_blocking().unwrap().is_some());
     let (fd, address) = socket();
-    core.add(fd, Address::Inet(address));
+    core.add(fd, Address::Inet(address), 0);
     let _client = connect(address);
     assert!(thread.join().unwrap());
 }

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use heirloom::{Event, Outcome, Role, Running, Starting};
@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::fixture::Fixture;
-use super::release::{Ailment, Habit, Start};
+use super::release::{Ailment, Habit, OnYield, Start};
 use super::{faults, process, services, wait};
 
 /// What every session of the server can use.
@@ -39,7 +39,10 @@ pub(crate) enum End {
 
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
-pub(crate) async fn main(fixture: Arc<Fixture>, starting: Starting) -> Result<Outcome, Failure> {
+pub(crate) async fn main(
+    fixture: Arc<Fixture>,
+    mut starting: Starting,
+) -> Result<Outcome, Failure> {
     fixture.generation.set(starting.generation().get()).unwrap();
     fixture.write("starting", json!({ "version": fixture.release.version }));
     begin(&fixture).await?;
@@ -58,7 +61,9 @@ pub(crate) async fn main(fixture: Arc<Fixture>, starting: Starting) -> Result<Ou
     if let Some(user) = fixture.release.user {
         become_user(user)?;
     }
+    wait_for_database(&fixture, &mut starting);
     let running = starting.ready().await?;
+    add_hooks(&fixture, &running);
     fixture.write("turn", Value::Null);
     let app = Arc::new(App {
         fixture: Arc::clone(&fixture),
@@ -76,7 +81,8 @@ pub(crate) async fn main(fixture: Arc<Fixture>, starting: Starting) -> Result<Ou
             fall_ill(&app, ailment);
         }));
     }
-    for (service, socket) in services {
+    let neglected = usize::from(fixture.release.habits.contains(&Habit::NeglectsOneMember));
+    for (service, socket) in services.drain(..).skip(neglected) {
         service.serve(&app, &socket);
     }
     let mut end = app.end.subscribe();
@@ -92,6 +98,50 @@ pub(crate) async fn main(fixture: Arc<Fixture>, starting: Starting) -> Result<Ou
     }
     fixture.write("outcome", json!(outcome.as_ref().map_err(heirloom::Error::chain)));
     Ok(outcome?)
+}
+
+/// Something that is there only after a few tries.
+fn wait_for_database(fixture: &Fixture, starting: &mut Starting) {
+    let failing = fixture.release.not_yet;
+    let tries = AtomicU64::new(0);
+    if failing > 0 {
+        starting.ready_when("database", move || {
+            let tried = tries.fetch_add(1, Ordering::Relaxed);
+            async move { if tried < failing { Err("connection refused") } else { Ok(()) } }
+        });
+    }
+}
+
+/// Hooks that write down when they are called, and whether this generation owned then.
+fn add_hooks(fixture: &Arc<Fixture>, running: &Running) {
+    let on_yield = fixture.release.on_yield;
+    if on_yield == OnYield::NotAsked {
+        return;
+    }
+    let note = |moment: &'static str| {
+        let (fixture, running) = (Arc::clone(fixture), running.clone());
+        move || fixture.write("hook", json!({ "moment": moment, "owns": running.is_owner() }))
+    };
+    let yields = note("yield");
+    running.on_yield(move || {
+        yields();
+        async move {
+            match on_yield {
+                OnYield::Refuses => Err("the journal cannot be flushed"),
+                OnYield::NeverAnswers => std::future::pending().await,
+                OnYield::Yields | OnYield::NotAsked => Ok(()),
+            }
+        }
+    });
+    let (rolls_back, commits) = (note("roll back"), note("commit"));
+    running.on_roll_back(move || {
+        rolls_back();
+        async {}
+    });
+    running.on_commit(move || {
+        commits();
+        async {}
+    });
 }
 
 /// What may go wrong before ready.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 
 use super::app::{App, End};
+use super::release::Habit;
 use super::{own, process, wait};
 
 /// What a session does after its answer.
@@ -58,6 +59,13 @@ where
 async fn answer(app: &Arc<App>, guard: &Guard, line: &str) -> (String, Then) {
     let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
     let fixture = &app.fixture;
+    let habits = &fixture.release.habits;
+    if habits.contains(&Habit::NeverAnswers) {
+        return (std::future::pending().await, Then::End);
+    }
+    if habits.contains(&Habit::AnswersWrong) {
+        return (String::from("something else"), Then::GoOn);
+    }
     let generation = fixture.generation.get().copied().unwrap_or(0);
     let text = match command {
         "who" => format!("{generation} {} {}", std::process::id(), fixture.release.version),
@@ -74,11 +82,12 @@ async fn answer(app: &Arc<App>, guard: &Guard, line: &str) -> (String, Then) {
         "release" => return (format!("released {generation}"), Then::End),
         "accepted" => app.accepted.load(Ordering::Relaxed).to_string(),
         "status" => json!(app.running.status()).to_string(),
-        "upgrade" => match app.running.upgrade().await {
-            Ok(report) => json!({ "report": report }).to_string(),
-            Err(error) => {
-                json!({ "error": error.chain(), "kind": format!("{:?}", error.kind()) }).to_string()
-            }
+        "upgrade" => told(app.running.upgrade().await),
+        "commit" => told(app.running.commit().await),
+        "abort-upgrade" => told(app.running.abort(rest).await),
+        "unhealthy" => match app.running.unhealthy(rest).await {
+            Ok(()) => String::from("said"),
+            Err(error) => format!("{:?}", error.kind()),
         },
         "stop" => {
             app.running.stop().await;
@@ -89,10 +98,32 @@ async fn answer(app: &Arc<App>, guard: &Guard, line: &str) -> (String, Then) {
     (text, Then::GoOn)
 }
 
+/// What came of an upgrade.
+fn told(result: heirloom::Result<heirloom::Report>) -> String {
+    let value = match result {
+        Ok(report) => json!({ "report": report }),
+        Err(error) => json!({ "error": error.chain(), "kind": format!("{:?}", error.kind()) }),
+    };
+    value.to_string()
+}
+
+/// So many requests of each kind have ended.
+fn count(app: &App, good: &str, failed: &str) {
+    let requests = app.running.requests();
+    (0..good.parse().unwrap_or(0)).for_each(|_: u64| requests.succeeded());
+    (0..failed.parse().unwrap_or(0)).for_each(|_: u64| requests.failed());
+}
+
 /// Looks at the process, or does something to it.
 fn look_or_break(app: &App, command: &str, rest: &str) -> String {
     let value = match command {
         "counts" => json!(process::counts()),
+        "requests" => {
+            let (good, failed) = rest.split_once(' ').unwrap_or((rest, "0"));
+            count(app, good, failed);
+            json!("counted")
+        }
+        "owns" => json!(app.running.is_owner()),
         "masks" => json!(process::blocked_signals()),
         "descriptors" => json!(process::descriptors(std::process::id().cast_signed())),
         "helper" => json!(process::descriptors_of_a_helper()),

@@ -12,7 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::faults::Faults;
 use super::journal::Journal;
-use super::release::{Habit, Release, Start};
+use super::release::{Habit, Health, Release, Start};
 use super::{app, process, wait};
 
 /// The environment variable that makes the test binary a server; its value is the directory.
@@ -153,6 +153,13 @@ fn config(fixture: &Fixture) -> heirloom::Config {
         let file = std::fs::File::open("/dev/zero").unwrap();
         config = config.pass_descriptor(file, 7).unwrap();
     }
+    if let Some((rate, minimum)) = release.error_budget {
+        config = config.error_budget(heirloom::ErrorBudget::new(rate).minimum(minimum));
+    }
+    for health in &release.health {
+        config = config.health_check(check(health));
+    }
+    config = config.min_healthy_time(release.min_healthy_time).progress_deadline(release.progress);
     if release.pid_file {
         config = config.pid_file(release.pid_path(&fixture.directory));
     }
@@ -160,4 +167,13 @@ fn config(fixture: &Fixture) -> heirloom::Config {
         config = config.accept_unenforceable();
     }
     config
+}
+
+fn check(health: &Health) -> heirloom::HealthCheck {
+    let many = |rounds: u32| std::num::NonZeroU32::new(rounds).unwrap();
+    heirloom::HealthCheck::tcp(health.listener.as_str(), "echo well\n", "well\n")
+        .interval(health.interval)
+        .timeout(health.timeout)
+        .healthy_threshold(many(health.healthy))
+        .unhealthy_threshold(many(health.unhealthy))
 }

@@ -35,6 +35,48 @@ pub(crate) struct Release {
     /// Is this user from the start. Its program has to be set-user-ID root.
     pub born_as: Option<u32>,
     pub habits: Vec<Habit>,
+    /// The rate of failed requests that a successor of this release may have, and how many
+    /// requests prove something.
+    pub error_budget: Option<(f64, u64)>,
+    /// Asked by `echo well` through the front door, answered by `well`.
+    pub health: Vec<Health>,
+    pub min_healthy_time: Duration,
+    pub progress: Duration,
+    /// So many tries of `ready_when` fail, with a reason.
+    pub not_yet: u64,
+    pub on_yield: OnYield,
+}
+
+/// A health check of the release's successor.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Health {
+    /// The listener that it goes to.
+    pub listener: String,
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub healthy: u32,
+    pub unhealthy: u32,
+}
+
+impl Health {
+    pub(crate) fn of(listener: &str) -> Self {
+        Self {
+            listener: listener.to_owned(),
+            interval: Duration::from_millis(50),
+            timeout: Duration::from_millis(2_000),
+            healthy: 1,
+            unhealthy: 2,
+        }
+    }
+}
+
+/// What the application does when it is asked to yield. Hooks are written down if there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum OnYield {
+    NotAsked,
+    Yields,
+    Refuses,
+    NeverAnswers,
 }
 
 /// One socket, or one group of them.
@@ -111,6 +153,12 @@ pub(crate) enum Habit {
     KeepsNote,
     /// It starts in a runtime that exists already.
     OwnRuntime,
+    /// It accepts, and never answers.
+    NeverAnswers,
+    /// It answers something else.
+    AnswersWrong,
+    /// Nobody accepts on the first socket of a group.
+    NeglectsOneMember,
     /// Its PID file is on a disk of its own, which may be full.
     OwnDisk,
     /// It hands over to a process that it may not signal.
@@ -183,6 +231,12 @@ impl Default for Release {
             user: None,
             born_as: None,
             habits: Vec::new(),
+            error_budget: None,
+            health: Vec::new(),
+            min_healthy_time: Duration::ZERO,
+            progress: millis(30_000),
+            not_yet: 0,
+            on_yield: OnYield::NotAsked,
         }
     }
 }

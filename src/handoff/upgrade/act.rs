@@ -1,0 +1,146 @@
+//! What the machine wants done.
+
+use std::time::Instant;
+
+use super::{Checked, News, Upgrade};
+use crate::error::chain;
+use crate::handoff::leaving;
+use crate::handoff::predecessor::{Action, Event, Outcome};
+use crate::health::{Finding, Load, Subject};
+use crate::hooks::Moment;
+use crate::inventory::in_background;
+use crate::spawn::spawn;
+use crate::verdict::Decision;
+use crate::wire::Message;
+
+impl<H: FnOnce() + Send> Upgrade<H> {
+    pub(super) fn perform(&mut self, actions: Vec<Action>) {
+        // The last word to the successor carries the cause with which the handoff ends.
+        for action in &actions {
+            if let Action::Finish(Outcome::RolledBack(cause)) = action {
+                self.cause = cause.to_string();
+            }
+        }
+        for action in actions {
+            match action {
+                Action::Send(say) => self.say(say),
+                Action::Arm(timer) => self.clock.arm(timer),
+                Action::Disarm(timer) => self.clock.disarm(timer),
+                Action::DisarmAll => self.clock.disarm_all(),
+                Action::Preflight => self.preflight = self.order.preflight.take(),
+                Action::Spawn => {
+                    let (program, extra) = (self.order.program.clone(), self.order.extra.clone());
+                    self.spawning = Some(Box::pin(async move { spawn(&program, &extra).await }));
+                }
+                Action::Watch => self.watch(),
+                Action::Park => self.park(),
+                Action::ParkLate => {
+                    self.parking = None;
+                    let claimed = std::mem::take(&mut self.ready.claimed);
+                    in_background(self.order.sockets.park_late(&claimed));
+                }
+                // Only an elder does, whose upgrade is over.
+                Action::OwnAgain => {}
+                Action::Resume => {
+                    self.parking = None;
+                    in_background(self.order.sockets.resume());
+                    self.end_gap();
+                    if std::mem::take(&mut self.asked_to_yield) {
+                        self.order.hooks.tell(Moment::RollBack);
+                    }
+                }
+                Action::Seal(decision) => self.seal(decision),
+                Action::EndSuccessor => self.end_successor(),
+                Action::HandOver => {
+                    if let Some(hand_over) = self.on_hand_over.take() {
+                        hand_over();
+                    }
+                    self.order.sockets.committed_as_predecessor();
+                    self.order.hooks.tell(Moment::Commit);
+                }
+                Action::Finish(outcome) => {
+                    if matches!(outcome, Outcome::RolledBack(_)) {
+                        // Also when nothing had been parked yet.
+                        self.order.sockets.release_bound();
+                    }
+                    self.outcome = Some(outcome);
+                }
+            }
+        }
+    }
+
+    fn park(&mut self) {
+        self.parked_at = Some(Instant::now());
+        if let Some(checks) = &mut self.checks {
+            let (active, accepted) =
+                (self.order.drain.active() as u64, self.order.drain.accepted());
+            checks.yields(Load { active, accepted, ended: accepted.saturating_sub(active) });
+        }
+        let sockets = self.order.sockets.clone();
+        let claimed = self.ready.claimed.clone();
+        let hooks = self.order.hooks.clone();
+        self.asked_to_yield = hooks.any_on_yield();
+        self.parking = Some(Box::pin(async move {
+            sockets.park(&claimed).await?;
+            hooks.yield_now().await
+        }));
+    }
+
+    /// The successor serves: what is asked of it now, it answers.
+    fn watch(&mut self) {
+        let pid = self.charge.child.as_ref().map_or(0, |child| child.pid().cast_unsigned());
+        let generation = self.order.successor;
+        let doors = self.order.sockets.doors_of_successor();
+        if let Some(checks) = &mut self.checks {
+            checks.begin(Subject { generation, pid, doors });
+        }
+    }
+
+    /// What the health checks bring up, as an event; none if it changes nothing.
+    pub(super) fn checked(&mut self, checked: Checked) -> Option<Event> {
+        let checks = self.checks.as_mut()?;
+        match checked {
+            Checked::Baseline(baseline) => checks.keep(baseline),
+            Checked::Announced(announcement) => {
+                let expect = checks.announce(announcement);
+                self.post(Message::Expect(expect));
+            }
+            Checked::Found(Finding::Note(note)) => self.report.note(note),
+            Checked::Found(Finding::Healthy) => {
+                (self.order.on_news)(News::Health(None));
+                return Some(Event::Healthy);
+            }
+            Checked::Found(Finding::Ailing(why)) => {
+                checks.ailing = Some(why.clone());
+                (self.order.on_news)(News::Health(Some(why)));
+                return Some(Event::Ailing);
+            }
+            Checked::Found(Finding::Unhealthy(why)) => return Some(Event::Rejected(why)),
+        }
+        None
+    }
+
+    pub(super) fn end_gap(&mut self) {
+        if let Some(since) = self.parked_at.take() {
+            self.report.gap(since.elapsed());
+        }
+    }
+
+    fn seal(&mut self, decision: Decision) {
+        let now = self.verdict.decide(decision).unwrap_or_else(|error| {
+            tracing::error!(target: "heirloom::handoff", error = %chain(&error), "the verdict cannot be sealed");
+            decision
+        });
+        self.feed(Event::Sealed(now));
+    }
+
+    /// The rejected successor gets its time and its end in a task that outlives this upgrade.
+    fn end_successor(&mut self) {
+        let grace = if self.served { self.order.leave } else { self.order.lengths.commit };
+        self.leaving = Some(match (self.charge.child.take(), self.spawning.take()) {
+            (Some(child), _) => leaving::watch(child, self.link.take(), grace),
+            (None, Some(spawning)) => leaving::unborn(spawning),
+            (None, None) => return,
+        });
+    }
+}

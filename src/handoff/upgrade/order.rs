@@ -1,0 +1,147 @@
+//! What an upgrade is given, what is said about it while it runs, and how it ends.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use super::Pending;
+use crate::drain::Drain;
+use crate::error::Result;
+use crate::generation::Generation;
+use crate::handoff::clock::Lengths;
+use crate::handoff::offer;
+use crate::handoff::predecessor::{Action, Event, Predecessor};
+use crate::health::Policy;
+use crate::hooks::Hooks;
+use crate::inventory::Inventory;
+use crate::link::{LinkReceiver, LinkSender};
+use crate::name::Name;
+use crate::report::{Report, UpgradePhase};
+use crate::spawn::{Child, Extra, Program};
+use crate::verdict::{Decision, Verdict};
+use crate::wire::{Budget, FailureRecord};
+
+/// What an upgrade needs to know of the service that asks for it.
+pub(crate) struct Order {
+    pub service: Name,
+    pub version: String,
+    pub generation: Generation,
+    /// The number that the successor gets.
+    pub successor: Generation,
+    pub program: Program,
+    pub extra: Extra,
+    /// Tries the program before it is started for real.
+    pub preflight: Option<Pending<Result<()>>>,
+    /// How many of its requests the successor may fail.
+    pub budget: Option<Budget>,
+    /// What has to be well before the successor may commit.
+    pub health: Policy,
+    /// What this generation serves.
+    pub drain: Drain,
+    /// What the application does when the turn changes hands.
+    pub hooks: Hooks,
+    pub lengths: Lengths,
+    /// How long a rejected successor that has served may take to finish.
+    pub leave: Duration,
+    pub accept_unenforceable: bool,
+    pub sockets: Inventory,
+    /// A pidfd of this process.
+    pub own_process: Arc<OwnedFd>,
+    pub elders: Vec<offer::Elder>,
+    /// What the successor could be rolled back to.
+    pub programs: Vec<offer::Program>,
+    /// Programs that have failed.
+    pub failures: Vec<FailureRecord>,
+    /// Links of rejected successors that have not gone yet.
+    pub rejected: Vec<LinkSender>,
+    /// An upgrade is to be run by whoever owns afterwards.
+    pub queued: Arc<AtomicBool>,
+    /// What the service wants to know at once.
+    pub on_news: Box<dyn Fn(News) + Send>,
+}
+
+/// What becomes known while an upgrade runs.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// The verdict of this handoff, for whoever has to know who owns.
+    Verdict(Arc<Verdict>),
+    /// The upgrade is in this phase.
+    Phase(UpgradePhase),
+    /// The successor was asked for another upgrade.
+    Asked,
+    /// What the successor waits for before it is ready.
+    NotYet(String),
+    /// Why the health checks are not content with it; none if they are.
+    Health(Option<String>),
+}
+
+/// What somebody says about the upgrade while it runs.
+#[derive(Debug)]
+pub(crate) enum Word {
+    /// This generation shall stop.
+    Stop,
+    /// The successor has proven itself.
+    Approve,
+    /// It has not.
+    Reject(String),
+}
+
+/// How it ended.
+pub(crate) enum Ended {
+    /// The successor owns.
+    Committed { report: Report, successor: Box<Relation> },
+    /// This generation goes on, or stops.
+    RolledBack {
+        report: Report,
+        /// Watches the successor until its end, when it knows how many connections that one had
+        /// accepted; and its link. `None` if there never was a process.
+        leaving: Option<(JoinHandle<Option<u64>>, Option<LinkSender>)>,
+    },
+}
+
+/// The newer generation at the other end of a link, with its process.
+pub(crate) struct Relation {
+    pub generation: Generation,
+    pub sender: LinkSender,
+    pub receiver: LinkReceiver,
+    pub child: Child,
+    /// Decides whether this side owns again.
+    pub machine: Predecessor,
+}
+
+impl Relation {
+    /// Tells the machine; true if this generation owns again.
+    pub(crate) fn tell(&mut self, event: Event) -> bool {
+        let (machine, actions) = self.machine.clone().on(event, Some(Decision::Committed));
+        self.machine = machine;
+        actions.contains(&Action::OwnAgain)
+    }
+}
+
+/// The successor's process, as long as it is this side's to end.
+///
+/// An upgrade is dropped in the middle only with its runtime: the application has failed or
+/// panicked, and this generation is about to die. A successor that holds the whole offer then lives
+/// on and owns, as after any other death; without it, nothing can be made of it.
+pub(super) struct Charge {
+    pub(super) child: Option<Child>,
+    pub(super) verdict: Arc<Verdict>,
+    /// Whether it holds the whole offer.
+    pub(super) adopted: bool,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        let Some(child) = &mut self.child else { return };
+        let lives_on = match self.verdict.read() {
+            Ok(Some(decision)) => decision == Decision::Committed,
+            Ok(None) | Err(_) => self.adopted,
+        };
+        if lives_on {
+            child.set_free();
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Requests that the application calls good or failed, and how many of them may fail.
+//!
+//! **Contract:** counting one costs one atomic addition that other threads do not meet; the budget
+//! is looked at only when a request has failed, and only while a predecessor watches.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::drain::shard_of_this_thread;
+use crate::wire::Budget;
+
+/// As many as a server has processors, or so: two threads seldom share one.
+const SHARDS: usize = 16;
+
+/// How many requests of a new release may fail before it is taken back.
+///
+/// The application, or the HTTP wing with each 5xx, [records](Requests) how requests end. Once at
+/// least [`minimum`](Self::minimum) have ended, a rate of failures above [`rate`](Self::new) spends
+/// the budget: the successor says so at once, and the predecessor takes the turn back. It counts
+/// from the successor's first request and matters until the verdict.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[must_use = "hand it to Config::error_budget"]
+pub struct ErrorBudget {
+    rate: f64,
+    minimum: u64,
+}
+
+impl ErrorBudget {
+    /// The highest rate of failed requests that is borne: 0.05 is one in twenty. Values outside of
+    /// 0 to 1 are taken for the nearer of the two.
+    pub fn new(rate: f64) -> Self {
+        Self { rate: rate.clamp(0.0, 1.0), minimum: 20 }
+    }
+
+    /// Fewer requests than these prove nothing. Default 20, at least 1.
+    pub fn minimum(mut self, requests: u64) -> Self {
+        self.minimum = requests.max(1);
+        self
+    }
+
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the rate is between 0 and 1"
+    )]
+    pub(crate) fn to_wire(self) -> Budget {
+        Budget { rate_ppm: (self.rate * 1e6).round() as u32, minimum: self.minimum }
+    }
+}
+
+/// Counts how requests end, for error budgets and reports. Clones are the same counts.
+#[derive(Clone)]
+pub struct Requests {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shards: [Shard; SHARDS],
+    watched: AtomicBool,
+    budget: Mutex<Option<Budget>>,
+    spent: Notify,
+}
+
+/// On cache lines of its own: 128 bytes, since processors fetch pairs of lines.
+#[derive(Default)]
+#[repr(align(128))]
+struct Shard {
+    succeeded: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl fmt::Debug for Requests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (succeeded, failed) = self.totals();
+        f.debug_struct("Requests").field("succeeded", &succeeded).field("failed", &failed).finish()
+    }
+}
+
+impl Requests {
+    pub(crate) fn new() -> Self {
+        let inner = Inner {
+            shards: std::array::from_fn(|_| Shard::default()),
+            watched: AtomicBool::new(false),
+            budget: Mutex::new(None),
+            spent: Notify::new(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// A request ended well.
+    pub fn succeeded(&self) {
+        self.here().succeeded.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request failed, by this server's fault.
+    pub fn failed(&self) {
+        self.here().failed.fetch_add(1, Ordering::Relaxed);
+        if self.inner.watched.load(Ordering::Relaxed) && self.overdrawn().is_some() {
+            self.inner.spent.notify_one();
+        }
+    }
+
+    /// Requests that ended well, and those that failed, since this process started.
+    #[must_use]
+    pub fn totals(&self) -> (u64, u64) {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        self.inner.shards.iter().fold((0, 0), |(succeeded, failed), shard| {
+            (succeeded + load(&shard.succeeded), failed + load(&shard.failed))
+        })
+    }
+
+    /// From now on a predecessor wants to know when this budget is spent.
+    pub(crate) fn watch(&self, budget: Budget) {
+        *self.inner.budget.lock().unwrap_or_else(PoisonError::into_inner) = Some(budget);
+        self.inner.watched.store(true, Ordering::Relaxed);
+        if self.overdrawn().is_some() {
+            self.inner.spent.notify_one();
+        }
+    }
+
+    /// Nobody wants to know any more.
+    pub(crate) fn unwatch(&self) {
+        self.inner.watched.store(false, Ordering::Relaxed);
+    }
+
+    /// Resolves when the budget is spent, with the figures for people.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a budget that is spent stays spent, and each further failure tells it again.
+    pub(crate) async fn spent(&self) -> String {
+        loop {
+            self.inner.spent.notified().await;
+            if let Some(why) = self.overdrawn() {
+                return why;
+            }
+        }
+    }
+
+    fn overdrawn(&self) -> Option<String> {
+        let budget = (*self.inner.budget.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let (succeeded, failed) = self.totals();
+        let total = succeeded + failed;
+        let borne = u128::from(total) * u128::from(budget.rate_ppm);
+        let over = total >= budget.minimum && u128::from(failed) * 1_000_000 > borne;
+        over.then(|| {
+            let percent = f64::from(budget.rate_ppm) / 10_000.0;
+            format!("{failed} of {total} requests failed, {percent} % are borne")
+        })
+    }
+
+    fn here(&self) -> &Shard {
+        &self.inner.shards[shard_of_this_thread() % SHARDS]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_budget_is_spent_by_the_first_failure_beyond_its_rate() {
+        let requests = Requests::new();
+        requests.watch(ErrorBudget::new(0.25).minimum(8).to_wire());
+        (0..6).for_each(|_| requests.succeeded());
+        (0..2).for_each(|_| requests.failed());
+        assert_eq!(requests.overdrawn(), None, "a quarter is borne");
+        requests.failed();
+        let why = requests.spent().await;
+        assert_eq!(why, "3 of 9 requests failed, 25 % are borne");
+    }
+
+    #[test]
+    fn few_requests_prove_nothing() {
+        let requests = Requests::new();
+        requests.watch(ErrorBudget::new(0.0).minimum(3).to_wire());
+        requests.failed();
+        requests.failed();
+        assert_eq!(requests.overdrawn(), None);
+        requests.succeeded();
+        assert!(requests.overdrawn().is_some(), "now they are enough");
+    }
+
+    #[tokio::test]
+    async fn failures_before_the_watch_count() {
+        let requests = Requests::new();
+        (0..3).for_each(|_| requests.failed());
+        requests.watch(ErrorBudget::new(0.5).minimum(3).to_wire());
+        assert!(requests.spent().await.starts_with("3 of 3"));
+        requests.unwatch();
+        assert_eq!(requests.totals(), (0, 3));
+    }
+
+    #[test]
+    fn counts_of_several_threads_add_up() {
+        let requests = Requests::new();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..1_000).for_each(|_| requests.succeeded()));
+            }
+        });
+        assert_eq!(requests.totals(), (4_000, 0));
+    }
+}
