@@ -382,7 +382,7 @@ impl Config {
         let progress = self.deadlines.progress.max(least);
         // The check ends itself at its own deadline; this one is for what hinders it.
         let preflight = match &self.preflight {
-            Some(preflight) => preflight.limit().saturating_add(self.deadlines.commit),
+            Some(preflight) => preflight.longest().saturating_add(self.deadlines.commit),
             None => self.deadlines.preflight,
         };
         Lengths { preflight, progress, ..self.deadlines }
