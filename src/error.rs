@@ -20,6 +20,8 @@ pub enum ErrorKind {
     Bind,
     /// The successor's program could not be started.
     Spawn,
+    /// The check of a new program before its start failed, or could not be run.
+    Preflight,
     /// The other side of the link broke the protocol, or speaks no common version of it.
     Protocol,
     /// The other side is not a process that may have our descriptors.

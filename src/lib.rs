@@ -31,6 +31,7 @@ mod birth;
 mod config;
 mod drain;
 mod error;
+mod executable;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -59,6 +60,7 @@ mod wire;
 pub use config::Config;
 pub use drain::{DrainOutcome, DrainPhase, DrainReport, Guard, Held, Progress};
 pub use error::{Error, ErrorKind, Result};
+pub use executable::Preflight;
 pub use generation::Generation;
 pub use health::{Candidate, CheckAddress, CheckStream, HealthCheck};
 pub use listener::{

@@ -139,7 +139,7 @@ impl Received {
                     self.links.push((generation, hurried, fd));
                 }
                 Role::ElderProcess { generation } => self.processes.push((generation, fd)),
-                Role::Unknown => {}
+                Role::Executable(_) | Role::Unknown => {}
             }
         }
         offer.last

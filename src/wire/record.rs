@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::executable::ExecutableRecord;
 use super::text::Bytes;
 use crate::generation::Generation;
 use crate::name::Name;
@@ -43,6 +44,8 @@ pub(crate) enum Role {
         /// The one that drains.
         generation: Generation,
     },
+    /// The file of a program, opened for reading.
+    Executable(ExecutableRecord),
     /// Something that this version does not know. Its descriptor is counted, then closed.
     #[serde(other)]
     Unknown,

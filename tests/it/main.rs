@@ -6,7 +6,8 @@
 //! directory that each generation reads anew, so a test changes the release by writing that file.
 //!
 //! A test's name is the promise it checks; the number of the promise stands in its comment.
-//! `HEIRLOOM_MATRIX=1` prints the kill matrix, `HEIRLOOM_SOAK=N` runs the soak with N upgrades.
+//! `HEIRLOOM_MATRIX=1` runs and prints the whole fault matrix, `HEIRLOOM_SOAK=N` runs the soak with N upgrades,
+//! `HEIRLOOM_CHAOS=N` the chaos.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,6 +31,7 @@ macro_rules! trials {
 mod support;
 
 mod activation;
+mod chaos;
 mod failures;
 mod groups;
 mod health;
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         stop::trials(),
         succession::trials(),
         soak::trials(),
+        chaos::trials(),
         tidy::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()

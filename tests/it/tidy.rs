@@ -19,6 +19,7 @@ const FLOORS: [&[&str]; 5] = [
     &["sys"],
     &["wire", "link", "birth", "spawn"],
     &[
+        "executable",
         "verdict",
         "drain",
         "report",

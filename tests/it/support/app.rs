@@ -13,11 +13,12 @@ use heirloom::{Event, Outcome, Role, Running, Starting};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 use serde_json::{Map, Value, json};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::fixture::Fixture;
-use super::release::{Habit, OnYield, Start};
-use super::{process, services, wait};
+use super::release::{Ailment, Habit, OnYield, Start};
+use super::{faults, process, services, wait};
 
 /// What every session of the server can use.
 pub(crate) struct App {
@@ -72,6 +73,14 @@ pub(crate) async fn main(
     });
     let watchers = watch(&app);
     start_habits(&fixture);
+    if let Some((delay, ailment)) = fixture.release.ailment {
+        let (app, runtime) = (Arc::clone(&app), Handle::current());
+        drop(std::thread::spawn(move || {
+            wait::pause(delay);
+            let _in = runtime.enter();
+            fall_ill(&app, ailment);
+        }));
+    }
     let neglected = usize::from(fixture.release.habits.contains(&Habit::NeglectsOneMember));
     for (service, socket) in services.drain(..).skip(neglected) {
         service.serve(&app, &socket);
@@ -167,7 +176,7 @@ fn keep_note(fixture: &Fixture, starting: &Starting) -> Result<(), Failure> {
 }
 
 /// Gives up root's rights, as a server does that has bound its ports.
-fn become_user(user: u32) -> Result<(), Failure> {
+pub(crate) fn become_user(user: u32) -> Result<(), Failure> {
     if Uid::effective().is_root() {
         setgroups(&[])?;
         setgid(Gid::from_raw(user))?;
@@ -190,15 +199,20 @@ fn watch(app: &Arc<App>) -> [tokio::task::JoinHandle<()>; 2] {
         }
     });
     let mut events = app.running.events();
+    let mut statuses = app.running.watch_status();
     let fixture = Arc::clone(&app.fixture);
     let watch_events = tokio::spawn(async move {
-        while let Ok(event) = events.recv().await {
-            match &event {
-                Event::UpgradeEnded(report) => fixture.write("report", json!(report)),
-                other => fixture.write("event", json!(other)),
-            }
-            if matches!(event, Event::Ended(_)) {
-                return;
+        loop {
+            // The last event may have been before this task was there to hear it.
+            let event = tokio::select! {
+                biased;
+                event = events.recv() => event,
+                _ = statuses.wait_for(|status| status.role == Role::Ended) => return,
+            };
+            match event {
+                Ok(Event::UpgradeEnded(report)) => fixture.write("report", json!(report)),
+                Ok(other) => fixture.write("event", json!(other)),
+                Err(_) => return,
             }
         }
     });
@@ -215,6 +229,22 @@ fn start_habits(fixture: &Arc<Fixture>) {
             }
             _ => {}
         }
+    }
+}
+
+/// Once it owns it is well: nobody would be left to serve.
+fn fall_ill(app: &App, ailment: Ailment) {
+    if app.running.status().role != Role::Successor {
+        return;
+    }
+    app.fixture.write("ill", json!(ailment));
+    match ailment {
+        Ailment::Abort => std::process::abort(),
+        #[allow(clippy::exit, reason = "that is the ailment")]
+        Ailment::Exit(status) => std::process::exit(status),
+        Ailment::Panic => _ = app.end.send(Some(End::Panic)),
+        Ailment::Fail => _ = app.end.send(Some(End::Fail)),
+        Ailment::Hang(time) => faults::block_workers(time),
     }
 }
 

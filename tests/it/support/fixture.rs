@@ -21,6 +21,9 @@ pub(crate) const VARIABLE: &str = "HEIRLOOM_FIXTURE";
 /// A server that a test has lost ends by itself after so many seconds.
 const LONGEST_LIFE: u32 = 900;
 
+/// The threads that run its tasks.
+pub(crate) const WORKERS: usize = 2;
+
 /// What the whole process knows.
 pub(crate) struct Fixture {
     pub directory: PathBuf,
@@ -47,6 +50,9 @@ pub(crate) fn main(directory: PathBuf) -> ExitCode {
     });
     let start = born(&fixture);
     log(&fixture);
+    if let Some(user) = fixture.release.born_as {
+        app::become_user(user).unwrap();
+    }
     match fixture.release.start {
         Start::ExitBeforeHello(status) => {
             return ExitCode::from(u8::try_from(status).unwrap());
@@ -142,7 +148,7 @@ fn config(fixture: &Fixture) -> heirloom::Config {
         .drain_spread(std::time::Duration::ZERO)
         .shutdown_deadline(release.shutdown)
         .max_draining(release.max_draining)
-        .worker_threads(2);
+        .worker_threads(WORKERS);
     if release.habits.contains(&Habit::PassesDescriptor) {
         let file = std::fs::File::open("/dev/zero").unwrap();
         config = config.pass_descriptor(file, 7).unwrap();
@@ -155,7 +161,10 @@ fn config(fixture: &Fixture) -> heirloom::Config {
     }
     config = config.min_healthy_time(release.min_healthy_time).progress_deadline(release.progress);
     if release.pid_file {
-        config = config.pid_file(fixture.directory.join("pid"));
+        config = config.pid_file(release.pid_path(&fixture.directory));
+    }
+    if release.habits.contains(&Habit::AcceptsUnenforceable) {
+        config = config.accept_unenforceable();
     }
     config
 }

@@ -44,12 +44,17 @@ fn flags(descriptor: &OwnedFd) -> OFlag {
 
 /// Duplicates of the listening sockets.
 fn listeners() -> Vec<OwnedFd> {
-    let own = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
     let numbers = process::descriptors(getpid().as_raw_pid()).into_keys();
     let copies = numbers.filter_map(|number| {
-        let copy = pidfd_getfd(&own, number, PidfdGetfdFlags::empty()).ok()?;
+        let copy = duplicate(number)?;
         let listens = SockRef::from(&copy).is_listener().unwrap_or(false);
         listens.then_some(copy)
     });
     copies.collect()
+}
+
+/// A descriptor of this process by its number; none if it is not open.
+pub(crate) fn duplicate(number: i32) -> Option<OwnedFd> {
+    let own = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+    pidfd_getfd(&own, number, PidfdGetfdFlags::empty()).ok()
 }

@@ -43,6 +43,13 @@ pub(crate) fn counts() -> Counts {
     }
 }
 
+/// The bytes of this process's address space.
+pub(crate) fn virtual_memory() -> u64 {
+    let status = status("self");
+    let kb = field(&status, "VmSize").split_whitespace().next().and_then(|kb| kb.parse().ok());
+    1024 * kb.unwrap_or(0_u64)
+}
+
 /// The open descriptors of a process and what each leads to. The one that reads the list is left
 /// out.
 pub(crate) fn descriptors(pid: i32) -> BTreeMap<i32, String> {

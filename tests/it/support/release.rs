@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::disk;
+
 /// Short deadlines, one TCP listener, nothing wrong.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Release {
     pub version: String,
     pub sockets: Vec<Socket>,
     pub start: Start,
+    /// What goes wrong so long after its turn came, if it does not own by then.
+    pub ailment: Option<(Duration, Ailment)>,
     pub start_delay: Duration,
     pub probation: Duration,
     pub gap: Duration,
@@ -28,6 +32,8 @@ pub(crate) struct Release {
     pub directory: Option<PathBuf>,
     /// Becomes this user once it has its sockets.
     pub user: Option<u32>,
+    /// Is this user from the start. Its program has to be set-user-ID root.
+    pub born_as: Option<u32>,
     pub habits: Vec<Habit>,
     /// The rate of failed requests that a successor of this release may have, and how many
     /// requests prove something.
@@ -120,6 +126,18 @@ pub(crate) enum Start {
     Misconfigured,
 }
 
+/// What goes wrong with an application that serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Ailment {
+    Abort,
+    Exit(i32),
+    Panic,
+    /// Its `main` returns an error.
+    Fail,
+    /// Nothing of it runs for so long.
+    Hang(Duration),
+}
+
 /// What an application does besides serving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Habit {
@@ -141,6 +159,10 @@ pub(crate) enum Habit {
     AnswersWrong,
     /// Nobody accepts on the first socket of a group.
     NeglectsOneMember,
+    /// Its PID file is on a disk of its own, which may be full.
+    OwnDisk,
+    /// It hands over to a process that it may not signal.
+    AcceptsUnenforceable,
 }
 
 /// What happens to a process at one step of a handoff.
@@ -162,10 +184,24 @@ pub(crate) enum Action {
     Kill,
     Stop,
     Exit(i32),
+    /// The other side stops, then this one.
+    StopBoth,
     /// The thread that drives the handoff does nothing for so long.
     Block(Duration),
+    /// Every thread that runs tasks does nothing for so long.
+    BlockWorkers(Duration),
     /// The link is shut down in both directions.
     CutLink,
+    /// The other side finds so many bytes on the link that are no message.
+    Garbage(usize),
+    /// No descriptor can be opened any more, none be accepted.
+    NoDescriptors,
+    /// No memory can be mapped any more.
+    NoMemory,
+    /// For this time so many threads or processes more can be started, and no more. Not for root.
+    FewProcesses(usize, Duration),
+    /// The disk on which the PID file is has no room left.
+    FullDisk,
     /// The children get so many SIGHUP.
     HangUpChildren(usize),
 }
@@ -177,6 +213,7 @@ impl Default for Release {
             version: String::from("1.0"),
             sockets: vec![Socket::tcp("main")],
             start: Start::Well,
+            ailment: None,
             start_delay: Duration::ZERO,
             probation: millis(50),
             gap: millis(2_000),
@@ -192,6 +229,7 @@ impl Default for Release {
             pid_file: false,
             directory: None,
             user: None,
+            born_as: None,
             habits: Vec::new(),
             error_budget: None,
             health: Vec::new(),
@@ -207,6 +245,15 @@ impl Release {
     /// With these sockets instead of the one.
     pub(crate) fn with(sockets: impl IntoIterator<Item = Socket>) -> Self {
         Self { sockets: sockets.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Where the PID file is, as the server sees it.
+    pub(crate) fn pid_path(&self, directory: &Path) -> PathBuf {
+        if self.habits.contains(&Habit::OwnDisk) {
+            directory.join(disk::NAME).join("pid")
+        } else {
+            directory.join("pid")
+        }
     }
 
     pub(crate) fn read(directory: &Path) -> Self {
@@ -228,6 +275,12 @@ impl Fault {
 
     pub(crate) fn arm(&self, directory: &Path) {
         write(directory, "fault.json", self);
+    }
+
+    /// One that was armed does not happen any more.
+    pub(crate) fn disarm(directory: &Path) {
+        // It may have happened.
+        let _ = std::fs::remove_file(directory.join("fault.json"));
     }
 
     /// The armed fault, if it is for this step. It happens once.
