@@ -1,5 +1,7 @@
 //! Every setting, its default and its reason.
 
+mod steering;
+
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -8,6 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use self::steering::Steering;
 use crate::birth::{STOP, UPGRADE};
 use crate::drain::DrainSettings;
 use crate::error::{Error, ErrorKind, Result};
@@ -58,6 +61,7 @@ pub struct Config {
     pub(crate) health: Policy,
     pub(crate) budget: Option<ErrorBudget>,
     pub(crate) ready_interval: Duration,
+    pub(crate) steering: Steering,
 }
 
 /// What the next generation's program gets instead of what this one got.
@@ -105,6 +109,7 @@ impl Config {
             health: Policy::default(),
             budget: None,
             ready_interval: Duration::from_millis(100),
+            steering: Steering::default(),
         }
     }
 

@@ -43,6 +43,10 @@ pub enum ErrorKind {
     /// What was asked for does not fit the moment: there is no upgrade to commit, nothing to take
     /// back.
     NotNow,
+    /// The service runs, but is not ready for new connections.
+    NotReady,
+    /// Nobody answers at a control socket.
+    NobodyThere,
     /// The request was passed on to the generation that owns now.
     PassedOn,
     /// This generation is stopping or has stopped.

@@ -25,6 +25,7 @@
 //! default, [`Starting`] what a generation claims and binds, [`Running`] what it can be asked, and
 //! [`guide`] walks through one upgrade.
 
+pub mod control;
 pub mod guide;
 
 mod birth;
@@ -53,6 +54,7 @@ mod service;
 mod sockets;
 mod spawn;
 mod starting;
+mod status;
 mod sys;
 mod verdict;
 mod wire;
@@ -73,9 +75,9 @@ pub use report::{Report, UpgradeOutcome, UpgradePhase};
 pub use requests::{ErrorBudget, Requests};
 pub use run::run;
 pub use running::Running;
-pub use service::{Event, Outcome, Previous, Role, Status};
 pub use sockets::Sockets;
 pub use starting::Starting;
+pub use status::{Event, Outcome, Previous, Role, Status};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

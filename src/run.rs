@@ -15,9 +15,10 @@ use crate::error::{Error, ErrorKind, Result, chain};
 use crate::generation::Generation;
 use crate::handoff::adoption;
 use crate::inventory::{Inherited, Inventory};
-use crate::service::{self, Captured, Command, Outcome, Programs, Role, Shared};
+use crate::service::{self, Captured, Command, Programs, Shared};
 use crate::spawn::Program;
 use crate::starting::Starting;
+use crate::status::{Outcome, Role};
 use crate::sys::pidfd;
 
 /// Runs a server from `main` to its exit code.
@@ -176,7 +177,13 @@ impl Prepared {
                 let (adoption, inheritance) = adoption::adopt(link, lengths).await?;
                 told.executables = inheritance.programs;
                 told.failures = inheritance.failures;
-                match Inventory::new(drain.clone(), Inherited::Link(inheritance.sockets)) {
+                let sockets = Inventory::new(drain.clone(), Inherited::Link(inheritance.sockets));
+                let sockets = sockets.inspect(|sockets| {
+                    if inheritance.paused {
+                        sockets.hold();
+                    }
+                });
+                match sockets.and_then(|sockets| with_control(&config, sockets)) {
                     Ok(sockets) => (sockets, inheritance.generation, Some(adoption)),
                     Err(error) => {
                         adoption.give_up(error.chain()).await;
@@ -186,10 +193,11 @@ impl Prepared {
             }
             Birth::Activated { descriptors } => {
                 let sockets = Inventory::new(drain.clone(), Inherited::Activated(descriptors))?;
-                (sockets, Generation::FIRST, None)
+                (with_control(&config, sockets)?, Generation::FIRST, None)
             }
             Birth::Fresh => {
-                (Inventory::new(drain.clone(), Inherited::Fresh)?, Generation::FIRST, None)
+                let sockets = Inventory::new(drain.clone(), Inherited::Fresh)?;
+                (with_control(&config, sockets)?, Generation::FIRST, None)
             }
         };
         let programs = Programs::new(
@@ -203,6 +211,14 @@ impl Prepared {
         let shared = service::begin(config, generation, inventory, self.captured, adoption)?;
         Ok(Starting::new(shared))
     }
+}
+
+/// The sockets with the control socket among them, if there is to be one.
+fn with_control(config: &Config, sockets: Inventory) -> Result<Inventory> {
+    if let Some(path) = config.control_path()? {
+        sockets.control(&path, config.control_mode())?;
+    }
+    Ok(sockets)
 }
 
 fn capture(config: &Config) -> Result<Captured> {

@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 use std::future::Future;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, oneshot, watch};
@@ -15,8 +15,9 @@ use crate::hooks::Moment;
 use crate::listener::{Conn, Listener, Transport};
 use crate::report::Report;
 use crate::requests::Requests;
-use crate::service::{Command, Event, Outcome, Reply, Shared, Status, ended};
+use crate::service::{Command, Hold, Reply, Shared, Wish, ended};
 use crate::sockets::Sockets;
+use crate::status::{Event, Outcome, Status};
 use crate::wire::Identity;
 
 /// A service that accepts: [`Starting::ready`](crate::Starting::ready) returns it when it is this
@@ -116,8 +117,24 @@ impl Running {
     /// The reports of the last 64 upgrades that this generation was asked for, the oldest first.
     #[must_use]
     pub fn history(&self) -> Vec<Report> {
-        let history = self.shared.history.lock().unwrap_or_else(PoisonError::into_inner);
-        history.iter().cloned().collect()
+        self.shared.reports()
+    }
+
+    /// Whether a load balancer should send new connections: the answer to a readiness probe.
+    ///
+    /// It speaks for the service, whichever generation is asked: true while a generation serves, in
+    /// an upgrade too, and false before this one's first turn, while an operator has paused or
+    /// drained the service, and from the wish to stop on. Between that wish and the end of
+    /// accepting lies [`Config::stop_notice`](crate::Config::stop_notice).
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.shared.is_ready()
+    }
+
+    /// The same, to be watched for changes.
+    #[must_use]
+    pub fn watch_ready(&self) -> watch::Receiver<bool> {
+        self.shared.ready.subscribe()
     }
 
     /// How many connections hold a guard now.
@@ -368,19 +385,53 @@ impl Running {
     /// Dropping the future takes nothing back.
     pub async fn unhealthy(&self, reason: impl Into<String>) -> Result<()> {
         let reason = reason.into();
-        let (reply, answer) = oneshot::channel();
-        self.shared.ask(Command::Unhealthy { reason, reply }).await?;
-        answer.await.map_err(|_| ended())?
+        self.put(|reply| Command::Unhealthy { reason, reply }).await
     }
 
-    async fn tell(&self, command: impl FnOnce(Reply) -> Command) -> Result<Report> {
+    /// Takes no new connections: they wait in the backlog until [`resume`](Self::resume), in the
+    /// next generation as well.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Busy`] while an upgrade runs, [`ErrorKind::NotNow`] if this generation does not
+    /// own the service.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future takes nothing back.
+    pub async fn pause(&self) -> Result<()> {
+        self.put(|reply| Command::Hold(Hold::Pause(reply))).await
+    }
+
+    /// Accepts again after [`pause`](Self::pause), or after an operator's `drain`.
+    ///
+    /// # Errors
+    ///
+    /// As for `pause`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future takes nothing back.
+    pub async fn resume(&self) -> Result<()> {
+        self.put(|reply| Command::Hold(Hold::Resume(reply))).await
+    }
+
+    async fn put<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command,
+    ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         self.shared.ask(command(reply)).await?;
         answer.await.map_err(|_| ended())?
     }
 
+    async fn tell(&self, command: impl FnOnce(Reply) -> Command) -> Result<Report> {
+        self.put(command).await
+    }
+
     async fn wish(&self, queue: bool) -> Result<Report> {
-        self.tell(|reply| Command::Upgrade { reply, queue }).await
+        let wish = |reply| Wish { reply, taken: None, queue, executable: None };
+        self.tell(|reply| Command::Upgrade(wish(reply))).await
     }
 
     /// Asks the service to stop: it serves what is queued, drains and ends. A second call cuts

@@ -30,7 +30,12 @@ impl Inventory {
         let records: Vec<_> = book.entries.iter().flat_map(super::Entry::records).collect();
         book.given.clear();
         book.offered = records.iter().map(|(_, _, core)| core.clone()).collect();
-        records.into_iter().map(|(record, fd, _)| (record, fd)).collect()
+        let mut offer: Vec<_> = records.into_iter().map(|(record, fd, _)| (record, fd)).collect();
+        if let Some(control) = &mut book.control {
+            offer.push(control.offer(offer.len()));
+            book.offered.push(None);
+        }
+        offer
     }
 
     /// What a successor claims and has bound. From here on nothing more can be claimed.
@@ -62,6 +67,7 @@ impl Inventory {
             let mut book = self.book();
             let given = book.pick(claimed)?;
             book.given.clone_from(&given);
+            book.control_claimed(claimed);
             let pause = |core: Arc<Core>| core.park().map(|pause| (core, pause));
             given.into_iter().filter_map(pause).collect()
         };
@@ -89,18 +95,44 @@ impl Inventory {
         claimed: &[u32],
     ) -> impl Future<Output = Vec<String>> + Send + 'static {
         let mut book = self.book();
+        book.control_claimed(claimed);
         let given = match book.pick(claimed) {
             Ok(given) if !given.is_empty() => given,
-            _ => book.cores(),
+            _ => {
+                if let Some(control) = book.control.as_mut().filter(|_| claimed.is_empty()) {
+                    control.claimed_perhaps();
+                }
+                book.cores()
+            }
         };
         book.given.clone_from(&given);
         pause_all(given)
     }
 
+    /// An operator wants nothing to be accepted, in this generation and the next: from here on
+    /// nothing that is parked accepts again before [`release`](Self::release). What is open is
+    /// parked by [`pause`](Self::pause).
+    pub(crate) fn hold(&self) {
+        self.book().held = true;
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.book().held
+    }
+
+    /// The operator lets connections be accepted again, at once. The future tells frameworks.
+    pub(crate) fn release(&self) -> impl Future<Output = Vec<String>> + Send + 'static {
+        let mut book = self.book();
+        book.held = false;
+        let parked = book.accept_again();
+        drop(book);
+        resume_raw(parked)
+    }
+
     /// Our turn again after a [`pause`](Self::pause) of our own: accepts again on the very same
     /// sockets, at once. The future tells the frameworks that were paused.
     pub(crate) fn unpause(&self) -> impl Future<Output = Vec<String>> + Send + 'static {
-        resume_raw(accept_again(self.book().cores()))
+        resume_raw(self.book().accept_again())
     }
 
     /// Roll back: accepts again on the very same sockets, at once, and serves the queues of what
@@ -110,8 +142,7 @@ impl Inventory {
         let cores = {
             let mut book = self.book();
             book.given.clear();
-            let cores = book.cores();
-            let parked = accept_again(cores);
+            let parked = book.accept_again();
             book.serve_adopted();
             parked
         };
@@ -135,7 +166,7 @@ impl Inventory {
                 place.own();
             }
             book.given.clear();
-            accept_again(book.cores())
+            book.accept_again()
         };
         resume_raw(cores)
     }
@@ -162,9 +193,7 @@ impl Inventory {
         if !successor {
             book.inherited.clear();
         }
-        for core in book.cores() {
-            core.open();
-        }
+        book.open_all();
         Ok(())
     }
 
@@ -181,9 +210,7 @@ impl Inventory {
                 notes.push(error.chain());
             }
         }
-        for core in book.cores() {
-            core.open();
-        }
+        book.open_all();
         notes
     }
 
@@ -219,8 +246,17 @@ impl Inventory {
         for place in book.given.iter().filter_map(|core| core.place()) {
             place.disown();
         }
-        for core in book.cores().iter().filter(|core| core.state() != State::Parked) {
-            core.close();
+        if let Some(control) = &book.control {
+            control.hand_over();
+        }
+        for core in book.cores() {
+            if book.held && !book.is_given(&core) {
+                // Nobody else will serve its queue.
+                core.resume();
+            }
+            if core.state() != State::Parked {
+                core.close();
+            }
         }
     }
 
@@ -253,6 +289,9 @@ impl Inventory {
         for core in book.cores() {
             core.end();
         }
+        if let Some(control) = book.control.take() {
+            control.end();
+        }
         book.inherited.clear();
         book.adopted.clear();
         book.offered.clear();
@@ -274,6 +313,26 @@ impl Book {
         };
         let picked: Vec<_> = claimed.iter().map(at).collect::<Result<_>>()?;
         Ok(picked.into_iter().flatten().cloned().collect())
+    }
+
+    fn is_given(&self, core: &Arc<Core>) -> bool {
+        self.given.iter().any(|given| Arc::ptr_eq(given, core))
+    }
+
+    /// Our turn: what waited for it accepts, unless an operator holds it.
+    fn open_all(&self) {
+        for core in self.cores() {
+            if self.held { core.hold() } else { core.open() }
+        }
+    }
+
+    /// Those that were parked, which accept again, unless an operator holds them.
+    fn accept_again(&self) -> Vec<Arc<Core>> {
+        if self.held {
+            return Vec::new();
+        }
+        let parked = self.cores().into_iter().filter(|core| core.state() == State::Parked);
+        parked.inspect(|core| core.resume()).collect()
     }
 
     /// The queues of what a failed successor bound go to our listeners of the same names; the
@@ -298,16 +357,6 @@ impl Book {
             }
         }
     }
-}
-
-/// Those that were parked, which accept again.
-fn accept_again(cores: Vec<Arc<Core>>) -> Vec<Arc<Core>> {
-    let parked: Vec<Arc<Core>> =
-        cores.into_iter().filter(|core| core.state() == State::Parked).collect();
-    for core in &parked {
-        core.resume();
-    }
-    parked
 }
 
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;

@@ -6,6 +6,7 @@
 
 mod asks;
 mod bind;
+mod control;
 mod doors;
 mod drift;
 mod engine;
@@ -69,6 +70,9 @@ struct Book {
     given: Vec<Arc<Core>>,
     /// What the successor bound anew.
     adopted: Vec<(SocketRecord, OwnedFd)>,
+    control: Option<control::Control>,
+    /// Whether an operator wants nothing to be accepted.
+    held: bool,
 }
 
 impl Inventory {
@@ -89,6 +93,8 @@ impl Inventory {
             offered: Vec::new(),
             given: Vec::new(),
             adopted: Vec::new(),
+            control: None,
+            held: false,
         };
         Ok(Self { drain, expected: Expected::default(), book: Arc::new(Mutex::new(book)) })
     }
@@ -99,6 +105,7 @@ impl Inventory {
         book.may_ask(&ask.name)?;
         let state = match book.standing {
             Standing::Starting => State::Waiting,
+            _ if book.held => State::Parked,
             _ => State::Open,
         };
         let cores: Vec<Arc<Core>> = (0..ask.count)

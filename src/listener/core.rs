@@ -127,6 +127,15 @@ impl Core {
         self.admit(State::Waiting);
     }
 
+    /// Our turn, but an operator holds it: a waiting listener is parked.
+    pub(crate) fn hold(&self) {
+        self.change(|inner| {
+            if inner.state == State::Waiting {
+                inner.state = State::Parked;
+            }
+        });
+    }
+
     /// The turn is back: a parked listener accepts again, on the very same sockets.
     pub(crate) fn resume(&self) {
         self.admit(State::Parked);

@@ -26,6 +26,8 @@ impl Service {
     /// Drains, tells the owner how far it is, and does what the owner says.
     pub(super) async fn be_elder(&mut self, mut relation: Relation) -> End {
         self.elders.unwatch();
+        self.silence();
+        self.draining = None;
         if self.elders.asked_meanwhile() {
             post(&relation, Message::Asked);
         }
@@ -57,9 +59,7 @@ impl Service {
                 report = &mut drain, if drained.is_none() => drained = Some(report),
                 Ok(()) = progress.changed() => {
                     let now = progress.borrow_and_update().clone();
-                    let oldest = now.oldest.map_or(0, |held| millis(held.age));
-                    let active = now.active as u64;
-                    post(&relation, Message::Progress(Progress { active, oldest_ms: oldest, cut: 0 }));
+                    post(&relation, self.progress(now));
                 }
                 // A rejected successor ends with this process, but it has its own to finish.
                 Some(gone) = self.leaving.join_next() => self.gone(gone.ok()),
@@ -110,7 +110,11 @@ impl Service {
             Message::Stopping => {
                 relation.tell(Event::ServiceStops);
             }
-            Message::NewOwner { generation, .. } => self.highest = self.highest.max(generation),
+            Message::NewOwner { generation, .. } => {
+                self.highest = self.highest.max(generation);
+                // It does not know yet how far this generation is.
+                post(relation, self.progress(self.shared.drain.progress()));
+            }
             _ => {}
         }
         false
@@ -131,14 +135,24 @@ impl Service {
 
     fn told_as_elder(&mut self, relation: &mut Relation, command: Command) {
         match command {
-            Command::Upgrade { reply, .. } => {
+            Command::Upgrade(wish) => {
                 post(relation, Message::Asked);
                 let text = "a newer generation owns and runs the upgrade";
-                let _ = reply.send(Err(Error::new(ErrorKind::PassedOn, text)));
+                let _ = wish.reply.send(Err(Error::new(ErrorKind::PassedOn, text)));
             }
             Command::Stop => self.asked_as_elder(relation, Asked::Stop),
             other => refuse(other, "a newer generation owns"),
         }
+    }
+
+    fn progress(&self, now: crate::drain::Progress) -> Message {
+        Message::Progress(Progress {
+            active: now.active as u64,
+            oldest_ms: now.oldest.map_or(0, |held| millis(held.age)),
+            cut: 0,
+            app_version: self.shared.config.version.clone(),
+            by_listener: now.by_listener.into_iter().map(|(name, at)| (name, at as u64)).collect(),
+        })
     }
 
     async fn send_last_report(&self, relation: &Relation, report: &DrainReport) {

@@ -4,24 +4,30 @@
 //! that they end reaches it as events; and their descriptors stay open until they have ended, so
 //! that none of them believes itself alone.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 
+use crate::control::GenerationView;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::generation::Generation;
 use crate::handoff::offer::Elder;
 use crate::link::{self, LinkReceiver, LinkSender};
 use crate::spawn::Process;
-use crate::wire::{LastReport, Message, Owner};
+use crate::status::Role;
+use crate::sys::pidfd;
+use crate::wire::{LastReport, Message, Owner, Progress};
 
 /// What became known of an elder.
 #[derive(Debug)]
 pub(crate) enum News {
     /// Somebody asked it for an upgrade.
     Asked,
+    /// How far its drain is.
+    Progress(Progress),
     /// Its drain is over.
     Drained(LastReport),
     /// Its process has ended.
@@ -34,6 +40,8 @@ struct Held {
     link: Arc<OwnedFd>,
     process: Arc<OwnedFd>,
     watched: Option<Watched>,
+    /// As it said last.
+    progress: Option<Progress>,
 }
 
 struct Watched {
@@ -56,6 +64,23 @@ impl Elders {
 
     pub(crate) fn generations(&self) -> Vec<Generation> {
         self.held.iter().map(|elder| elder.generation).collect()
+    }
+
+    /// What is known of them.
+    pub(crate) fn views(&self) -> Vec<GenerationView> {
+        let view = |held: &Held| {
+            let mut view = GenerationView::new(held.generation, Role::Elder);
+            view.pid = pidfd::number(held.process.as_fd());
+            view.hurried = held.hurried;
+            if let Some(progress) = &held.progress {
+                view.version = Some(progress.app_version.clone()).filter(|text| !text.is_empty());
+                view.connections = Some(progress.active);
+                view.by_listener.clone_from(&progress.by_listener);
+                view.oldest = Some(Duration::from_millis(progress.oldest_ms));
+            }
+            view
+        };
+        self.held.iter().map(view).collect()
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -86,6 +111,7 @@ impl Elders {
                 link: elder.link,
                 process: elder.process,
                 watched: None,
+                progress: None,
             });
         }
         self.watch();
@@ -102,7 +128,15 @@ impl Elders {
         let (link, pidfd) = (sender.socket(), process.pidfd());
         let task = tokio::spawn(read(generation, receiver, process, self.tell.clone()));
         let watched = Some(Watched { sender, task });
-        self.held.push(Held { generation, hurried: false, link, process: pidfd, watched });
+        let progress = None;
+        self.held.push(Held {
+            generation,
+            hurried: false,
+            link,
+            process: pidfd,
+            watched,
+            progress,
+        });
     }
 
     /// Reads the links of all that are not watched yet, as an owner does.
@@ -162,6 +196,13 @@ impl Elders {
     /// The next thing that becomes known of an elder. Cancel safe.
     pub(crate) async fn news(&mut self) -> (Generation, News) {
         match self.news.recv().await {
+            Some((generation, News::Progress(progress))) => {
+                let mut held = self.held.iter_mut();
+                if let Some(held) = held.find(|held| held.generation == generation) {
+                    held.progress = Some(progress.clone());
+                }
+                (generation, News::Progress(progress))
+            }
             Some(news) => news,
             None => std::future::pending().await,
         }
@@ -230,6 +271,7 @@ async fn read(
                 // Its last act as owner came after we had stopped waiting for it.
                 Message::Owner(Owner { queued_upgrade: true }) => News::Asked,
                 Message::LastReport(report) => News::Drained(report),
+                Message::Progress(progress) => News::Progress(progress),
                 _ => continue,
             },
             Ok(None) | Err(_) => {

@@ -4,74 +4,53 @@
 //! over a link), then the owner, then an elder, and it may own again. What the application holds
 //! ([`Starting`](crate::Starting), [`Running`](crate::Running)) only asks it.
 
+mod control;
 mod elder;
 mod elders;
 mod owner;
+mod pause;
 mod programs;
-mod status;
+mod shared;
 mod stop;
 mod successor;
+mod survey;
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-pub(crate) use self::programs::{Inherited, Programs};
-pub use self::status::{Event, Outcome, Previous, Role, Status};
-
+use self::control::Answering;
 use self::elders::Elders;
+use self::pause::Draining;
+pub(crate) use self::pause::Hold;
+pub(crate) use self::programs::{Inherited, Programs};
+pub(crate) use self::shared::Shared;
+use self::survey::Survey;
 use crate::birth::{Asked, Signals};
 use crate::config::{Config, ProgramOverrides};
+use crate::control::{Accepting, Clients, Started};
 use crate::drain::{Drain, DrainReport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::handoff::adoption::{Adoption, Turn};
-use crate::handoff::upgrade::News;
 use crate::hooks::Hooks;
 use crate::inventory::Inventory;
 use crate::link::LinkSender;
-use crate::name::Name;
 use crate::pid_file::{PidFile, Prepared, Published};
+use crate::report::Report;
 use crate::report::history::History;
-use crate::report::{Report, UpgradePhase};
 use crate::requests::Requests;
 use crate::spawn::{Extra, Program};
-use crate::verdict::{Decision, Verdict};
+use crate::status::{Event, Outcome, Role, Status};
 
 /// How many events a slow subscriber may fall behind.
 const EVENTS: usize = 256;
 /// How many questions of the application may wait.
 const COMMANDS: usize = 64;
-
-/// What the application and the service's task share.
-pub(crate) struct Shared {
-    pub config: Config,
-    pub service: Name,
-    pub generation: Generation,
-    pub sockets: Inventory,
-    pub drain: Drain,
-    pub requests: Requests,
-    pub hooks: Hooks,
-    pub programs: Programs,
-    /// What the next upgrade starts.
-    pub program: Program,
-    pub commands: mpsc::Sender<Command>,
-    pub status: watch::Sender<Status>,
-    pub owner: watch::Sender<bool>,
-    pub events: broadcast::Sender<Event>,
-    pub turn: watch::Sender<Turn>,
-    pub outcome: watch::Sender<Option<Outcome>>,
-    pub history: Mutex<History>,
-    /// An upgrade is to be run by whoever owns afterwards.
-    pub queued: Arc<AtomicBool>,
-    /// The application has said that it is ready.
-    pub asked_ready: AtomicBool,
-    /// Of the handoff that runs, or ran last.
-    pub verdict: Mutex<Option<Arc<Verdict>>>,
-}
 
 /// Where the answer to a wish for an upgrade goes.
 pub(crate) type Reply = oneshot::Sender<Result<Report>>;
@@ -82,9 +61,10 @@ pub(crate) enum Command {
     Ready(Option<Prepared>),
     /// It failed before its end, with this text.
     Failed(String),
-    /// The next generation is to be started. With `queue` the wish is remembered while another
-    /// upgrade runs.
-    Upgrade { reply: Reply, queue: bool },
+    /// The next generation is to be started.
+    Upgrade(Wish),
+    /// Whether new connections are taken.
+    Hold(Hold),
     /// The successor that is watched has proven itself.
     Approve(Reply),
     /// The program before this one is to run again: an upgrade that runs is ended, else the
@@ -98,6 +78,18 @@ pub(crate) enum Command {
     Unhealthy { reason: String, reply: oneshot::Sender<Result<()>> },
     /// Drain and end.
     Stop,
+}
+
+/// A wish for an upgrade.
+pub(crate) struct Wish {
+    /// Is told how it ends.
+    pub reply: Reply,
+    /// Is told when it has begun, or is remembered.
+    pub taken: Option<oneshot::Sender<Started>>,
+    /// Whether it is remembered while another upgrade runs.
+    pub queue: bool,
+    /// Instead of the program that would be started.
+    pub executable: Option<PathBuf>,
 }
 
 /// What is known before the runtime exists.
@@ -133,6 +125,12 @@ pub(crate) struct Service {
     waiting: Vec<Reply>,
     hurry: Arc<Notify>,
     stop_asked: bool,
+    /// A drain that leaves the process alive.
+    draining: Option<Draining>,
+    /// Whoever gives commands over the control socket.
+    clients: Option<Clients>,
+    /// Accepts them while this generation answers.
+    answering: Option<Answering>,
 }
 
 /// A rejected successor that has gone.
@@ -145,96 +143,6 @@ struct Gone {
 enum PidFileState {
     Prepared(Prepared),
     Published(Published),
-}
-
-impl Shared {
-    pub(crate) fn event(&self, event: Event) {
-        // Nobody may be listening.
-        let _ = self.events.send(event);
-    }
-
-    /// An upgrade was asked for that cannot begin now: whoever owns afterwards runs it.
-    pub(crate) fn remember_upgrade(&self) {
-        self.queued.store(true, Ordering::Relaxed);
-        self.status.send_modify(|status| status.queued = true);
-        self.event(Event::UpgradeQueued);
-    }
-
-    /// An upgrade has ended: it is remembered and told.
-    pub(crate) fn upgrade_ended(&self, report: &Report) {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner).push(report.clone());
-        self.event(Event::UpgradeEnded(report.clone()));
-    }
-
-    /// Whether this generation owns the service, as far as can be known now: the verdict is read,
-    /// so a process that slept through it learns of it before it acts.
-    pub(crate) fn owns(&self) -> bool {
-        if self.status.borrow().role != Role::Owner {
-            return false;
-        }
-        let verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
-        let decided = verdict.as_ref().map(|verdict| verdict.read());
-        !matches!(decided, Some(Ok(Some(Decision::Committed))))
-    }
-
-    pub(crate) fn in_probation(&self) -> bool {
-        self.status.borrow().phase == Some(UpgradePhase::Probation)
-    }
-
-    /// What becomes known while an upgrade runs.
-    fn heard(&self, news: News) {
-        match news {
-            News::Verdict(verdict) => self.set_verdict(Some(verdict)),
-            News::Phase(phase) => self.status.send_modify(|status| {
-                status.phase = Some(phase);
-                status.not_yet = None;
-            }),
-            News::Asked => self.remember_upgrade(),
-            News::NotYet(why) => self.set_not_yet(why),
-            News::Health(ailing) => self.status.send_modify(|status| status.ailing = ailing),
-        }
-    }
-
-    fn set_verdict(&self, verdict: Option<Arc<Verdict>>) {
-        *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = verdict;
-    }
-
-    pub(crate) fn set_not_yet(&self, why: String) {
-        self.status.send_modify(|status| status.not_yet = Some(why));
-    }
-
-    pub(crate) fn set_role(&self, role: Role) {
-        self.status.send_if_modified(|status| {
-            let changed = status.role != role;
-            status.role = role;
-            changed
-        });
-        let owns = role == Role::Owner;
-        self.owner.send_if_modified(|owner| std::mem::replace(owner, owns) != owns);
-    }
-
-    /// Waits for a value that the service's task sets. The senders live here and not in the task,
-    /// so its end (of its runtime, say) shows elsewhere.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Stopping`] if the task has ended without it.
-    pub(crate) async fn until<T: Clone>(
-        &self,
-        value: &mut watch::Receiver<T>,
-        meets: impl FnMut(&T) -> bool,
-    ) -> Result<T> {
-        tokio::select! {
-            biased;
-            value = value.wait_for(meets) => value.map(|value| value.clone()).map_err(|_| ended()),
-            () = self.commands.closed() => Err(ended()),
-        }
-    }
-
-    /// Asks the service's task.
-    pub(crate) async fn ask(&self, command: Command) -> Result<()> {
-        self.commands.send(command).await.map_err(|_| ended())
-    }
 }
 
 pub(crate) fn ended() -> Error {
@@ -252,6 +160,7 @@ pub(crate) fn begin(
     let Holdings { sockets, drain, programs } = holdings;
     let (commands, received) = mpsc::channel(COMMANDS);
     let service = config.service_name()?;
+    let accepting = if sockets.is_held() { Accepting::Paused } else { Accepting::Open };
     let shared = Arc::new(Shared {
         status: watch::Sender::new(Status {
             previous: programs.previous_release(),
@@ -274,6 +183,10 @@ pub(crate) fn begin(
         queued: Arc::new(AtomicBool::new(false)),
         asked_ready: AtomicBool::new(false),
         verdict: Mutex::new(None),
+        survey: Survey::default(),
+        accepting: watch::Sender::new(accepting),
+        ready: watch::Sender::new(false),
+        farewell: watch::Sender::new(None),
         config,
     });
     let extra =
@@ -292,6 +205,9 @@ pub(crate) fn begin(
         waiting: Vec::new(),
         hurry: Arc::new(Notify::new()),
         stop_asked: false,
+        draining: None,
+        clients: None,
+        answering: None,
     };
     tokio::spawn(task.live(adoption));
     Ok(shared)
@@ -361,7 +277,8 @@ fn refuse(command: Command, why: &str) {
     // Whoever asked may have stopped waiting.
     let error = || Error::new(ErrorKind::NotNow, why);
     match command {
-        Command::Upgrade { reply, .. } => _ = reply.send(Err(ended())),
+        Command::Upgrade(wish) => _ = wish.reply.send(Err(ended())),
+        Command::Hold(hold) => hold.refuse(error()),
         Command::Approve(reply) | Command::RollBack(reply) | Command::Reject { reply, .. } => {
             let _ = reply.send(Err(error()));
         }
@@ -373,6 +290,7 @@ fn refuse(command: Command, why: &str) {
 impl Service {
     async fn live(mut self, adoption: Option<Adoption>) {
         let outcome = self.run(adoption).await;
+        self.say_farewell(&outcome).await;
         self.shared.sockets.finish();
         self.shared.set_role(Role::Ended);
         self.shared.event(Event::Ended(outcome.clone()));

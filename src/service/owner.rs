@@ -11,9 +11,11 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::elders::News;
+use super::pause::upgrading;
 use super::programs::Next;
-use super::{Command, Event, Gone, Reign, Reply, Role, Service, Shared};
+use super::{Command, Event, Gone, Reign, Reply, Role, Service, Shared, Wish};
 use crate::birth::Asked;
+use crate::control::{Accepting, Started};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executable;
 use crate::generation::Generation;
@@ -62,15 +64,14 @@ impl Service {
                 }
             }
             match self.next(&mut active).await {
-                Happened::Asked(Asked::Upgrade) => self.wish(&mut active, None, true),
-                Happened::Told(Command::Upgrade { reply, queue }) => {
-                    self.wish(&mut active, Some(reply), queue);
-                }
+                Happened::Asked(Asked::Upgrade) => self.wish(&mut active, None),
+                Happened::Told(Command::Upgrade(wish)) => self.wish(&mut active, Some(wish)),
                 Happened::Asked(Asked::Stop) | Happened::Told(Command::Stop) => {
                     if self.stop_asked {
                         self.hurry.notify_one();
                     }
                     self.stop_asked = true;
+                    self.shared.set_accepting(Accepting::Stopping);
                     if let Some(active) = &active {
                         // The upgrade may be ending in this very moment.
                         let _ = active.words.try_send(Word::Stop);
@@ -132,8 +133,10 @@ impl Service {
             }
             // An owner's application that fails ends with its process.
             Command::Failed(_) | Command::Ready(_) | Command::NotYet(_) => {}
+            Command::Hold(hold) if active.is_some() => hold.refuse(upgrading()),
+            Command::Hold(hold) => self.hold(hold),
             // Handled by the caller.
-            Command::Upgrade { .. } | Command::Stop => {}
+            Command::Upgrade(_) | Command::Stop => {}
         }
     }
 
@@ -164,24 +167,36 @@ impl Service {
     }
 
     /// Somebody wishes for an upgrade: it begins, or it is remembered, or its asker is told.
-    fn wish(&mut self, active: &mut Option<Active>, reply: Option<Reply>, queue: bool) {
-        match active {
-            None => {
-                let mut begun = self.start_upgrade(Next::Release);
-                begun.replies.extend(reply);
-                *active = Some(begun);
+    fn wish(&mut self, active: &mut Option<Active>, wish: Option<Wish>) {
+        let Some(wish) = wish else {
+            match active {
+                None => *active = Some(self.start_upgrade(Next::Release)),
+                Some(_) => self.shared.remember_upgrade(),
             }
-            Some(_) if queue => {
+            return;
+        };
+        let taken = match active {
+            None => {
+                let next = wish.executable.map_or(Next::Release, Next::Program);
+                let mut begun = self.start_upgrade(next);
+                begun.replies.push(wish.reply);
+                *active = Some(begun);
+                Started::Begun
+            }
+            // Whoever owns afterwards remembers the wish, and not for which program.
+            Some(_) if wish.queue && wish.executable.is_none() => {
                 self.shared.remember_upgrade();
-                self.waiting.extend(reply);
+                self.waiting.push(wish.reply);
+                Started::Queued
             }
             Some(_) => {
-                if let Some(reply) = reply {
-                    let text = "another upgrade is running";
-                    let _ = reply.send(Err(Error::new(ErrorKind::Busy, text)));
-                }
+                let text = "another upgrade is running";
+                let _ = wish.reply.send(Err(Error::new(ErrorKind::Busy, text)));
+                return;
             }
-        }
+        };
+        // Whoever asked may have stopped waiting.
+        let _ = wish.taken.map(|told| told.send(taken));
     }
 
     fn start_upgrade(&mut self, next: Next) -> Active {
@@ -205,6 +220,7 @@ impl Service {
             status.upgrading = true;
             status.queued = false;
         });
+        shared.survey.upgrade_begins(successor);
         shared.event(Event::UpgradeStarted(successor));
         let (words, mut heard) = mpsc::channel(16);
         let readers = self.elders.readers();
@@ -234,6 +250,7 @@ impl Service {
             leave: shared.config.drain.deadline,
             accept_unenforceable: shared.config.accept_unenforceable,
             sockets: shared.sockets.clone(),
+            paused: *shared.accepting.borrow() != Accepting::Open,
             own_process: Arc::clone(&self.own_process),
             elders: self.elders.offer(),
             programs: shared.programs.offered(),
@@ -255,6 +272,7 @@ impl Service {
     /// An upgrade has ended. `Some` if that is the end of this reign.
     fn conclude(&mut self, ended: Ended, active: Active) -> Option<Reign> {
         let Active { replies, rejections, identity, program, .. } = active;
+        self.shared.survey.upgrade_ends();
         self.shared.status.send_modify(|status| {
             status.upgrading = false;
             status.phase = None;
@@ -309,7 +327,7 @@ impl Service {
 
     fn hear(&mut self, generation: Generation, news: News, active: &mut Option<Active>) {
         match news {
-            News::Asked => self.wish(active, None, true),
+            News::Asked => self.wish(active, None),
             other => self.note_elder(generation, &other),
         }
     }
@@ -317,6 +335,7 @@ impl Service {
     pub(super) fn note_elder(&mut self, generation: Generation, news: &News) {
         match news {
             News::Asked => {}
+            News::Progress(_) => self.survey_elders(),
             News::Drained(report) => {
                 let cut = (report.cut.len() as u64).saturating_add(report.unlisted);
                 let drained = report.drained;
@@ -326,6 +345,7 @@ impl Service {
                 self.elders.forget(generation);
                 let elders = self.elders.generations();
                 self.shared.status.send_modify(|status| status.elders = elders);
+                self.survey_elders();
                 self.shared.event(Event::ElderEnded(generation));
                 if self.elders.is_empty() {
                     self.shared.event(Event::AloneAtLast);
@@ -354,7 +374,7 @@ fn refuse(reply: Reply, why: &str) {
     let _ = reply.send(Err(Error::new(ErrorKind::NotNow, why)));
 }
 
-/// What is to be tried before the program is started: for a release what the configuration says,
+/// What is to be tried before the program is started: for a new one what the configuration says,
 /// for what ran before, that it is still the same.
 fn preflight(
     next: &Next,
@@ -363,7 +383,7 @@ fn preflight(
     report: &mut ReportBuilder,
 ) -> Option<Pending<Result<()>>> {
     match next {
-        Next::Release => {
+        Next::Release | Next::Program(_) => {
             let (preflight, program) = (shared.config.preflight.clone()?, program.clone());
             Some(Box::pin(async move { executable::preflight(&preflight, &program).await }))
         }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -13,7 +13,7 @@ use crate::handoff::offer::Program as Offered;
 use crate::spawn::Program;
 use crate::wire::{ExecutableRecord, FailureRecord, Identity, Which};
 
-use super::Previous;
+use crate::status::Previous;
 
 /// What a predecessor has told of programs.
 #[derive(Debug, Default)]
@@ -177,6 +177,8 @@ async fn identify(program: &Executable) {
 pub(super) enum Next {
     /// What stands at the path.
     Release,
+    /// What stands at another path, started as this generation would be.
+    Program(PathBuf),
     /// What ran before this generation, deleted or not.
     Previous(Executable),
 }
@@ -185,6 +187,7 @@ impl Next {
     pub(super) fn program(&self, release: &Program) -> Program {
         match self {
             Self::Release => release.clone(),
+            Self::Program(path) => Program { exe: path.clone(), ..release.clone() },
             Self::Previous(executable) => {
                 let env: Vec<(OsString, OsString)> = release.env.clone();
                 executable.program(env)
@@ -196,6 +199,7 @@ impl Next {
     pub(super) fn identity(&self, release: &Program) -> Option<Identity> {
         match self {
             Self::Release => Identity::of_path(&release.exe).ok(),
+            Self::Program(path) => Identity::of_path(path).ok(),
             Self::Previous(executable) => Some(executable.identity()),
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::owner::answer;
 use super::{Command, Outcome, Role, Service, ended, refuse};
 use crate::birth::Asked;
+use crate::control::Accepting;
 use crate::drain::DrainReport;
 use crate::wire::Message;
 
@@ -17,9 +18,12 @@ impl Service {
     /// supervises this process does not end them with it.
     pub(super) async fn stop(&mut self) -> Outcome {
         let shared = Arc::clone(&self.shared);
+        self.draining = None;
         shared.set_role(Role::Stopping);
+        shared.set_accepting(Accepting::Stopping);
         answer(std::mem::take(&mut self.waiting), || Err(ended()));
         self.elders.tell_all(&Message::Stopping);
+        self.give_notice().await;
         shared.sockets.stop();
         tracing::info!(target: "heirloom::handoff", step = "stopping", connections = shared.drain.active());
         let report = self.drain_hurriable().await;
@@ -28,6 +32,38 @@ impl Service {
         self.outlive(left).await;
         self.remove_pid_file();
         Outcome::Stopped(report)
+    }
+
+    /// Load balancers notice that the service is not ready, and connections are still accepted. A
+    /// second wish to stop cuts this short, and what is left with it.
+    async fn give_notice(&mut self) {
+        let notice = self.shared.config.steering.stop_notice;
+        if notice.is_zero() {
+            return;
+        }
+        tracing::info!(target: "heirloom::handoff", step = "not ready", ?notice);
+        let over = tokio::time::sleep(notice);
+        let mut over = std::pin::pin!(over);
+        loop {
+            let again = tokio::select! {
+                biased;
+                () = &mut over => return,
+                asked = self.signals.next() => matches!(asked, Asked::Stop),
+                Some(command) = self.commands.recv() => {
+                    let again = matches!(command, Command::Stop);
+                    refuse(command, STOPS);
+                    again
+                }
+                (generation, news) = self.elders.news() => {
+                    self.note_elder(generation, &news);
+                    false
+                }
+            };
+            if again {
+                self.hurried_by(true);
+                return;
+            }
+        }
     }
 
     async fn drain_hurriable(&mut self) -> DrainReport {

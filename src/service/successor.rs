@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
 
-use super::{Command, Event, Outcome, PidFileState, Role, Service, ended, refuse};
+use super::{Command, Event, Outcome, PidFileState, Role, Service, Wish, ended, refuse};
 use crate::birth::Asked;
 use crate::error::{Error, ErrorKind};
 use crate::handoff::adoption::{Adoption, Fate, Ownership, Request, Stage, Turn};
@@ -79,12 +79,12 @@ impl Service {
                 Request::Ready
             }
             Command::Failed(text) => Request::Failed(text),
-            Command::Upgrade { reply, queue: false } => {
+            Command::Upgrade(Wish { reply, queue: false, .. }) => {
                 let text = "this generation does not own yet: the upgrade to it is running";
                 let _ = reply.send(Err(Error::new(ErrorKind::Busy, text)));
                 return;
             }
-            Command::Upgrade { reply, queue: true } => {
+            Command::Upgrade(Wish { reply, .. }) => {
                 let _ = reply.send(Err(Error::new(
                     ErrorKind::PassedOn,
                     "this generation does not own yet; the owner remembers the upgrade",
@@ -105,7 +105,10 @@ impl Service {
                 let _ = reply.send(Ok(()));
                 Request::Unhealthy(reason)
             }
-            Command::Approve(_) | Command::RollBack(_) | Command::Reject { .. } => {
+            Command::Approve(_)
+            | Command::RollBack(_)
+            | Command::Reject { .. }
+            | Command::Hold(_) => {
                 return refuse(command, "this generation does not own yet: ask its predecessor");
             }
         };
@@ -150,9 +153,9 @@ impl Service {
                     self.pid_file = prepared.map(PidFileState::Prepared);
                     break;
                 }
-                Some(Command::Upgrade { reply, .. }) => {
+                Some(Command::Upgrade(wish)) => {
                     let text = "this generation is not ready yet";
-                    let _ = reply.send(Err(Error::new(ErrorKind::Busy, text)));
+                    let _ = wish.reply.send(Err(Error::new(ErrorKind::Busy, text)));
                 }
                 Some(Command::NotYet(why)) => self.shared.set_not_yet(why),
                 Some(Command::Failed(text)) => return lost(text),
@@ -162,6 +165,12 @@ impl Service {
             }
         }
         if let Err(error) = self.shared.sockets.open() {
+            let (kind, why) = (error.kind(), error.chain());
+            self.shared.turn.send_replace(Turn::Lost { kind, why });
+            return lost(error.chain());
+        }
+        // Whoever came to its path meanwhile is another instance, which serves.
+        if let Err(error) = self.shared.sockets.open_control() {
             let (kind, why) = (error.kind(), error.chain());
             self.shared.turn.send_replace(Turn::Lost { kind, why });
             return lost(error.chain());
@@ -191,7 +200,9 @@ impl Service {
             status.elders = elders;
             status.queued = queued_upgrade;
         });
+        self.survey_elders();
         self.shared.set_role(Role::Owner);
+        self.listen_to_operator();
         tracing::info!(target: "heirloom::handoff", step = "owns", %generation, pid = std::process::id());
         self.shared.event(Event::Owns);
     }

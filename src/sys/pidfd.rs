@@ -140,6 +140,14 @@ pub(crate) fn ended(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(ready > 0)
 }
 
+/// The process number of a pidfd in our namespace (`/proc/self/fdinfo`); none if it has been reaped
+/// or lives in another namespace.
+pub(crate) fn number(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+    let number = text.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    number.trim().parse().ok().filter(|number| *number > 0)
+}
+
 /// The number that names a process for as long as the machine is up: the inode of its pidfd.
 ///
 /// `None` where pidfds have no inodes of their own (before Linux 6.9).

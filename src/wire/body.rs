@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::executable::FailureRecord;
 use super::limits::{
     MAX_APP_VERSION, MAX_CLAIMED, MAX_CUT, MAX_CUT_TEXT, MAX_FAILURES, MAX_ITEMS, MAX_NOTE,
-    MAX_NOTES, MAX_REASON,
+    MAX_NOTES, MAX_REASON, MAX_TALLIES,
 };
 use super::record::{Address, Item};
 use super::text::{self, Line, fit};
@@ -58,6 +58,9 @@ pub(crate) struct Welcome {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[serde(deserialize_with = "text::list::<_, _, MAX_FAILURES>")]
     pub failures: Vec<FailureRecord>,
+    /// Whether an operator wants nothing to be accepted, whoever owns.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
 }
 
 /// How many requests may fail while the predecessor watches.
@@ -179,6 +182,21 @@ pub(crate) struct Progress {
     pub oldest_ms: u64,
     /// Connections that were cut so far.
     pub cut: u64,
+    /// The application's version, for people.
+    #[serde(
+        default,
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "text::bounded::<_, MAX_APP_VERSION>"
+    )]
+    pub app_version: String,
+    /// Connections of each listener that has some, as many listeners as fit a frame that travels
+    /// whole.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "text::list::<_, _, MAX_TALLIES>"
+    )]
+    pub by_listener: Vec<(Name, u64)>,
 }
 
 /// How an elder's drain ended. It is the elder's last message.
@@ -272,6 +290,22 @@ impl Hello {
 impl Welcome {
     pub(super) fn fitted(&self) -> Self {
         Self { app_version: fit(&self.app_version, MAX_APP_VERSION), ..self.clone() }
+    }
+}
+
+impl Progress {
+    /// The same with a list of at most `room` bytes of JSON; the version counts towards it.
+    pub(super) fn fitted(&self, room: usize) -> Self {
+        let app_version = fit(&self.app_version, MAX_APP_VERSION);
+        let length = |json: Result<Vec<u8>, _>| json.map_or(usize::MAX, |json| json.len() + 1);
+        let mut left = room.saturating_sub(length(serde_json::to_vec(&app_version)));
+        let mut by_listener = Vec::new();
+        for tally in self.by_listener.iter().take(MAX_TALLIES) {
+            let Some(rest) = left.checked_sub(length(serde_json::to_vec(tally))) else { break };
+            left = rest;
+            by_listener.push(tally.clone());
+        }
+        Self { app_version, by_listener, ..self.clone() }
     }
 }
 

@@ -52,6 +52,9 @@ pub(crate) const MAX_CAUSE: usize = 512;
 /// Connections that a last report lists; the rest is only counted.
 pub(crate) const MAX_CUT: usize = 64;
 
+/// Listeners whose connections an elder tells of; the rest is in the total.
+pub(crate) const MAX_TALLIES: usize = 32;
+
 /// The longest name or reason of a connection in a last report, in bytes of UTF-8.
 pub(crate) const MAX_CUT_TEXT: usize = 192;
 

@@ -136,8 +136,14 @@ const NAMES: [&str; 27] = [
     "taken",
 ];
 
+/// Names of the kinds of the control socket, from number 64 on.
+const CONTROL: [&str; 3] = ["request", "news", "answer"];
+
 /// The name of a kind, if this version knows it.
 pub(super) fn name_of(kind: u16) -> Option<&'static str> {
+    if let Some(index) = usize::from(kind).checked_sub(64) {
+        return CONTROL.get(index).copied();
+    }
     let index = usize::from(kind).checked_sub(1)?;
     NAMES.get(index).copied()
 }
@@ -223,7 +229,7 @@ impl Message {
             Self::NewOwner { generation, queued_upgrade } => {
                 json(kind, &NewOwner { generation: *generation, queued_upgrade: *queued_upgrade })
             }
-            Self::Progress(body) => json(kind, body),
+            Self::Progress(body) => json(kind, &body.fitted(WHOLE_FRAME - PROGRESS_FRAME)),
             Self::LastReport(body) => json(kind, &body.fitted(WHOLE_FRAME - REPORT_FRAME)),
             Self::Adopted
             | Self::Yield
@@ -357,6 +363,9 @@ impl Message {
 
 /// Room for the header and for all of a last report but its list: five names and three numbers.
 const REPORT_FRAME: usize = HEADER + 148;
+
+/// The same for how far an elder's drain is: five names and three numbers.
+const PROGRESS_FRAME: usize = HEADER + 148;
 
 fn json<T: Serialize>(kind: FrameKind, body: &T) -> Result<Vec<u8>, WireError> {
     serde_json::to_vec(body).map_err(|error| malformed(kind, &error))

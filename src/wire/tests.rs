@@ -112,6 +112,7 @@ fn samples() -> Vec<Message> {
                 at_ms: 1_790_000_000_000,
                 cause: "health check http: status 500".into(),
             }],
+            paused: false,
         }),
         Message::Refuse(Refuse { reason: "another upgrade is running".into() }),
         Message::Offer(Offer { items: items(), last: true }),
@@ -143,7 +144,13 @@ fn samples() -> Vec<Message> {
         Message::Hurry,
         Message::Stopping,
         Message::NewOwner { generation: generation(6), queued_upgrade: false },
-        Message::Progress(Progress { active: 3, oldest_ms: 12_345, cut: 1 }),
+        Message::Progress(Progress {
+            active: 3,
+            oldest_ms: 12_345,
+            cut: 1,
+            app_version: String::new(),
+            by_listener: Vec::new(),
+        }),
         Message::LastReport(LastReport {
             drained: 100,
             cut: vec![cut],
@@ -343,7 +350,13 @@ fn whatever_an_elder_says_travels_whole() {
         assert!(back.cut.len() >= at_least, "{}", back.cut.len());
         assert_eq!(back.cut.len() as u64 + back.unlisted, u64::MAX / 2 + 1_000);
     }
-    let progress = Progress { active: u64::MAX, oldest_ms: u64::MAX, cut: u64::MAX };
+    let progress = Progress {
+        active: u64::MAX,
+        oldest_ms: u64::MAX,
+        cut: u64::MAX,
+        app_version: "\"".repeat(MAX_APP_VERSION),
+        by_listener: vec![("\\".repeat(200).parse().unwrap(), u64::MAX); 100],
+    };
     for message in [
         Message::Progress(progress),
         Message::Asked,

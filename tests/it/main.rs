@@ -32,6 +32,7 @@ mod support;
 
 mod activation;
 mod chaos;
+mod control;
 mod failures;
 mod groups;
 mod health;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         failures::trials(),
         probation::trials(),
         judgement::trials(),
+        control::trials(),
         health::trials(),
         releases::trials(),
         spawn::trials(),

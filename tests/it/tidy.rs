@@ -23,6 +23,7 @@ const FLOORS: [&[&str]; 5] = [
         "verdict",
         "drain",
         "report",
+        "status",
         "pid_file",
         "hooks",
         "requests",
@@ -31,7 +32,7 @@ const FLOORS: [&[&str]; 5] = [
         "inventory",
         "health",
     ],
-    &["handoff"],
+    &["handoff", "control"],
     &["config", "service", "sockets", "running", "starting", "run"],
 ];
 

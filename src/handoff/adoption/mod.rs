@@ -37,6 +37,8 @@ pub(crate) struct Inheritance {
     pub programs: Vec<(ExecutableRecord, OwnedFd)>,
     /// Programs that have failed.
     pub failures: Vec<FailureRecord>,
+    /// Whether an operator wants nothing to be accepted.
+    pub paused: bool,
 }
 
 /// What the application says while the handoff runs.

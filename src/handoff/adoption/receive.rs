@@ -90,6 +90,7 @@ pub(crate) async fn adopt(socket: OwnedFd, lengths: Lengths) -> Result<(Adoption
         sockets: whole.sockets,
         programs: whole.programs,
         failures: welcome.failures,
+        paused: welcome.paused,
     };
     Ok((adoption, inheritance))
 }

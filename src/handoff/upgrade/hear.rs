@@ -13,6 +13,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
     pub(super) fn spawned(&mut self, spawned: Result<(Child, OwnedFd)>) -> Event {
         let opened = spawned.and_then(|(child, socket)| {
             self.report.successor_pid(child.pid());
+            (self.order.on_news)(News::Process(child.pid()));
             self.charge.child = Some(child);
             link::open(socket)
         });
@@ -115,6 +116,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
     /// Whether the hello comes from the process that was started, in a version that both speak.
     fn judge(&mut self, hello: &Hello, pid: Option<i32>) -> Result<()> {
         self.report.successor_version(&hello.app_version);
+        (self.order.on_news)(News::Version(hello.app_version.clone()));
         let child = self.charge.child.as_ref().map(Child::pid);
         if pid != child {
             return Err(Error::new(

@@ -48,6 +48,8 @@ pub(crate) struct Order {
     pub leave: Duration,
     pub accept_unenforceable: bool,
     pub sockets: Inventory,
+    /// Whether an operator wants nothing to be accepted, whoever owns.
+    pub paused: bool,
     /// A pidfd of this process.
     pub own_process: Arc<OwnedFd>,
     pub elders: Vec<offer::Elder>,
@@ -74,6 +76,10 @@ pub(crate) enum News {
     Asked,
     /// What the successor waits for before it is ready.
     NotYet(String),
+    /// The successor's process, in our namespace.
+    Process(i32),
+    /// The application's version in the successor.
+    Version(String),
     /// Why the health checks are not content with it; none if they are.
     Health(Option<String>),
 }

@@ -63,6 +63,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
             enforceable: self.enforceable(),
             budget: self.order.budget,
             failures: self.order.failures.clone(),
+            paused: self.order.paused,
         })
     }
 

@@ -108,6 +108,14 @@ impl Client {
         }
     }
 
+    /// The same, or nothing within this time.
+    pub(crate) fn receive_within(&mut self, time: Duration) -> Option<String> {
+        self.stream.get_ref().patience(time).unwrap();
+        let line = self.receive().ok();
+        self.stream.get_ref().patience(PATIENCE).unwrap();
+        line
+    }
+
     pub(crate) fn try_ask(&mut self, command: &str) -> Result<String, Failure> {
         self.send(command)?;
         self.receive()

@@ -173,6 +173,12 @@ fn config(fixture: &Fixture) -> heirloom::Config {
         config = config.health_check(check(health));
     }
     config = config.min_healthy_time(release.min_healthy_time).progress_deadline(release.progress);
+    if release.control {
+        config = config
+            .control_socket_at(fixture.directory.join("control.sock"))
+            .control_users(release.control_users.iter().copied());
+    }
+    config = config.stop_notice(release.stop_notice);
     if release.pid_file {
         config = config.pid_file(release.pid_path(&fixture.directory));
     }

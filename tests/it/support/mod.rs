@@ -10,6 +10,7 @@ pub(crate) mod fixture;
 pub(crate) mod journal;
 pub(crate) mod link;
 pub(crate) mod load;
+pub(crate) mod operator;
 pub(crate) mod outside;
 pub(crate) mod own;
 pub(crate) mod process;
@@ -22,6 +23,7 @@ pub(crate) mod wait;
 
 pub(crate) use client::Client;
 pub(crate) use load::Load;
+pub(crate) use operator::Operator;
 pub(crate) use release::{Release, Socket, Start};
 pub(crate) use server::Server;
 pub(crate) use traffic::Traffic;

@@ -47,6 +47,12 @@ pub(crate) struct Release {
     /// So many tries of `ready_when` fail, with a reason.
     pub not_yet: u64,
     pub on_yield: OnYield,
+    /// Answers on `control.sock` in the test's directory.
+    pub control: bool,
+    /// Users who may give commands besides its own and root.
+    pub control_users: Vec<u32>,
+    /// From the wish to stop to the end of accepting.
+    pub stop_notice: Duration,
 }
 
 /// A health check of the release's successor.
@@ -240,6 +246,9 @@ impl Default for Release {
             progress: millis(30_000),
             not_yet: 0,
             on_yield: OnYield::NotAsked,
+            control: false,
+            control_users: Vec::new(),
+            stop_notice: Duration::ZERO,
         }
     }
 }

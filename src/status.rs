@@ -105,6 +105,8 @@ pub enum Event {
     Owns,
     /// An upgrade began; the number is the successor's.
     UpgradeStarted(Generation),
+    /// The upgrade that runs has come to this phase.
+    UpgradePhase(UpgradePhase),
     /// An upgrade ended, one way or the other.
     UpgradeEnded(Report),
     /// An upgrade was asked for while another one runs, and is remembered.

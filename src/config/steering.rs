@@ -1,0 +1,86 @@
+//! Settings for whoever operates the service.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Config;
+use crate::control::{self, Access};
+use crate::error::Result;
+
+/// What an operator sees of the service, and how.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Steering {
+    pub control: Option<ControlPlace>,
+    pub users: Vec<u32>,
+    pub stop_notice: Duration,
+}
+
+/// Where the control socket is.
+#[derive(Clone, Debug)]
+pub(crate) enum ControlPlace {
+    /// In the runtime directory, by the service's name.
+    Default,
+    /// Here.
+    Path(PathBuf),
+}
+
+impl Config {
+    /// Answers commands over a Unix socket at the default place: `$RUNTIME_DIRECTORY/NAME.sock`
+    /// (`RuntimeDirectory=` of systemd.exec(5)), else `$XDG_RUNTIME_DIR/heirloom/NAME.sock`.
+    /// Default: no control socket.
+    ///
+    /// [`control`](crate::control) says who may use it and how; the start fails if neither variable
+    /// is set, or if another instance of the service has the socket.
+    pub fn control_socket(mut self) -> Self {
+        self.steering.control = Some(ControlPlace::Default);
+        self
+    }
+
+    /// Answers commands over a Unix socket at this path, in a directory that only its owner may
+    /// write to. Default: no control socket.
+    pub fn control_socket_at(mut self, path: impl Into<PathBuf>) -> Self {
+        self.steering.control = Some(ControlPlace::Path(path.into()));
+        self
+    }
+
+    /// The numbers of users who may give commands over the control socket, besides the service's
+    /// own and root. Default: none.
+    ///
+    /// With such a list the socket's mode is 0666, the right to reach it is that of its directory,
+    /// and who is not in the list is refused by what the kernel says of it. Whoever may give
+    /// commands may let the service run any program as its user.
+    pub fn control_users(mut self, users: impl IntoIterator<Item = u32>) -> Self {
+        self.steering.users = users.into_iter().collect();
+        self
+    }
+
+    /// How long the service says that it is [not ready](crate::Running::is_ready) and accepts on,
+    /// when it is told to stop or to drain, before it accepts no more: the time that load balancers
+    /// need to notice. Default zero.
+    ///
+    /// Two intervals of the balancer's probe are a good value. A second stop cuts it short.
+    pub fn stop_notice(mut self, notice: Duration) -> Self {
+        self.steering.stop_notice = notice;
+        self
+    }
+
+    /// Where the control socket is to be, if there is to be one; its directory is there then.
+    pub(crate) fn control_path(&self) -> Result<Option<PathBuf>> {
+        let path = match &self.steering.control {
+            None => return Ok(None),
+            Some(ControlPlace::Path(path)) => path.clone(),
+            Some(ControlPlace::Default) => control::default_path(&self.service)?,
+        };
+        control::checked(&path).map(Some)
+    }
+
+    /// The mode of the control socket: whoever may not use it must not even reach it, unless there
+    /// is a list of users.
+    pub(crate) fn control_mode(&self) -> u32 {
+        if self.steering.users.is_empty() { 0o600 } else { 0o666 }
+    }
+
+    pub(crate) fn control_access(&self) -> Access {
+        Access::new(&self.steering.users)
+    }
+}

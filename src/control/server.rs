@@ -1,0 +1,190 @@
+//! The service's side: clients one by one, each in a task of its own.
+//!
+//! **Contract:** no client, however slow, silent or malicious, delays another one, the service or
+//! an upgrade; and who may not give commands learns nothing but that.
+
+use std::future::{Future, poll_fn};
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, Interest};
+use tokio::net::UnixStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{sleep, timeout};
+
+use super::access::{Access, Peer};
+use super::frame::{self, ANSWER, NEWS, REQUEST};
+use super::message::{Answer, Command, Last, News, Request};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys::socket::accept4;
+use crate::sys::watch::Watched;
+use crate::wire::{FrameKind, agree};
+
+/// So many clients are heard at once; the next one is told 'busy'.
+pub(super) const MAX_CLIENTS: usize = 256;
+/// How long a client may take for its request.
+pub(super) const FIRST_WORD: Duration = Duration::from_secs(5);
+/// How long a client may take to read what it is told.
+const UNREAD: Duration = Duration::from_secs(5);
+/// So much may wait for a client that reads slowly.
+const NEWS_WAITING: usize = 64;
+/// The first and the longest wait after an accept that failed.
+const WAITS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
+
+/// What comes of a command.
+pub(crate) type Reply = Pin<Box<dyn Future<Output = Result<Answer>> + Send>>;
+
+/// Who decides what a command does.
+pub(crate) trait Desk: Send + Sync + 'static {
+    /// The application's version, for clients of another protocol.
+    fn version(&self) -> &str;
+
+    /// Works on a command. The reply is dropped when the client goes away: that takes nothing
+    /// back.
+    fn answer(&self, command: Command, teller: Teller) -> Reply;
+}
+
+/// Tells one client what happens before the answer.
+#[derive(Clone)]
+pub(crate) struct Teller(mpsc::Sender<News>);
+
+impl Teller {
+    /// Waits for room if the client reads slowly; one that has gone is told nothing.
+    pub(crate) async fn tell(&self, news: News) {
+        let _ = self.0.send(news).await;
+    }
+}
+
+/// The clients of one service.
+#[derive(Clone)]
+pub(crate) struct Clients {
+    desk: Arc<dyn Desk>,
+    access: Arc<Access>,
+    places: Arc<Semaphore>,
+}
+
+impl Clients {
+    pub(crate) fn new(desk: Arc<dyn Desk>, access: Access) -> Self {
+        let places = Arc::new(Semaphore::new(MAX_CLIENTS));
+        Self { desk, access: Arc::new(access), places }
+    }
+
+    /// Accepts clients for as long as it is polled. Those that were accepted are served to their
+    /// end, whatever becomes of this.
+    pub(crate) async fn accept(self, socket: Arc<OwnedFd>) {
+        let socket = match Watched::new(socket, Interest::READABLE) {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::error!(target: "heirloom::control", %error, "the control socket cannot be watched");
+                return;
+            }
+        };
+        let [mut wait, longest] = WAITS;
+        loop {
+            let accepted = poll_fn(|cx| socket.poll_read(cx, |fd, _| accept4(fd.as_fd()))).await;
+            match accepted.and_then(|(fd, _)| UnixStream::from_std(fd.into())) {
+                Ok(stream) => {
+                    [wait, _] = WAITS;
+                    self.take(stream);
+                }
+                // Whatever it is, the next one may be fine.
+                Err(error) => {
+                    tracing::warn!(target: "heirloom::control", %error, ?wait, "accept on the control socket");
+                    sleep(wait).await;
+                    wait = (wait * 2).min(longest);
+                }
+            }
+        }
+    }
+
+    fn take(&self, stream: UnixStream) {
+        match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(place) => {
+                let clients = self.clone();
+                tokio::spawn(async move { clients.serve(stream, place).await });
+            }
+            Err(_) => {
+                let text = format!("{MAX_CLIENTS} clients are connected already");
+                let busy = Err(Error::new(ErrorKind::Busy, text));
+                frame::send_at_once(&stream, ANSWER, &Last::from(busy));
+            }
+        }
+    }
+
+    /// Resolves when every client has been answered.
+    pub(crate) async fn answered(&self) {
+        let all = u32::try_from(MAX_CLIENTS).unwrap_or(u32::MAX);
+        // The semaphore is never closed.
+        let _ = self.places.acquire_many(all).await;
+    }
+
+    async fn serve(self, mut stream: UnixStream, _place: OwnedSemaphorePermit) {
+        let result = match self.access.check(&stream) {
+            Ok(peer) => match timeout(FIRST_WORD, self.request(&mut stream)).await {
+                Ok(Ok(Some(command))) => return self.work(stream, peer, command).await,
+                Ok(Ok(None)) => return,
+                Ok(Err(error)) => error,
+                Err(_) => {
+                    let text = format!("no request came within {FIRST_WORD:?}");
+                    Error::new(ErrorKind::Timeout, text)
+                }
+            },
+            Err(error) => error,
+        };
+        tracing::warn!(target: "heirloom::control", error = %result.chain(), "a client was refused");
+        frame::send_at_once(&stream, ANSWER, &Last::from(Err(result)));
+    }
+
+    async fn request(&self, stream: &mut UnixStream) -> Result<Option<Command>> {
+        let (kind, payload) = match frame::receive(stream).await? {
+            Some((REQUEST, payload)) => (REQUEST, payload),
+            Some((kind, _)) => {
+                let text = format!("control socket: {} is no request", FrameKind(kind));
+                return Err(Error::new(ErrorKind::Protocol, text));
+            }
+            None => return Ok(None),
+        };
+        let request: Request = frame::parse(kind, &payload)?;
+        agree(self.desk.version(), request.protocol, &request.client)?;
+        match request.command {
+            Command::Unknown => {
+                let text = "this service does not know that command: its release is older";
+                Err(Error::new(ErrorKind::Protocol, text))
+            }
+            command => Ok(Some(command)),
+        }
+    }
+
+    async fn work(&self, mut stream: UnixStream, peer: Peer, command: Command) {
+        let (uid, pid) = (peer.uid, peer.pid);
+        if command.changes() {
+            tracing::info!(target: "heirloom::control", command = command.name(), uid, pid, "command");
+        }
+        let (teller, mut news) = mpsc::channel(NEWS_WAITING);
+        let mut reply = self.desk.answer(command, Teller(teller));
+        let (mut read, mut write) = stream.split();
+        let answer = loop {
+            let mut more = [0];
+            tokio::select! {
+                biased;
+                Some(news) = news.recv() => {
+                    if frame::send(&mut write, NEWS, &news, UNREAD).await.is_err() {
+                        return;
+                    }
+                }
+                answer = &mut reply => break answer,
+                // It has gone, or says more than it may.
+                _ = read.read(&mut more) => return,
+            }
+        };
+        while let Ok(news) = news.try_recv() {
+            if frame::send(&mut write, NEWS, &news, UNREAD).await.is_err() {
+                return;
+            }
+        }
+        // A client that has gone needs no answer.
+        let _ = frame::send(&mut write, ANSWER, &Last::from(answer), UNREAD).await;
+    }
+}

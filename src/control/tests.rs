@@ -1,0 +1,82 @@
+//! Places, users, words; the rest is shown with real processes.
+
+use std::ffi::OsString;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+
+use super::message::{Answer, Command, Last, News, Request};
+use super::path::{checked, place};
+use super::*;
+use crate::error::{Error, ErrorKind};
+
+fn default(runtime: Option<&str>, xdg: Option<&str>) -> crate::Result<PathBuf> {
+    place("shop", |name| match name {
+        "RUNTIME_DIRECTORY" => runtime.map(OsString::from),
+        "XDG_RUNTIME_DIR" => xdg.map(OsString::from),
+        _ => None,
+    })
+}
+
+#[test]
+fn the_default_place_is_the_runtime_directory() {
+    let at = |path: &str| PathBuf::from(path);
+    assert_eq!(default(Some("/run/shop"), Some("/run/user/7")).unwrap(), at("/run/shop/shop.sock"));
+    assert_eq!(default(Some("/run/a:/run/b"), None).unwrap(), at("/run/a/shop.sock"));
+    let second = at("/run/user/7/heirloom/shop.sock");
+    assert_eq!(default(None, Some("/run/user/7")).unwrap(), second);
+    assert_eq!(default(Some("relative"), Some("/run/user/7")).unwrap(), second);
+    assert_eq!(default(None, None).unwrap_err().kind(), ErrorKind::Config);
+    assert_eq!(place("a/b", |_| None).unwrap_err().kind(), ErrorKind::Config);
+}
+
+#[test]
+fn a_directory_that_others_may_write_to_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let inside = home.path().join("run");
+    assert_eq!(checked(&inside.join("s")).unwrap(), inside.join("s"), "it is made");
+    assert_eq!(fs::metadata(&inside).unwrap().permissions().mode() & 0o777, 0o700);
+    fs::set_permissions(&inside, Permissions::from_mode(0o777)).unwrap();
+    assert_eq!(checked(&inside.join("s")).unwrap_err().kind(), ErrorKind::Config);
+    fs::set_permissions(&inside, Permissions::from_mode(0o1777)).unwrap();
+    checked(&inside.join("s")).unwrap();
+    fs::write(home.path().join("file"), "").unwrap();
+    assert!(checked(&home.path().join("file/s")).is_err());
+    symlink("/nowhere", home.path().join("link")).unwrap();
+    assert!(checked(&home.path().join("link/s")).is_err());
+}
+
+#[test]
+fn the_overflow_user_is_nobodys_friend() {
+    let own = nix::unistd::geteuid().as_raw();
+    let access = Access::new(&[65_534, 4_711]);
+    assert!(access.allows(0) && access.allows(own) && access.allows(4_711));
+    assert!(!access.allows(65_534) && !access.allows(4_712));
+}
+
+fn read(json: &str) -> Command {
+    serde_json::from_str::<Request>(json).unwrap().command
+}
+
+#[test]
+fn a_request_reads_over_versions() {
+    let upgrade = r#"{"protocol":{"min":1,"max":1},"command":"upgrade","colour":"blue"}"#;
+    let plain = Command::Upgrade { executable: None, unless_busy: false, wait: false };
+    assert_eq!(read(upgrade), plain);
+    assert_eq!(read(r#"{"protocol":{"min":1,"max":3},"command":"migrate"}"#), Command::Unknown);
+    let command = Command::Abort { reason: "no \"good\"".into() };
+    let request = Request { protocol: crate::wire::SPOKEN, client: "1".into(), command };
+    let text = serde_json::to_string(&request).unwrap();
+    assert_eq!(read(&text), request.command);
+    let unknown: News = serde_json::from_str(r#"{"news":"eclipse","of":"the sun"}"#).unwrap();
+    assert_eq!(unknown, News::Unknown);
+}
+
+#[test]
+fn an_error_keeps_its_kind_and_loses_what_could_steer_a_terminal() {
+    let error = Error::new(ErrorKind::Busy, "one \u{1b}[31mruns");
+    let text = serde_json::to_string(&Last::from(Err(error))).unwrap();
+    let last: Last = serde_json::from_str(&text).unwrap();
+    let back = crate::Result::<Answer>::from(last).unwrap_err();
+    assert_eq!((back.kind(), back.to_string().as_str()), (ErrorKind::Busy, "one  [31mruns"));
+}

@@ -1,0 +1,353 @@
+//! The desk: what each command of the control socket does.
+//!
+//! **Contract:** only who answers for the service obeys; whoever asks any other generation is told
+//! to ask again, and then reaches the owner. A client that goes away takes nothing back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, oneshot};
+use tokio::task::AbortHandle;
+
+use super::{Command, Hold, Service, Shared, Wish, ended};
+use crate::control::Command as Asked;
+use crate::control::{Accepting, Answer, Clients, Desk, News, Reply, Started, Teller};
+use crate::drain::DrainReport;
+use crate::error::{Error, ErrorKind, Result};
+use crate::generation::Generation;
+use crate::report::Report;
+use crate::status::{Event, Outcome, Role};
+
+/// How long the end of this process waits for clients to be told.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// A watcher is shown counts that change without an event at least this often.
+const REFRESH: Duration = Duration::from_secs(1);
+/// How long a command may wait for the service's task.
+const SHORT: Duration = Duration::from_secs(10);
+
+/// Accepts clients for as long as it lives.
+pub(super) struct Answering(AbortHandle);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Service {
+    /// This generation answers from now on.
+    pub(super) fn listen_to_operator(&mut self) {
+        let socket = match self.shared.sockets.open_control() {
+            Ok(Some(socket)) => socket,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::error!(target: "heirloom::control", error = %error.chain(), "no commands can be given");
+                return;
+            }
+        };
+        let shared = Arc::clone(&self.shared);
+        let clients = self.clients.get_or_insert_with(|| {
+            let access = shared.config.control_access();
+            Clients::new(Arc::new(Clerk { shared }), access)
+        });
+        let task = tokio::spawn(clients.clone().accept(socket));
+        self.answering = Some(Answering(task.abort_handle()));
+    }
+
+    /// Another generation answers from now on. Whoever was accepted is still answered.
+    pub(super) fn silence(&mut self) {
+        self.answering = None;
+    }
+
+    pub(super) fn survey_elders(&self) {
+        self.shared.survey.set_elders(self.elders.views());
+    }
+
+    /// Whoever waits for the end is told, before the process is gone.
+    pub(super) async fn say_farewell(&mut self, outcome: &Outcome) {
+        self.silence();
+        self.shared.farewell.send_replace(Some(outcome.clone()));
+        if let Some(clients) = &self.clients {
+            // One that does not read is not waited for.
+            let _ = tokio::time::timeout(FAREWELL, clients.answered()).await;
+        }
+    }
+}
+
+struct Clerk {
+    shared: Arc<Shared>,
+}
+
+impl Desk for Clerk {
+    fn version(&self) -> &str {
+        &self.shared.config.version
+    }
+
+    fn answer(&self, command: Asked, teller: Teller) -> Reply {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            shared.answers()?;
+            let work = async {
+                match command {
+                    Asked::Upgrade { executable, unless_busy, wait } => {
+                        let (queue, follow) = (!unless_busy, wait.then_some(teller));
+                        shared.upgrade_for(executable, queue, follow).await
+                    }
+                    Asked::RollBack => shared.roll_back_for(&teller).await,
+                    Asked::Follow { after } => shared.follow(after, &teller).await,
+                    Asked::Drain => shared.drain_for(&teller).await,
+                    Asked::Stop { force } => shared.stop_for(force, &teller).await,
+                    Asked::Watch => shared.watched_by(&teller).await,
+                    short => within(shared.obey(short, &teller)).await,
+                }
+            };
+            // Boxed: the largest of them decides how much every client costs.
+            Box::pin(work).await
+        })
+    }
+}
+
+impl Shared {
+    /// An error unless this generation answers for the service.
+    fn answers(&self) -> Result<()> {
+        let stopping = self.status.borrow().role == Role::Stopping;
+        if self.owns() || stopping {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::PassedOn, "a newer generation owns now: ask again"))
+    }
+
+    /// What is answered at once, or soon.
+    async fn obey(&self, command: Asked, teller: &Teller) -> Result<Answer> {
+        match command {
+            Asked::Status => {
+                let overview = Box::new(self.overview());
+                Ok(Answer::Overview { overview })
+            }
+            Asked::Commit => report(self.put(Command::Approve).await?),
+            Asked::Abort { reason } => {
+                report(self.put(|reply| Command::Reject { reason, reply }).await?)
+            }
+            Asked::Pause => {
+                self.put(|reply| Command::Hold(Hold::Pause(reply))).await?.map(|()| Answer::Done)
+            }
+            Asked::Resume => {
+                self.put(|reply| Command::Hold(Hold::Resume(reply))).await?.map(|()| Answer::Done)
+            }
+            Asked::History => {
+                for report in self.reports() {
+                    teller.tell(News::Report { report: Box::new(report) }).await;
+                }
+                Ok(Answer::Done)
+            }
+            Asked::Check => self.check(),
+            _ => Err(Error::new(ErrorKind::Protocol, "this service does not know that command")),
+        }
+    }
+
+    fn check(&self) -> Result<Answer> {
+        if self.is_ready() {
+            return Ok(Answer::Done);
+        }
+        let accepting = *self.accepting.borrow();
+        Err(Error::new(ErrorKind::NotReady, format!("the service is not ready: {accepting}")))
+    }
+
+    /// Asks the service's task, and waits for its answer.
+    async fn put<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command,
+    ) -> Result<Result<T>> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(command(reply)).await?;
+        answer.await.map_err(|_| ended())
+    }
+
+    async fn upgrade_for(
+        &self,
+        executable: Option<std::path::PathBuf>,
+        queue: bool,
+        follow: Option<Teller>,
+    ) -> Result<Answer> {
+        let events = self.events.subscribe();
+        let (taken, was_taken) = oneshot::channel();
+        let (reply, answer) = oneshot::channel();
+        let wish = Wish { reply, taken: Some(taken), queue, executable };
+        self.ask(Command::Upgrade(wish)).await?;
+        let Ok(started) = was_taken.await else {
+            return report(answer.await.map_err(|_| ended())?);
+        };
+        let Some(teller) = follow else { return Ok(Answer::Upgrade { started }) };
+        if started == Started::Queued {
+            teller.tell(News::Queued { owner: self.generation }).await;
+        }
+        self.tell_upgrade(events, answer, &teller).await
+    }
+
+    /// The program before this one, or the end of the upgrade that runs.
+    async fn roll_back_for(&self, teller: &Teller) -> Result<Answer> {
+        let events = self.events.subscribe();
+        let (reply, answer) = oneshot::channel();
+        self.ask(Command::RollBack(reply)).await?;
+        self.tell_upgrade(events, answer, teller).await
+    }
+
+    /// Tells how an upgrade goes that was asked for, and its report, whatever its outcome.
+    async fn tell_upgrade(
+        &self,
+        mut events: broadcast::Receiver<Event>,
+        answer: oneshot::Receiver<Result<Report>>,
+        teller: &Teller,
+    ) -> Result<Answer> {
+        let mut reports = Vec::new();
+        let mut answer = std::pin::pin!(answer);
+        let result = loop {
+            tokio::select! {
+                biased;
+                event = events.recv() => match event {
+                    Ok(event) => self.pass_on(event, &mut reports, teller).await,
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return Err(ended()),
+                },
+                result = &mut answer => break result.map_err(|_| ended())?,
+            }
+        };
+        match result {
+            Err(error) if error.kind() == ErrorKind::RolledBack => {
+                while let Ok(event) = events.try_recv() {
+                    self.pass_on(event, &mut reports, teller).await;
+                }
+                // The error begins with the name of the upgrade that it is about.
+                let text = error.to_string();
+                let ours = |report: &Report| text.starts_with(&format!("upgrade {}:", report.id));
+                report(reports.into_iter().rev().find(ours).ok_or(error))
+            }
+            other => report(other),
+        }
+    }
+
+    async fn pass_on(&self, event: Event, reports: &mut Vec<Report>, teller: &Teller) {
+        match event {
+            Event::UpgradePhase(phase) => {
+                let probation = self.config.deadlines.probation;
+                teller.tell(News::Phase { phase, probation }).await;
+            }
+            Event::UpgradeStarted(to) => {
+                teller.tell(News::Started { from: self.generation, to }).await;
+            }
+            Event::UpgradeEnded(report) => reports.push(report),
+            _ => {}
+        }
+    }
+
+    /// The first upgrade that a generation after this one has run, or runs.
+    async fn follow(&self, after: Generation, teller: &Teller) -> Result<Answer> {
+        let mut events = self.events.subscribe();
+        let found = self.reports().into_iter().find(|report| report.from > after);
+        if let Some(found) = found {
+            return report(Ok(found));
+        }
+        let status = self.status.borrow().clone();
+        if !status.upgrading && !status.queued {
+            let text = "the upgrade that was queued has not been run";
+            return Err(Error::new(ErrorKind::NotNow, text));
+        }
+        let mut reports = Vec::new();
+        loop {
+            match events.recv().await {
+                Ok(event) => self.pass_on(event, &mut reports, teller).await,
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return Err(ended()),
+            }
+            if let Some(found) = reports.pop() {
+                return report(Ok(found));
+            }
+        }
+    }
+
+    async fn drain_for(&self, teller: &Teller) -> Result<Answer> {
+        let mut progress = self.drain.watch();
+        let (reply, answer) = oneshot::channel();
+        self.ask(Command::Hold(Hold::Drain(reply))).await?;
+        let mut answer = std::pin::pin!(answer);
+        loop {
+            tokio::select! {
+                biased;
+                report = &mut answer => {
+                    let resumed = || Error::new(ErrorKind::NotNow, "it was resumed, or is over");
+                    return drained(report.map_err(|_| resumed())??);
+                }
+                Ok(()) = progress.changed() => {
+                    let progress = progress.borrow_and_update().clone();
+                    teller.tell(News::Draining { progress }).await;
+                }
+            }
+        }
+    }
+
+    async fn stop_for(&self, force: bool, teller: &Teller) -> Result<Answer> {
+        let mut progress = self.drain.watch();
+        let mut farewell = std::pin::pin!(self.farewell());
+        let stopping = *self.accepting.borrow() == Accepting::Stopping;
+        if !stopping {
+            self.ask(Command::Stop).await?;
+        }
+        if force {
+            self.ask(Command::Stop).await?;
+        }
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut farewell => return match outcome? {
+                    Outcome::Stopped(report) => drained(report),
+                    // The stop came when a successor had just committed.
+                    _ => Err(Error::new(ErrorKind::PassedOn, "a newer generation owns now")),
+                },
+                Ok(()) = progress.changed() => {
+                    let progress = progress.borrow_and_update().clone();
+                    teller.tell(News::Draining { progress }).await;
+                }
+            }
+        }
+    }
+
+    /// How this generation ends, just before it does.
+    async fn farewell(&self) -> Result<Outcome> {
+        let mut farewell = self.farewell.subscribe();
+        let outcome = farewell.wait_for(Option::is_some).await.map_err(|_| ended())?.clone();
+        outcome.ok_or_else(ended)
+    }
+
+    async fn watched_by(&self, teller: &Teller) -> Result<Answer> {
+        let mut events = self.events.subscribe();
+        let mut status = self.status.subscribe();
+        let mut farewell = std::pin::pin!(self.farewell());
+        loop {
+            self.answers()?;
+            let overview = Box::new(self.overview());
+            teller.tell(News::Overview { overview }).await;
+            tokio::select! {
+                biased;
+                Ok(event) = events.recv() => {
+                    teller.tell(News::Event { event: Box::new(event) }).await;
+                }
+                _ = &mut farewell => return Err(ended()),
+                Ok(()) = status.changed() => {}
+                () = tokio::time::sleep(REFRESH) => {}
+            }
+        }
+    }
+}
+
+async fn within(work: impl Future<Output = Result<Answer>>) -> Result<Answer> {
+    let late = |_| Error::new(ErrorKind::Timeout, format!("it was not done within {SHORT:?}"));
+    tokio::time::timeout(SHORT, work).await.map_err(late)?
+}
+
+fn report(result: Result<Report>) -> Result<Answer> {
+    result.map(|report| Answer::Report { report: Box::new(report) })
+}
+
+fn drained(report: DrainReport) -> Result<Answer> {
+    Ok(Answer::Drained { report: Box::new(report) })
+}

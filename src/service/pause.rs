@@ -1,0 +1,118 @@
+//! Whether new connections are taken: an operator may pause a service, drain it, and resume.
+//!
+//! **Contract:** a pause outlives an upgrade. What was paused stays so until somebody resumes it,
+//! whoever owns by then; nothing that a handoff does accepts on a paused service.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+use super::{Service, Shared};
+use crate::control::Accepting;
+use crate::drain::DrainReport;
+use crate::error::{Error, ErrorKind, Result};
+use crate::inventory::in_background;
+use crate::status::Role;
+
+/// What an operator wants.
+pub(crate) enum Hold {
+    /// Take no new connections.
+    Pause(oneshot::Sender<Result<()>>),
+    /// Take them again.
+    Resume(oneshot::Sender<Result<()>>),
+    /// Be not ready, pause, and let everybody go.
+    Drain(oneshot::Sender<Result<DrainReport>>),
+}
+
+impl Hold {
+    pub(super) fn refuse(self, error: Error) {
+        // Whoever asked may have stopped waiting.
+        match self {
+            Self::Pause(reply) | Self::Resume(reply) => _ = reply.send(Err(error)),
+            Self::Drain(reply) => _ = reply.send(Err(error)),
+        }
+    }
+}
+
+impl Shared {
+    /// Whether a load balancer should send new connections to the service. Every generation speaks
+    /// for the service: a probe may reach an elder over an old connection.
+    pub(crate) fn is_ready(&self) -> bool {
+        *self.ready.borrow()
+    }
+
+    /// To be called whenever the role or an operator's wish has changed.
+    pub(crate) fn update_ready(&self) {
+        let open = *self.accepting.borrow() == Accepting::Open;
+        let serves = match self.status.borrow().role {
+            Role::Owner | Role::Successor | Role::Elder | Role::Leaving => true,
+            Role::Starting | Role::Stopping | Role::Ended => false,
+        };
+        let ready = open && serves;
+        self.ready.send_if_modified(|now| std::mem::replace(now, ready) != ready);
+    }
+
+    pub(crate) fn set_accepting(&self, accepting: Accepting) {
+        self.accepting.send_replace(accepting);
+        self.update_ready();
+    }
+}
+
+impl Service {
+    /// An owner, while no upgrade runs.
+    pub(super) fn hold(&mut self, hold: Hold) {
+        match hold {
+            Hold::Pause(reply) => {
+                self.shared.sockets.hold();
+                in_background(self.shared.sockets.pause());
+                // A drained service is paused already, and stays drained.
+                if *self.shared.accepting.borrow() == Accepting::Open {
+                    self.shared.set_accepting(Accepting::Paused);
+                }
+                tracing::info!(target: "heirloom::control", "paused");
+                let _ = reply.send(Ok(()));
+            }
+            Hold::Resume(reply) => {
+                self.draining.take();
+                self.shared.drain.reopen();
+                in_background(self.shared.sockets.release());
+                self.shared.set_accepting(Accepting::Open);
+                tracing::info!(target: "heirloom::control", "resumed");
+                let _ = reply.send(Ok(()));
+            }
+            Hold::Drain(reply) => self.drain_and_stay(reply),
+        }
+    }
+
+    /// Not ready, then paused, then everybody is asked to go; the process stays.
+    fn drain_and_stay(&mut self, reply: oneshot::Sender<Result<DrainReport>>) {
+        self.shared.set_accepting(Accepting::Drained);
+        tracing::info!(target: "heirloom::control", "drains, and stays");
+        let shared = Arc::clone(&self.shared);
+        let hurry = Arc::clone(&self.hurry);
+        let task = tokio::spawn(async move {
+            tokio::time::sleep(shared.config.steering.stop_notice).await;
+            shared.sockets.hold();
+            in_background(shared.sockets.pause());
+            let report = shared.drain.run(&shared.config.drain, &hurry).await;
+            super::tell_drain(&report);
+            let _ = reply.send(Ok(report));
+        });
+        self.draining = Some(Draining(task.abort_handle()));
+    }
+}
+
+/// A drain that an operator has asked for; it ends when this is dropped. What clients were told
+/// cannot be taken back.
+pub(super) struct Draining(AbortHandle);
+
+impl Drop for Draining {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+pub(super) fn upgrading() -> Error {
+    Error::new(ErrorKind::Busy, "an upgrade is running: wait for its end, or abort it")
+}

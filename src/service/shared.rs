@@ -1,0 +1,163 @@
+//! What the application, the operator's desk and the service's task share.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{broadcast, mpsc, watch};
+
+use super::survey::Survey;
+use super::{Command, Programs, ended};
+use crate::config::Config;
+use crate::control::Accepting;
+use crate::drain::Drain;
+use crate::error::Result;
+use crate::generation::Generation;
+use crate::handoff::adoption::Turn;
+use crate::handoff::upgrade::News;
+use crate::hooks::Hooks;
+use crate::inventory::Inventory;
+use crate::name::Name;
+use crate::report::history::History;
+use crate::report::{Report, UpgradePhase};
+use crate::requests::Requests;
+use crate::spawn::Program;
+use crate::status::{Event, Outcome, Role, Status};
+use crate::verdict::{Decision, Verdict};
+
+/// What the application and the service's task share.
+pub(crate) struct Shared {
+    pub config: Config,
+    pub service: Name,
+    pub generation: Generation,
+    pub sockets: Inventory,
+    pub drain: Drain,
+    pub requests: Requests,
+    pub hooks: Hooks,
+    pub programs: Programs,
+    /// What the next upgrade starts.
+    pub program: Program,
+    pub commands: mpsc::Sender<Command>,
+    pub status: watch::Sender<Status>,
+    pub owner: watch::Sender<bool>,
+    pub events: broadcast::Sender<Event>,
+    pub turn: watch::Sender<Turn>,
+    pub outcome: watch::Sender<Option<Outcome>>,
+    pub history: Mutex<History>,
+    /// An upgrade is to be run by whoever owns afterwards.
+    pub queued: Arc<AtomicBool>,
+    /// The application has said that it is ready.
+    pub asked_ready: AtomicBool,
+    /// Of the handoff that runs, or ran last.
+    pub verdict: Mutex<Option<Arc<Verdict>>>,
+    /// What is known of the other live generations.
+    pub survey: Survey,
+    /// What an operator wants.
+    pub accepting: watch::Sender<Accepting>,
+    /// Whether a load balancer should send new connections.
+    pub ready: watch::Sender<bool>,
+    /// How this generation ends, before anybody else is told.
+    pub farewell: watch::Sender<Option<Outcome>>,
+}
+
+impl Shared {
+    pub(crate) fn event(&self, event: Event) {
+        // Nobody may be listening.
+        let _ = self.events.send(event);
+    }
+
+    /// An upgrade was asked for that cannot begin now: whoever owns afterwards runs it.
+    pub(crate) fn remember_upgrade(&self) {
+        self.queued.store(true, Ordering::Relaxed);
+        self.status.send_modify(|status| status.queued = true);
+        self.event(Event::UpgradeQueued);
+    }
+
+    /// An upgrade has ended: it is remembered and told.
+    pub(crate) fn upgrade_ended(&self, report: &Report) {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).push(report.clone());
+        self.event(Event::UpgradeEnded(report.clone()));
+    }
+
+    /// The reports of the last upgrades, the oldest first.
+    pub(crate) fn reports(&self) -> Vec<Report> {
+        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.iter().cloned().collect()
+    }
+
+    /// Whether this generation owns the service, as far as can be known now: the verdict is read,
+    /// so a process that slept through it learns of it before it acts.
+    pub(crate) fn owns(&self) -> bool {
+        if self.status.borrow().role != Role::Owner {
+            return false;
+        }
+        let verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
+        let decided = verdict.as_ref().map(|verdict| verdict.read());
+        !matches!(decided, Some(Ok(Some(Decision::Committed))))
+    }
+
+    pub(crate) fn in_probation(&self) -> bool {
+        self.status.borrow().phase == Some(UpgradePhase::Probation)
+    }
+
+    /// What becomes known while an upgrade runs.
+    pub(super) fn heard(&self, news: News) {
+        match news {
+            News::Verdict(verdict) => self.set_verdict(Some(verdict)),
+            News::Phase(phase) => {
+                self.survey.phase(phase);
+                self.status.send_modify(|status| {
+                    status.phase = Some(phase);
+                    status.not_yet = None;
+                });
+                self.event(Event::UpgradePhase(phase));
+            }
+            News::Process(pid) => self.survey.successor_process(pid),
+            News::Version(version) => self.survey.successor_version(version),
+            News::Asked => self.remember_upgrade(),
+            News::NotYet(why) => self.set_not_yet(why),
+            News::Health(ailing) => self.status.send_modify(|status| status.ailing = ailing),
+        }
+    }
+
+    pub(super) fn set_verdict(&self, verdict: Option<Arc<Verdict>>) {
+        *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = verdict;
+    }
+
+    pub(crate) fn set_not_yet(&self, why: String) {
+        self.status.send_modify(|status| status.not_yet = Some(why));
+    }
+
+    pub(crate) fn set_role(&self, role: Role) {
+        self.status.send_if_modified(|status| {
+            let changed = status.role != role;
+            status.role = role;
+            changed
+        });
+        let owns = role == Role::Owner;
+        self.owner.send_if_modified(|owner| std::mem::replace(owner, owns) != owns);
+        self.update_ready();
+    }
+
+    /// Waits for a value that the service's task sets. The senders live here and not in the task,
+    /// so its end (of its runtime, say) shows elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Stopping`] if the task has ended without it.
+    pub(crate) async fn until<T: Clone>(
+        &self,
+        value: &mut watch::Receiver<T>,
+        meets: impl FnMut(&T) -> bool,
+    ) -> Result<T> {
+        tokio::select! {
+            biased;
+            value = value.wait_for(meets) => value.map(|value| value.clone()).map_err(|_| ended()),
+            () = self.commands.closed() => Err(ended()),
+        }
+    }
+
+    /// Asks the service's task.
+    pub(crate) async fn ask(&self, command: Command) -> Result<()> {
+        self.commands.send(command).await.map_err(|_| ended())
+    }
+}
