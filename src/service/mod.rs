@@ -6,9 +6,11 @@
 
 mod elder;
 mod elders;
+mod manager;
 mod owner;
 mod status;
 mod stop;
+mod store;
 mod successor;
 
 use std::os::fd::OwnedFd;
@@ -21,7 +23,9 @@ use tokio::task::JoinSet;
 pub use self::status::{Event, Outcome, Role, Status};
 
 use self::elders::Elders;
-use crate::birth::{Asked, Signals};
+use self::manager::{Beats, Manager};
+use self::store::Store;
+use crate::birth::{Asked, Signals, Supervisor, WATCHDOG_USEC};
 use crate::config::{Config, ProgramOverrides};
 use crate::drain::{Drain, DrainReport};
 use crate::error::{Error, ErrorKind, Result};
@@ -53,6 +57,7 @@ pub(crate) struct Shared {
     pub drain: Drain,
     pub requests: Requests,
     pub hooks: Hooks,
+    pub manager: Manager,
     pub commands: mpsc::Sender<Command>,
     pub status: watch::Sender<Status>,
     pub owner: watch::Sender<bool>,
@@ -97,6 +102,7 @@ pub(crate) struct Captured {
     pub signals: Signals,
     pub program: Program,
     pub own_process: Arc<OwnedFd>,
+    pub supervisor: Supervisor,
 }
 
 /// The task's own things.
@@ -119,6 +125,8 @@ pub(crate) struct Service {
     waiting: Vec<Reply>,
     hurry: Arc<Notify>,
     stop_asked: bool,
+    beats: Beats,
+    store: Store,
 }
 
 /// A rejected successor that has gone.
@@ -181,6 +189,14 @@ impl Shared {
         }
     }
 
+    fn tell_manager(&self, to: Generation, news: &News) {
+        match news {
+            News::Phase(phase) => self.manager.phase(to, *phase),
+            News::NotYet(why) => self.manager.not_yet(to, why),
+            _ => {}
+        }
+    }
+
     fn set_verdict(&self, verdict: Option<Arc<Verdict>>) {
         *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = verdict;
     }
@@ -238,6 +254,8 @@ pub(crate) fn begin(
 ) -> Result<Arc<Shared>> {
     let (commands, received) = mpsc::channel(COMMANDS);
     let service = config.service_name()?;
+    let supervisor = captured.supervisor;
+    let manager = Manager::of(&supervisor);
     let shared = Arc::new(Shared {
         status: watch::Sender::new(Status::new(&service, &config.version, generation)),
         owner: watch::Sender::new(false),
@@ -247,6 +265,7 @@ pub(crate) fn begin(
         drain,
         requests: Requests::new(),
         hooks: Hooks::default(),
+        manager,
         commands,
         events: broadcast::Sender::new(EVENTS),
         turn: watch::Sender::new(Turn::Waiting),
@@ -263,7 +282,7 @@ pub(crate) fn begin(
         shared: Arc::clone(&shared),
         commands: received,
         signals: Ears(Some(captured.signals)),
-        program: program(captured.program, &shared.config.program),
+        program: program(captured.program, &supervisor, &shared.config.program),
         extra,
         own_process: captured.own_process,
         elders: Elders::new(),
@@ -274,13 +293,19 @@ pub(crate) fn begin(
         waiting: Vec::new(),
         hurry: Arc::new(Notify::new()),
         stop_asked: false,
+        beats: Beats::new(&shared.manager, &supervisor),
+        store: Store::new(&shared.manager, &supervisor, &shared.sockets),
     };
     tokio::spawn(task.live(adoption));
     Ok(shared)
 }
 
 /// The program of the next generation: ours, but for what the configuration says.
-fn program(mut ours: Program, overrides: &ProgramOverrides) -> Program {
+fn program(mut ours: Program, supervisor: &Supervisor, overrides: &ProgramOverrides) -> Program {
+    if supervisor.watchdog.is_none() {
+        // It is another process's.
+        ours.env.retain(|(name, _)| name != WATCHDOG_USEC);
+    }
     if let Some(executable) = &overrides.executable {
         ours.exe.clone_from(executable);
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
@@ -39,6 +39,10 @@ enum Next {
     Ended(Box<Ended>),
     /// A rejected successor is gone.
     Gone(Option<Gone>),
+    /// Something is to be said to the service manager.
+    Beat,
+    /// What it may store for us has changed.
+    Changed,
 }
 
 impl Service {
@@ -71,6 +75,8 @@ impl Service {
                 }
                 Next::Told(command) => self.told_as_owner(command, &mut active),
                 Next::Gone(gone) => self.gone(gone),
+                Next::Beat => self.beats.beat(&self.shared),
+                Next::Changed => self.store.update(&self.shared.sockets),
                 Next::News(generation, news) => self.hear(generation, news, &mut active),
                 Next::Ended(ended) => {
                     if let Some(active) = active.take()
@@ -97,6 +103,8 @@ impl Service {
             (generation, news) = self.elders.news() => Next::News(generation, news),
             // A watcher that panicked has ended as well.
             Some(gone) = self.leaving.join_next() => Next::Gone(gone.ok()),
+            () = self.beats.due() => Next::Beat,
+            () = self.store.changed() => Next::Changed,
         }
     }
 
@@ -195,7 +203,10 @@ impl Service {
             hooks: shared.hooks.clone(),
             on_news: {
                 let shared = Arc::clone(&shared);
-                Box::new(move |news| shared.heard(news))
+                Box::new(move |news| {
+                    shared.tell_manager(successor, &news);
+                    shared.heard(news);
+                })
             },
         };
         shared.status.send_modify(|status| {
@@ -203,12 +214,16 @@ impl Service {
             status.queued = false;
         });
         shared.event(Event::UpgradeStarted(successor));
+        shared.manager.upgrades(successor);
+        // It ends by deadlines of its own.
+        self.beats.extend(Duration::MAX);
         let (words, mut heard) = mpsc::channel(16);
         let readers = self.elders.readers();
         let future = Box::pin(async move {
-            let hand_over = move || {
+            let hand_over = move |pid| {
                 readers.iter().for_each(AbortHandle::abort);
                 shared.set_role(Role::Elder);
+                shared.manager.hands_over(pid, successor);
             };
             upgrade::run(order, report, &mut heard, hand_over).await
         });
@@ -224,8 +239,10 @@ impl Service {
             status.not_yet = None;
             status.ailing = None;
         });
+        self.beats.extend_no_more();
         match ended {
             Ended::Committed { report, successor } => {
+                self.beats.rest();
                 self.shared.upgrade_ended(&report);
                 answer(replies, || Ok(report.clone()));
                 answer(rejections, || {
@@ -245,6 +262,7 @@ impl Service {
             }
             Ended::RolledBack { report, leaving } => {
                 self.shared.upgrade_ended(&report);
+                self.shared.manager.serves_on(&self.shared, &report);
                 self.shared.set_verdict(None);
                 answer(replies, || Err(rejected(&report)));
                 answer(rejections, || Ok(report.clone()));
