@@ -81,7 +81,7 @@ mod tests {
     fn p9_a_watchdog_of_another_process_and_nonsense_are_no_watchdog() {
         for (usec, pid) in [("1000", "43"), ("0", "42"), ("-1", "42"), ("1s", "42"), ("1", "")] {
             let told = told(&[("WATCHDOG_USEC", usec), ("WATCHDOG_PID", pid)]);
-            let expected = (pid == "" && usec == "1").then_some(Duration::from_micros(1));
+            let expected = (pid.is_empty() && usec == "1").then_some(Duration::from_micros(1));
             assert_eq!(told.watchdog, expected, "{usec:?} {pid:?}");
         }
         assert_eq!(told(&[("FDSTORE", "many"), ("NOTIFY_SOCKET", "")]), Supervisor::default());

@@ -91,10 +91,20 @@ impl Preflight {
         self
     }
 
+    /// Its deadline. A clock of somebody else's that ran out first would lose its last words.
+    pub(crate) fn limit(&self) -> Duration {
+        self.deadline
+    }
+
     /// Sets a variable in its environment, which otherwise is that of the next generation.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
+    }
+
+    /// How long it may take.
+    pub(crate) fn longest(&self) -> Duration {
+        self.deadline
     }
 
     /// What is started, if this is the program of the next generation.

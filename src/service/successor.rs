@@ -105,7 +105,7 @@ impl Service {
                 let _ = reply.send(Ok(()));
                 Request::Unhealthy(reason)
             }
-            Command::Approve(_) | Command::Reject { .. } => {
+            Command::Approve(_) | Command::RollBack(_) | Command::Reject { .. } => {
                 return refuse(command, "this generation does not own yet: ask its predecessor");
             }
         };
@@ -126,6 +126,8 @@ impl Service {
             ownership.process,
         );
         // One that was asked for here in this very moment stays remembered.
+        shared.programs.own_proved();
+        shared.programs.note_previous();
         shared.queued.fetch_or(ownership.queued_upgrade, Ordering::Relaxed);
         self.begin_reign().await;
     }
