@@ -34,8 +34,9 @@ struct Active {
     replies: Vec<Reply>,
     /// Of those who want it to end without a commit.
     rejections: Vec<Reply>,
-    /// What it starts, if it can be told.
+    /// What it starts, if it can be told, and where that stands.
     identity: Option<Identity>,
+    program: PathBuf,
 }
 
 enum Happened {
@@ -207,6 +208,7 @@ impl Service {
         }
         let program = next.program(&shared.program);
         let identity = next.identity(&shared.program);
+        let path = program.exe.clone();
         let preflight = preflight(&next, &shared, &program, &mut report);
         let order = Order {
             service: shared.service.clone(),
@@ -257,12 +259,12 @@ impl Service {
             upgrade::run(order, report, &mut heard, hand_over).await
         });
         let replies = std::mem::take(&mut self.waiting);
-        Active { future, words, replies, rejections: Vec::new(), identity }
+        Active { future, words, replies, rejections: Vec::new(), identity, program: path }
     }
 
     /// An upgrade has ended. `Some` if that is the end of this reign.
     fn conclude(&mut self, ended: Ended, active: Active) -> Option<Reign> {
-        let Active { replies, rejections, identity, .. } = active;
+        let Active { replies, rejections, identity, program, .. } = active;
         self.shared.status.send_modify(|status| {
             status.upgrading = false;
             status.phase = None;
@@ -296,7 +298,7 @@ impl Service {
                 self.shared.set_verdict(None);
                 if let Some(identity) = identity.filter(|_| !self.stop_asked) {
                     let cause = report.cause.clone().unwrap_or_default();
-                    self.shared.programs.failed(&identity, &cause);
+                    self.shared.programs.failed(&identity, &program, &cause);
                 }
                 answer(replies, || Err(rejected(&report)));
                 answer(rejections, || Ok(report.clone()));

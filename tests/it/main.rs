@@ -41,6 +41,7 @@ mod main_job;
 mod matrix;
 mod notify;
 mod probation;
+mod releases;
 mod scale;
 mod signals;
 mod soak;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         probation::trials(),
         judgement::trials(),
         health::trials(),
+        releases::trials(),
         spawn::trials(),
         signals::trials(),
         matrix::trials(),
