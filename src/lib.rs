@@ -54,6 +54,7 @@ mod sockets;
 mod spawn;
 mod starting;
 mod sys;
+mod systemd;
 mod verdict;
 mod wire;
 

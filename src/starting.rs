@@ -161,6 +161,6 @@ mod tests {
             running.finished().await
         };
         let asked = |running: Running| can_be_spawned(&ask(running));
-        drop(asked);
+        let _ = asked;
     }
 }

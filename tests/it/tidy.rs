@@ -24,6 +24,7 @@ const FLOORS: [&[&str]; 5] = [
         "drain",
         "report",
         "pid_file",
+        "systemd",
         "hooks",
         "requests",
         "readiness",
