@@ -33,6 +33,8 @@ mod drain;
 mod error;
 mod generation;
 mod handoff;
+#[cfg(feature = "http")]
+pub mod http;
 mod inventory;
 mod link;
 mod listener;
@@ -49,6 +51,12 @@ mod sys;
 mod verdict;
 mod wire;
 
+#[cfg(feature = "axum")]
+pub use self::http::axum;
+#[cfg(feature = "http")]
+pub use self::http::http;
+#[cfg(feature = "tonic")]
+pub use self::http::tonic;
 pub use config::Config;
 pub use drain::{DrainOutcome, DrainPhase, DrainReport, Guard, Held, Progress};
 pub use error::{Error, ErrorKind, Result};

@@ -11,12 +11,17 @@
 //! 7. [`signals`]: which ones are used, and the limits of a runtime of your own.
 //! 8. [`troubleshooting`]: messages, their causes and their remedies.
 //!
+//! With the feature `http` there is one more, `http`: what each kind of HTTP connection does in a
+//! drain.
+//!
 //! Every deadline is a setting of [`Config`](crate::Config), with its default and its reason; the
 //! table there is the one place where all of them stand.
 
 pub mod accepting;
 pub mod draining;
 pub mod frameworks;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod rolled_back;
 pub mod signals;
 pub mod starting;
