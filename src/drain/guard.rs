@@ -179,12 +179,6 @@ impl Guard {
         &self.entry.listener
     }
 
-    /// The peer's address, as reports name it.
-    #[cfg(feature = "http")]
-    pub(crate) fn peer(&self) -> Option<&str> {
-        self.entry.peer.as_deref()
-    }
-
     /// The time since the connection was accepted.
     #[must_use]
     pub fn age(&self) -> Duration {

@@ -47,6 +47,22 @@ pub(super) async fn accepted<M, H, S, A>(
     }
 }
 
+/// Goes on with a connection that comes from elsewhere, where no handshake is asked for.
+pub(super) async fn resumed<M, H, S, A>(
+    server: Arc<Server<M, H>>,
+    (stream, ahead): (S, Bytes),
+    peer: A,
+    ledger: Arc<Ledger>,
+    carriage: Carriage<S>,
+) where
+    M: Make<A>,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = server.make.make(&peer);
+    let watch = Watch::new(ledger);
+    speak::<M, H, S, A>(&server, watch, (stream, ahead), service, Some(carriage)).await;
+}
+
 /// Waits for the handshake, which is in-flight work with two deadlines: its own and the drain's.
 async fn shake<M, H, T>(
     server: &Server<M, H>,

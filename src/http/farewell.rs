@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::drive::Watch;
+use super::mover::Carriage;
 use super::timer::after;
 use crate::drain::DrainPhase;
 
@@ -35,15 +36,34 @@ pub(super) enum Look {
 }
 
 /// Reads what is there now. The task is not woken by what comes later.
-pub(super) async fn look<S: AsyncRead + Unpin>(stream: &mut S) -> Look {
+///
+/// A runtime tells what its last look at epoll has shown, which under load is a while ago, and a
+/// request that has arrived since must not be missed: so the kernel is asked where that can be
+/// done, and elsewhere the runtime is made to look first.
+pub(super) async fn look<S>(stream: &mut S, carriage: Option<Carriage<S>>) -> Look
+where
+    S: AsyncRead + Unpin,
+{
+    let read = carriage.map(|carriage| carriage.read);
+    if read.is_none() {
+        tokio::task::yield_now().await;
+    }
     poll_fn(|cx| {
         let mut chunk = [0; LOOK];
-        let mut buf = ReadBuf::new(&mut chunk);
-        Poll::Ready(match Pin::new(&mut *stream).poll_read(cx, &mut buf) {
-            Poll::Pending => Look::Silent,
-            Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
-                Look::Said(Bytes::copy_from_slice(buf.filled()))
+        let read = match read {
+            Some(read) => match read(stream, &mut chunk) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+                result => Poll::Ready(result),
+            },
+            None => {
+                let mut buf = ReadBuf::new(&mut chunk);
+                let polled = Pin::new(&mut *stream).poll_read(cx, &mut buf);
+                polled.map_ok(|()| buf.filled().len())
             }
+        };
+        Poll::Ready(match read {
+            Poll::Pending => Look::Silent,
+            Poll::Ready(Ok(read @ 1..)) => Look::Said(Bytes::copy_from_slice(&chunk[..read])),
             Poll::Ready(_) => Look::Over,
         })
     })

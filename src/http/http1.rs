@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::drive::Watch;
 use super::farewell::{Look, look};
 use super::io::Io;
+use super::ledger::Ledger;
 use super::make::BoxError;
 use super::mover::{Carriage, GivenBack, Parcel};
 use super::timer::after;
@@ -101,7 +102,7 @@ where
         <V::ResBody as http_body::Body>::Error: Into<BoxError>,
     {
         let ledger = Arc::clone(&self.watch.ledger);
-        let mut io = Io::new(stream, ahead, Arc::clone(&ledger));
+        let mut io = io(stream, ahead, &ledger);
         loop {
             let mut hyper =
                 self.builder.serve_connection(TokioIo::new(io), service).with_upgrades();
@@ -119,11 +120,8 @@ where
                 Step::Apart => match self.let_go(stream, ahead).await {
                     Ok(end) => return end.into_end(),
                     Err((stream, ahead)) => {
-                        ledger.set_head(false);
-                        io = match ledger.begun() {
-                            0 => Io::new(stream, ahead, Arc::clone(&ledger)),
-                            _ => Io::decided(stream, ahead, Arc::clone(&ledger)),
-                        };
+                        ledger.forget_head();
+                        io = self::io(stream, ahead, &ledger);
                     }
                 },
             }
@@ -170,7 +168,7 @@ where
     fn decide(&mut self, phase: DrainPhase, cx: &mut Context<'_>) -> Option<Step> {
         let ledger = Arc::clone(&self.watch.ledger);
         let drains = phase >= DrainPhase::LameDuck;
-        let (idle, fresh, head) = (ledger.is_idle(), ledger.begun() == 0, ledger.head());
+        let (idle, fresh, head) = (ledger.is_idle(), ledger.is_fresh(), ledger.head());
         if drains {
             self.watch.label.http1(&ledger);
             if idle && self.carriage.is_some() && ledger.may_move() {
@@ -220,7 +218,7 @@ where
             return Err((stream, ahead));
         }
         let mut stream = stream;
-        match look(&mut stream).await {
+        match look(&mut stream, self.carriage).await {
             Look::Silent => Ok(LetGo::Close(stream)),
             Look::Said(said) => Err((stream, said)),
             Look::Over => Ok(LetGo::Gone),
@@ -242,8 +240,8 @@ where
             Err(error) => return Ok(LetGo::lost(&error)),
         };
         guard.set_reason("moves to the successor");
-        let (listener, peer) = (guard.listener().clone(), guard.peer().map(str::to_owned));
-        let parcel = Parcel { socket, read_ahead, listener, peer };
+        let (listener, fresh) = (guard.listener().clone(), ledger.is_fresh());
+        let parcel = Parcel { socket, read_ahead, listener, fresh };
         let taken = tokio::select! {
             biased;
             taken = mover.take(parcel) => taken,
@@ -276,6 +274,15 @@ impl<S> LetGo<S> {
             Self::Close(stream) => End::Close(stream),
             Self::Gone => End::Gone,
         }
+    }
+}
+
+/// The stream for hyper. What it speaks is known once it has had a request.
+fn io<S>(stream: S, ahead: Bytes, ledger: &Arc<Ledger>) -> Io<S> {
+    if ledger.is_fresh() {
+        Io::new(stream, ahead, Arc::clone(ledger))
+    } else {
+        Io::decided(stream, ahead, Arc::clone(ledger))
     }
 }
 

@@ -84,7 +84,7 @@ fn http1(ledger: &Ledger) -> &'static str {
         "sends the rest of a response"
     } else if ledger.head() {
         "waits for the rest of a request's head"
-    } else if ledger.begun() == 0 {
+    } else if ledger.is_fresh() {
         "waits for a first request"
     } else {
         "idle between requests"

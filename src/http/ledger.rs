@@ -54,6 +54,8 @@ pub(super) struct Ledger {
     over: AtomicBool,
     /// The stream leaves HTTP.
     upgrading: AtomicBool,
+    /// Another process has answered requests on it.
+    served: AtomicBool,
     /// The connection has been declined by a successor.
     stays: AtomicBool,
     last: Mutex<Option<(Method, Uri)>>,
@@ -75,6 +77,7 @@ impl Ledger {
             speaks_http2: AtomicBool::new(false),
             over: AtomicBool::new(false),
             upgrading: AtomicBool::new(false),
+            served: AtomicBool::new(false),
             stays: AtomicBool::new(false),
             last: Mutex::default(),
         })
@@ -164,6 +167,16 @@ impl Ledger {
         self.responded.load(Ordering::Acquire).saturating_sub(answered)
     }
 
+    /// Another process has answered requests on it.
+    pub(super) fn note_served(&self) {
+        self.served.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has not had a request in its life.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.begun() == 0 && !self.served.load(Ordering::Relaxed)
+    }
+
     pub(super) fn begun(&self) -> usize {
         self.begun.load(Ordering::Acquire)
     }
@@ -214,9 +227,9 @@ impl Ledger {
         self.head.load(Ordering::Relaxed)
     }
 
-    /// There were bytes of a head in what was taken along, or there were none.
-    pub(super) fn set_head(&self, begun: bool) {
-        self.head.store(begun, Ordering::Relaxed);
+    /// What has arrived of a head has been taken out, to be read anew.
+    pub(super) fn forget_head(&self) {
+        self.head.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn note_http2(&self) {

@@ -1,17 +1,17 @@
 //! Connections that leave this process between two requests, and those that come.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 
 use bytes::Bytes;
+use socket2::{SockRef, Type};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::name::Name;
 
 /// A plaintext HTTP/1.1 connection between two requests.
-#[expect(dead_code, reason = "read by those who take it")]
 #[derive(Debug)]
 pub(crate) struct Parcel {
     /// The connected socket.
@@ -20,8 +20,8 @@ pub(crate) struct Parcel {
     pub(crate) read_ahead: Bytes,
     /// The listener that accepted it.
     pub(crate) listener: Name,
-    /// The peer, as the guard knows it.
-    pub(crate) peer: Option<String>,
+    /// Whether it has not had a request yet, and so may still turn out to speak HTTP/2.
+    pub(crate) fresh: bool,
 }
 
 /// Takes idle connections to a successor.
@@ -45,7 +45,7 @@ pub(crate) type Taking<'a> = Pin<Box<dyn Future<Output = Result<(), GivenBack>> 
 pub(crate) struct GivenBack(pub(crate) Parcel);
 
 /// A stream that is nothing but its socket, so that another process can go on with it.
-pub trait Plaintext: Sized {
+pub trait Plaintext: AsFd + Sized {
     #[doc(hidden)]
     fn into_socket(self) -> io::Result<OwnedFd>;
     #[doc(hidden)]
@@ -76,8 +76,7 @@ impl Plaintext for UnixStream {
 
 /// What came from another process has to be what it says.
 fn check(socket: &OwnedFd) -> io::Result<()> {
-    let kind = socket2::SockRef::from(&socket.as_fd()).r#type()?;
-    if kind == socket2::Type::STREAM {
+    if SockRef::from(socket).r#type()? == Type::STREAM {
         return Ok(());
     }
     Err(io::Error::new(io::ErrorKind::InvalidData, "not a stream socket"))
@@ -88,6 +87,9 @@ fn check(socket: &OwnedFd) -> io::Result<()> {
 pub struct Carriage<S> {
     pub(super) off: fn(S) -> io::Result<OwnedFd>,
     pub(super) on: fn(OwnedFd) -> io::Result<S>,
+    /// Reads what the kernel has, whatever the runtime knows of it: under load its readiness is
+    /// older than what has arrived.
+    pub(super) read: fn(&S, &mut [u8]) -> io::Result<usize>,
 }
 
 impl<S> Clone for Carriage<S> {
@@ -100,6 +102,10 @@ impl<S> Copy for Carriage<S> {}
 
 impl<S: Plaintext> Carriage<S> {
     pub(super) fn new() -> Self {
-        Self { off: S::into_socket, on: S::from_socket }
+        Self {
+            off: S::into_socket,
+            on: S::from_socket,
+            read: |stream, chunk| (&*SockRef::from(stream)).read(chunk),
+        }
     }
 }

@@ -21,6 +21,13 @@ impl Answer {
     }
 }
 
+impl Answer {
+    pub(super) fn generation(&self) -> u64 {
+        let after = self.head.split("x-generation: ").nth(1).unwrap();
+        after.split("\r\n").next().unwrap().parse().unwrap()
+    }
+}
+
 /// A connection of one client.
 pub(super) struct Client<S = TcpStream> {
     pub(super) stream: S,

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use super::app::{App, answer};
 use crate::drain::{Drain, DrainReport, DrainSettings};
 use crate::http::handshake::Handshake;
+use crate::http::landing::{Landing, Site};
 use crate::http::mover::Mover;
 use crate::http::{Body, Http, Make, http, serve};
 use crate::inventory::{Inherited, Inventory};
@@ -83,8 +84,23 @@ impl Generation {
         M: Make<SocketAddr>,
         H: Handshake<<Tcp as Transport>::Stream>,
     {
+        self.serve_and_land(server, lame_duck, mover);
+    }
+
+    /// The same, and gives the place where connections from elsewhere arrive.
+    pub(super) fn serve_and_land<M, H>(
+        &self,
+        server: Http<M, H>,
+        lame_duck: Duration,
+        mover: Option<Arc<dyn Mover>>,
+    ) -> Arc<dyn Landing>
+    where
+        M: Make<SocketAddr>,
+        H: Handshake<<Tcp as Transport>::Stream>,
+    {
         let server = Arc::new(server.into_server::<SocketAddr>(lame_duck, mover));
-        tokio::spawn(serve::run(self.listener.clone(), server));
+        tokio::spawn(serve::run(self.listener.clone(), Arc::clone(&server)));
+        Arc::new(Site { listener: self.listener.clone(), server })
     }
 
     /// The next one, which accepts from now on instead of this one; it does not serve yet.

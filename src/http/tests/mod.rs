@@ -6,3 +6,4 @@ mod deadline;
 mod drain;
 mod generation;
 mod load;
+mod moves;
