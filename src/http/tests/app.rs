@@ -45,7 +45,7 @@ pub(super) async fn answer(app: Arc<App>, request: Request<Body>) -> Result<Answ
     Ok(response)
 }
 
-async fn route(app: &App, mut request: Request<Body>) -> Answer {
+async fn route(app: &Arc<App>, mut request: Request<Body>) -> Answer {
     match request.uri().path().to_owned().as_str() {
         "/" => whole("hello"),
         "/echo" => match request.into_body().collect().await {
@@ -56,8 +56,9 @@ async fn route(app: &App, mut request: Request<Body>) -> Answer {
         "/ignore" => whole("ignored"),
         "/keep" => {
             let body = request.into_body();
+            let app = Arc::clone(app);
             tokio::spawn(async move {
-                tokio::task::yield_now().await;
+                app.gate.acquire().await.unwrap().forget();
                 drop(body);
             });
             whole("kept")
