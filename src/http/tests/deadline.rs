@@ -4,6 +4,8 @@ use super::app::soon;
 use super::client::{Client, get};
 use super::drain::upgraded;
 use super::generation::{Generation, short};
+use super::http2::preface_and_request;
+use super::tls::secure;
 use crate::drain::{DrainOutcome, DrainReport};
 
 /// Drains, and expects that one connection had to be cut.
@@ -77,4 +79,36 @@ async fn p7_an_upgraded_stream_that_does_not_listen() {
     let (name, reason) = cut(&generation).await;
     assert_eq!((name.as_str(), reason.as_str()), ("HTTP/1.1 GET /upgrade", "upgraded: chat"));
     assert!(soon(client.closed()).await.is_ok());
+}
+
+#[tokio::test]
+async fn p7_a_tls_client_that_is_silent() {
+    let (generation, _) = secure();
+    let _client = Client::connect(generation.address).await.unwrap();
+    generation.has(1).await;
+    let (name, reason) = cut(&generation).await;
+    assert_eq!((name.as_str(), reason.as_str()), ("TLS", "TLS handshake"));
+}
+
+#[tokio::test]
+async fn p7_an_http2_client_that_does_not_acknowledge() {
+    let generation = Generation::first();
+    let mut client = Client::connect(generation.address).await.unwrap();
+    client.send(preface_and_request("/")).await.unwrap();
+    generation.asked(1).await;
+    let (name, reason) = cut(&generation).await;
+    assert_eq!(
+        (name.as_str(), reason.as_str()),
+        ("HTTP/2 GET /", "has not acknowledged the GOAWAY")
+    );
+}
+
+#[tokio::test]
+async fn p7_an_http2_stream_that_does_not_end() {
+    let generation = Generation::first();
+    let mut client = Client::connect(generation.address).await.unwrap();
+    client.send(preface_and_request("/events")).await.unwrap();
+    generation.asked(1).await;
+    let (name, reason) = cut(&generation).await;
+    assert_eq!((name.as_str(), reason.as_str()), ("HTTP/2 GET /events", "1 stream open"));
 }

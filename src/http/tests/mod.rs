@@ -5,5 +5,7 @@ mod client;
 mod deadline;
 mod drain;
 mod generation;
+mod http2;
 mod load;
 mod moves;
+mod tls;
