@@ -191,7 +191,7 @@ impl Inventory {
         }
         book.standing = if successor { Standing::Probation } else { Standing::Owner };
         if !successor {
-            book.inherited.clear();
+            book.close_unclaimed();
         }
         book.open_all();
         Ok(())
@@ -220,7 +220,7 @@ impl Inventory {
         let mut book = self.book();
         book.standing = Standing::Owner;
         book.successor = false;
-        book.inherited.clear();
+        book.close_unclaimed();
         let mut notes = Vec::new();
         for entry in &mut book.entries {
             notes.append(&mut entry.bind_deferred());

@@ -323,7 +323,12 @@ impl Shared {
         let mut status = self.status.subscribe();
         let mut farewell = std::pin::pin!(self.farewell());
         loop {
-            self.answers()?;
+            if let Err(passed_on) = self.answers() {
+                // How the upgrade ended is this generation's to tell.
+                let last = self.tell_last(&mut events, teller);
+                let _ = tokio::time::timeout(FAREWELL, last).await;
+                return Err(passed_on);
+            }
             let overview = Box::new(self.overview());
             teller.tell(News::Overview { overview }).await;
             tokio::select! {
@@ -334,6 +339,17 @@ impl Shared {
                 _ = &mut farewell => return Err(ended()),
                 Ok(()) = status.changed() => {}
                 () = tokio::time::sleep(REFRESH) => {}
+            }
+        }
+    }
+
+    /// All events up to the end of the upgrade that made this generation an elder.
+    async fn tell_last(&self, events: &mut broadcast::Receiver<Event>, teller: &Teller) {
+        while let Ok(event) = events.recv().await {
+            let last = matches!(event, Event::UpgradeEnded(_));
+            teller.tell(News::Event { event: Box::new(event) }).await;
+            if last {
+                return;
             }
         }
     }

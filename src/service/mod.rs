@@ -7,45 +7,44 @@
 mod control;
 mod elder;
 mod elders;
+mod manager;
 mod owner;
 mod pause;
 mod programs;
 mod shared;
 mod stop;
+mod store;
 mod successor;
 mod survey;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use self::control::Answering;
 use self::elders::Elders;
+use self::manager::{Beats, Manager};
 use self::pause::Draining;
 pub(crate) use self::pause::Hold;
 pub(crate) use self::programs::{Inherited, Programs};
 pub(crate) use self::shared::Shared;
-use self::survey::Survey;
-use crate::birth::{Asked, Signals};
+use self::store::Store;
+use crate::birth::{Asked, Signals, Supervisor, WATCHDOG_USEC};
 use crate::config::{Config, ProgramOverrides};
-use crate::control::{Accepting, Clients, Started};
+use crate::control::{Clients, Started};
 use crate::drain::{Drain, DrainReport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
-use crate::handoff::adoption::{Adoption, Turn};
-use crate::hooks::Hooks;
+use crate::handoff::adoption::Adoption;
 use crate::inventory::Inventory;
 use crate::link::LinkSender;
 use crate::pid_file::{PidFile, Prepared, Published};
 use crate::report::Report;
-use crate::report::history::History;
-use crate::requests::Requests;
 use crate::spawn::{Extra, Program};
-use crate::status::{Event, Outcome, Role, Status};
+use crate::status::{Event, Outcome, Role};
 
 /// How many events a slow subscriber may fall behind.
 const EVENTS: usize = 256;
@@ -97,6 +96,7 @@ pub(crate) struct Captured {
     pub signals: Signals,
     pub program: Program,
     pub own_process: Arc<OwnedFd>,
+    pub supervisor: Supervisor,
 }
 
 /// What a generation has from its birth.
@@ -131,6 +131,8 @@ pub(crate) struct Service {
     clients: Option<Clients>,
     /// Accepts them while this generation answers.
     answering: Option<Answering>,
+    beats: Beats,
+    store: Store,
 }
 
 /// A rejected successor that has gone.
@@ -157,38 +159,11 @@ pub(crate) fn begin(
     captured: Captured,
     adoption: Option<Adoption>,
 ) -> Result<Arc<Shared>> {
-    let Holdings { sockets, drain, programs } = holdings;
     let (commands, received) = mpsc::channel(COMMANDS);
-    let service = config.service_name()?;
-    let accepting = if sockets.is_held() { Accepting::Paused } else { Accepting::Open };
-    let shared = Arc::new(Shared {
-        status: watch::Sender::new(Status {
-            previous: programs.previous_release(),
-            ..Status::new(&service, &config.version, generation)
-        }),
-        owner: watch::Sender::new(false),
-        service,
-        generation,
-        sockets,
-        drain,
-        requests: Requests::new(),
-        hooks: Hooks::default(),
-        programs,
-        program: program(captured.program, &config.program),
-        commands,
-        events: broadcast::Sender::new(EVENTS),
-        turn: watch::Sender::new(Turn::Waiting),
-        outcome: watch::Sender::new(None),
-        history: Mutex::new(History::default()),
-        queued: Arc::new(AtomicBool::new(false)),
-        asked_ready: AtomicBool::new(false),
-        verdict: Mutex::new(None),
-        survey: Survey::default(),
-        accepting: watch::Sender::new(accepting),
-        ready: watch::Sender::new(false),
-        farewell: watch::Sender::new(None),
-        config,
-    });
+    let supervisor = captured.supervisor;
+    let manager = Manager::of(&supervisor);
+    let program = program(captured.program, &supervisor, &config.program);
+    let shared = Arc::new(Shared::new(config, generation, holdings, (commands, manager, program))?);
     let extra =
         Extra { descriptors: shared.config.pass.clone(), blocked: shared.config.upgrade_signal };
     let task = Service {
@@ -208,13 +183,19 @@ pub(crate) fn begin(
         draining: None,
         clients: None,
         answering: None,
+        beats: Beats::new(&shared.manager, &supervisor),
+        store: Store::new(&shared.manager, &supervisor, &shared.sockets),
     };
     tokio::spawn(task.live(adoption));
     Ok(shared)
 }
 
 /// The program of the next generation: ours, but for what the configuration says.
-fn program(mut ours: Program, overrides: &ProgramOverrides) -> Program {
+fn program(mut ours: Program, supervisor: &Supervisor, overrides: &ProgramOverrides) -> Program {
+    if supervisor.watchdog.is_none() {
+        // It is another process's.
+        ours.env.retain(|(name, _)| name != WATCHDOG_USEC);
+    }
     if let Some(executable) = &overrides.executable {
         ours.exe.clone_from(executable);
     }

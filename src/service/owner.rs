@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
@@ -48,6 +48,10 @@ enum Happened {
     Ended(Box<Ended>),
     /// A rejected successor is gone.
     Gone(Option<Gone>),
+    /// Something is to be said to the service manager.
+    Beat,
+    /// What it may store for us has changed.
+    Changed,
 }
 
 impl Service {
@@ -79,6 +83,8 @@ impl Service {
                 }
                 Happened::Told(command) => self.told_as_owner(command, &mut active),
                 Happened::Gone(gone) => self.gone(gone),
+                Happened::Beat => self.beats.beat(&self.shared),
+                Happened::Changed => self.store.update(&self.shared.sockets),
                 Happened::News(generation, news) => self.hear(generation, news, &mut active),
                 Happened::Ended(ended) => {
                     if let Some(active) = active.take()
@@ -105,6 +111,8 @@ impl Service {
             (generation, news) = self.elders.news() => Happened::News(generation, news),
             // A watcher that panicked has ended as well.
             Some(gone) = self.leaving.join_next() => Happened::Gone(gone.ok()),
+            () = self.beats.due() => Happened::Beat,
+            () = self.store.changed() => Happened::Changed,
         }
     }
 
@@ -222,12 +230,16 @@ impl Service {
         });
         shared.survey.upgrade_begins(successor);
         shared.event(Event::UpgradeStarted(successor));
+        shared.manager.upgrades(successor);
+        // It ends by deadlines of its own.
+        self.beats.extend(Duration::MAX);
         let (words, mut heard) = mpsc::channel(16);
         let readers = self.elders.readers();
         let future = Box::pin(async move {
-            let hand_over = move || {
+            let hand_over = move |pid| {
                 readers.iter().for_each(AbortHandle::abort);
                 shared.set_role(Role::Elder);
+                shared.manager.hands_over(pid, successor);
             };
             upgrade::run(order, report, &mut heard, hand_over).await
         });
@@ -264,7 +276,10 @@ impl Service {
             hooks: shared.hooks.clone(),
             on_news: {
                 let shared = Arc::clone(&shared);
-                Box::new(move |news| shared.heard(news))
+                Box::new(move |news| {
+                    shared.tell_manager(successor, &news);
+                    shared.heard(news);
+                })
             },
         }
     }
@@ -279,8 +294,10 @@ impl Service {
             status.not_yet = None;
             status.ailing = None;
         });
+        self.beats.extend_no_more();
         match ended {
             Ended::Committed { report, successor } => {
+                self.beats.rest();
                 self.shared.upgrade_ended(&report);
                 answer(replies, || Ok(report.clone()));
                 answer(rejections, || {
@@ -300,6 +317,7 @@ impl Service {
             }
             Ended::RolledBack { report, leaving } => {
                 self.shared.upgrade_ended(&report);
+                self.shared.manager.serves_on(&self.shared, &report);
                 self.shared.set_verdict(None);
                 if let Some(identity) = identity.filter(|_| !self.stop_asked) {
                     let cause = report.cause.clone().unwrap_or_default();

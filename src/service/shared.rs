@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{broadcast, mpsc, watch};
 
+use super::manager::Manager;
 use super::survey::Survey;
-use super::{Command, Programs, ended};
+use super::{Command, EVENTS, Holdings, Programs, ended};
 use crate::config::Config;
 use crate::control::Accepting;
 use crate::drain::Drain;
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     pub drain: Drain,
     pub requests: Requests,
     pub hooks: Hooks,
+    pub manager: Manager,
     pub programs: Programs,
     /// What the next upgrade starts.
     pub program: Program,
@@ -60,6 +62,46 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    pub(super) fn new(
+        config: Config,
+        generation: Generation,
+        holdings: Holdings,
+        (commands, manager, program): (mpsc::Sender<Command>, Manager, Program),
+    ) -> Result<Self> {
+        let Holdings { sockets, drain, programs } = holdings;
+        let service = config.service_name()?;
+        let accepting = if sockets.is_held() { Accepting::Paused } else { Accepting::Open };
+        Ok(Self {
+            status: watch::Sender::new(Status {
+                previous: programs.previous_release(),
+                ..Status::new(&service, &config.version, generation)
+            }),
+            owner: watch::Sender::new(false),
+            service,
+            generation,
+            sockets,
+            drain,
+            requests: Requests::new(),
+            hooks: Hooks::default(),
+            manager,
+            programs,
+            program,
+            commands,
+            events: broadcast::Sender::new(EVENTS),
+            turn: watch::Sender::new(Turn::Waiting),
+            outcome: watch::Sender::new(None),
+            history: Mutex::new(History::default()),
+            queued: Arc::new(AtomicBool::new(false)),
+            asked_ready: AtomicBool::new(false),
+            verdict: Mutex::new(None),
+            survey: Survey::default(),
+            accepting: watch::Sender::new(accepting),
+            ready: watch::Sender::new(false),
+            farewell: watch::Sender::new(None),
+            config,
+        })
+    }
+
     pub(crate) fn event(&self, event: Event) {
         // Nobody may be listening.
         let _ = self.events.send(event);
@@ -116,6 +158,14 @@ impl Shared {
             News::Asked => self.remember_upgrade(),
             News::NotYet(why) => self.set_not_yet(why),
             News::Health(ailing) => self.status.send_modify(|status| status.ailing = ailing),
+        }
+    }
+
+    pub(super) fn tell_manager(&self, to: Generation, news: &News) {
+        match news {
+            News::Phase(phase) => self.manager.phase(to, *phase),
+            News::NotYet(why) => self.manager.not_yet(to, why),
+            _ => {}
         }
     }
 

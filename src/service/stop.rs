@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::manager::EXTENSION;
 use super::owner::answer;
 use super::{Command, Outcome, Role, Service, ended, refuse};
 use crate::birth::Asked;
@@ -23,6 +24,8 @@ impl Service {
         shared.set_accepting(Accepting::Stopping);
         answer(std::mem::take(&mut self.waiting), || Err(ended()));
         self.elders.tell_all(&Message::Stopping);
+        shared.manager.stops(shared.drain.active());
+        self.beats.extend(self.longest_stop());
         self.give_notice().await;
         shared.sockets.stop();
         tracing::info!(target: "heirloom::handoff", step = "stopping", connections = shared.drain.active());
@@ -31,6 +34,9 @@ impl Service {
         let left = shared.config.drain.deadline.saturating_sub(report.elapsed);
         self.outlive(left).await;
         self.remove_pid_file();
+        // The application and the runtime have their ends before them.
+        self.beats.extend(shared.config.shutdown.saturating_add(EXTENSION));
+        shared.manager.has_heard().await;
         Outcome::Stopped(report)
     }
 
@@ -66,6 +72,14 @@ impl Service {
         }
     }
 
+    /// The drain, and the elders and rejected successors after it.
+    fn longest_stop(&self) -> Duration {
+        let drain = &self.shared.config.drain;
+        let notice = self.shared.config.steering.stop_notice;
+        let drained = drain.deadline.saturating_add(drain.force_grace);
+        notice.saturating_add(drained).saturating_add(EXTENSION)
+    }
+
     async fn drain_hurriable(&mut self) -> DrainReport {
         let shared = Arc::clone(&self.shared);
         let hurry = Arc::clone(&self.hurry);
@@ -83,6 +97,7 @@ impl Service {
                 (generation, news) = self.elders.news() => {
                     self.note_elder(generation, &news);
                 }
+                () = self.beats.due() => self.beats.beat(&shared),
             }
         }
     }
@@ -111,6 +126,7 @@ impl Service {
                     }
                 }
                 Some(command) = self.commands.recv() => refuse(command, STOPS),
+                () = self.beats.due() => self.beats.beat(&self.shared),
                 () = &mut deadline => return,
             }
         }

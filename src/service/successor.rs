@@ -135,7 +135,13 @@ impl Service {
 
     /// Born without a predecessor: owns as soon as the application is ready.
     pub(super) async fn first(&mut self) -> Result<(), Outcome> {
-        let lost = |reason: String| Err(Outcome::RolledBack { reason });
+        let shared = std::sync::Arc::clone(&self.shared);
+        let lost = |reason: String| {
+            shared.manager.lost(&reason);
+            Err(Outcome::RolledBack { reason })
+        };
+        shared.manager.starts(None);
+        self.beats.extend(shared.config.deadlines.ready);
         loop {
             let command = tokio::select! {
                 asked = self.signals.next() => match asked {
@@ -147,6 +153,10 @@ impl Service {
                     Asked::Stop => return lost("it was asked to stop by a signal".into()),
                 },
                 command = self.commands.recv() => command,
+                () = self.beats.due() => {
+                    self.beats.beat(&shared);
+                    continue;
+                }
             };
             match command {
                 Some(Command::Ready(prepared)) => {
@@ -157,20 +167,19 @@ impl Service {
                     let text = "this generation is not ready yet";
                     let _ = wish.reply.send(Err(Error::new(ErrorKind::Busy, text)));
                 }
-                Some(Command::NotYet(why)) => self.shared.set_not_yet(why),
+                Some(Command::NotYet(why)) => {
+                    shared.manager.starts(Some(&why));
+                    shared.set_not_yet(why);
+                }
                 Some(Command::Failed(text)) => return lost(text),
                 Some(Command::Stop) => return lost("it was asked to stop".into()),
                 Some(other) => refuse(other, "this generation is not ready yet"),
                 None => return lost(ended().to_string()),
             }
         }
-        if let Err(error) = self.shared.sockets.open() {
-            let (kind, why) = (error.kind(), error.chain());
-            self.shared.turn.send_replace(Turn::Lost { kind, why });
-            return lost(error.chain());
-        }
-        // Whoever came to its path meanwhile is another instance, which serves.
-        if let Err(error) = self.shared.sockets.open_control() {
+        // Whoever came to the control socket's path meanwhile is another instance, which serves.
+        let opened = shared.sockets.open().and_then(|()| shared.sockets.open_control());
+        if let Err(error) = opened {
             let (kind, why) = (error.kind(), error.chain());
             self.shared.turn.send_replace(Turn::Lost { kind, why });
             return lost(error.chain());
@@ -203,6 +212,10 @@ impl Service {
         self.survey_elders();
         self.shared.set_role(Role::Owner);
         self.listen_to_operator();
+        self.beats.extend_no_more();
+        self.shared.manager.owns(&self.shared);
+        self.beats.feed();
+        self.store.begin(&self.shared.sockets);
         tracing::info!(target: "heirloom::handoff", step = "owns", %generation, pid = std::process::id());
         self.shared.event(Event::Owns);
     }
