@@ -32,6 +32,8 @@ mod support;
 
 mod activation;
 mod chaos;
+#[cfg(feature = "cli")]
+mod cli;
 mod control;
 mod failures;
 mod groups;
@@ -77,6 +79,8 @@ fn main() -> ExitCode {
         probation::trials(),
         judgement::trials(),
         control::trials(),
+        #[cfg(feature = "cli")]
+        cli::trials(),
         health::trials(),
         releases::trials(),
         spawn::trials(),

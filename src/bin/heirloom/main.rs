@@ -1,0 +1,61 @@
+//! `heirloom`: steers a running service over its control socket.
+
+mod args;
+mod commands;
+mod exit;
+mod print;
+mod progress;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use self::args::{Args, Verb};
+use self::exit::Exit;
+use self::print::Printer;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let exit = match &args.verb {
+        Verb::Completions { shell } => {
+            clap_complete::generate(
+                *shell,
+                &mut Args::command(),
+                "heirloom",
+                &mut std::io::stdout(),
+            );
+            Exit::Done
+        }
+        Verb::Man => man(),
+        _ => run(&args),
+    };
+    exit.into()
+}
+
+/// The manual page, with the exit codes, which clap does not know.
+fn man() -> Exit {
+    let page = clap_mangen::Man::new(Args::command());
+    let mut out = std::io::stdout().lock();
+    let written = page.render(&mut out).and_then(|()| out.write_all(exit::manual().as_bytes()));
+    written.map_or(Exit::Failed, |()| Exit::Done)
+}
+
+fn run(args: &Args) -> Exit {
+    let printer = Printer::new(args);
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match built {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            printer.complain(&format!("no runtime: {error}"));
+            return Exit::Failed;
+        }
+    };
+    match runtime.block_on(commands::run(args, &printer)) {
+        Ok(exit) => exit,
+        Err(error) => {
+            printer.error(&error);
+            Exit::from(error.kind())
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The program `heirloom`: what it prints, and how it ends.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use heirloom::control::Overview;
+use heirloom::{Report, UpgradeOutcome, UpgradePhase};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::support::release::Start;
+use crate::support::wait::until;
+use crate::support::{Operator, Release, Server};
+
+trials![
+    every_end_has_its_exit_code,
+    what_is_done_ends_with_zero,
+    a_rejected_release_ends_with_its_code,
+    json_is_what_the_client_knows,
+    p12_an_upgrade_shows_its_phases_and_ends_with_the_report,
+    a_watcher_prints_what_changes_until_the_service_ends,
+    nothing_is_coloured_on_a_pipe,
+    completions_and_the_manual_are_printed,
+    p2_a_killed_command_leaves_the_service_as_it_should_be,
+];
+
+const LONG: Duration = Duration::from_secs(3_600);
+
+fn start(release: Release) -> Server {
+    Server::start(Release { control: true, ..release })
+}
+
+fn command(server: &Server, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_heirloom"));
+    command.arg("--socket").arg(server.path("control.sock")).args(arguments);
+    command
+}
+
+fn run(server: &Server, arguments: &[&str]) -> Output {
+    command(server, arguments).output().unwrap()
+}
+
+fn code(server: &Server, arguments: &[&str]) -> i32 {
+    run(server, arguments).status.code().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn until_probation(operator: &Operator) {
+    operator.until_status("probation", |status| {
+        status.upgrade.as_ref().is_some_and(|upgrade| upgrade.phase == UpgradePhase::Probation)
+    });
+}
+
+fn every_end_has_its_exit_code() {
+    let server = Server::prepare(Release { control: true, ..Release::default() });
+    assert_eq!(code(&server, &["status"]), 3, "nobody there");
+    server.launch(|directory| Command::new(directory.join("server")));
+    server.until_owner(0);
+    let operator = Operator::of(server.directory());
+    assert_eq!(code(&server, &["status"]), 0, "done");
+    assert_eq!(code(&server, &["improve"]), 2, "usage");
+    assert_eq!(code(&server, &["status", "--timeout", "soon"]), 2, "usage");
+    assert_eq!(code(&server, &["commit"]), 4, "refused");
+    server.next_release(|next| next.start = Start::Fail("no licence".into()));
+    assert_eq!(code(&server, &["upgrade", "--wait"]), 6, "failed before yield");
+    server.next_release(|next| (next.start, next.probation) = (Start::Well, LONG));
+    assert_eq!(code(&server, &["upgrade", "--wait"]), 0, "done");
+    assert_eq!(code(&server, &["upgrade", "--wait", "--timeout", "300ms"]), 8, "timed out");
+    until_probation(&operator);
+    assert_eq!(code(&server, &["upgrade", "--no-queue"]), 5, "busy");
+    let waiting = command(&server, &["upgrade", "--wait"]).stdout(Stdio::piped()).spawn().unwrap();
+    operator.until_status("the queued one", |status| status.queued);
+    server.signal(operator.status().generations[0].pid.unwrap(), Signal::SIGKILL);
+    // The upgrade that was queued runs now, and its successor is taken back as well.
+    operator.until_status("the next upgrade", |status| !status.queued);
+    until_probation(&operator);
+    assert_eq!(code(&server, &["abort"]), 0);
+    assert_eq!(waiting.wait_with_output().unwrap().status.code(), Some(7), "rolled back");
+    server.signal(server.owner(), Signal::SIGSTOP);
+    assert_eq!(code(&server, &["status", "--timeout", "200ms"]), 8, "timed out");
+    server.signal(server.owner(), Signal::SIGCONT);
+}
+
+fn what_is_done_ends_with_zero() {
+    let server = start(Release::default());
+    for arguments in [
+        &["status"][..],
+        &["check"],
+        &["pause"],
+        &["resume"],
+        &["drain"],
+        &["resume"],
+        &["upgrade", "--wait"],
+        &["history"],
+    ] {
+        let output = run(&server, arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
+        assert!(output.stderr.is_empty(), "{output:?}");
+    }
+    assert_eq!(code(&server, &["pause"]), 0);
+    assert_eq!(code(&server, &["check"]), 4, "not ready");
+    let owner = server.owner();
+    assert_eq!(code(&server, &["stop"]), 0);
+    server.until_gone(owner);
+}
+
+fn a_rejected_release_ends_with_its_code() {
+    let server = start(Release { probation: LONG, ..Release::default() });
+    let operator = Operator::of(server.directory());
+    let waiting = command(&server, &["upgrade", "--wait"]).stdout(Stdio::piped()).spawn().unwrap();
+    until_probation(&operator);
+    let back = run(&server, &["rollback"]);
+    assert_eq!(back.status.code(), Some(0), "{back:?}");
+    assert_eq!(waiting.wait_with_output().unwrap().status.code(), Some(7));
+    assert_eq!(server.until_report(0).outcome, UpgradeOutcome::RolledBack);
+    // The same program runs as before: there is nothing to go back to.
+    assert_eq!(code(&server, &["rollback"]), 4);
+}
+
+fn json_is_what_the_client_knows() {
+    let server = start(Release::default());
+    let status = run(&server, &["status", "--json"]);
+    let overview: Overview = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(overview.generations[0].pid, Some(server.pid(0)));
+    let upgrade = text(&run(&server, &["--json", "upgrade", "--wait"]));
+    let lines: Vec<Value> =
+        upgrade.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["news"], "started");
+    let report: Report = serde_json::from_value(lines.last().unwrap()["report"].clone()).unwrap();
+    assert_eq!(report.outcome, UpgradeOutcome::Committed);
+    let refused: Value =
+        serde_json::from_slice(&run(&server, &["commit", "--json"]).stdout).unwrap();
+    assert_eq!(refused["error"]["kind"], "NotNow");
+}
+
+fn p12_an_upgrade_shows_its_phases_and_ends_with_the_report() {
+    let server = start(Release::default());
+    let shown = text(&run(&server, &["upgrade", "--wait"]));
+    let at = |word: &str| shown.find(word).unwrap_or_else(|| panic!("{word} in {shown}"));
+    assert!(at("starts generation 1") < at("spawn") && at("spawn") < at("probation"));
+    assert!(at("probation") < at("upgrade fixture-1"), "{shown}");
+    assert!(shown.contains("longest accept gap"), "{shown}");
+    let status = text(&run(&server, &["status"]));
+    assert!(status.contains("accepting, ready") && status.contains("owner"), "{status}");
+}
+
+fn a_watcher_prints_what_changes_until_the_service_ends() {
+    let server = start(Release::default());
+    let mut watcher = command(&server, &["watch"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watcher.stdout.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    assert!(first.starts_with("fixture: accepting"), "{first}");
+    assert_eq!(code(&server, &["upgrade", "--wait"]), 0);
+    assert_eq!(code(&server, &["stop"]), 0);
+    let shown: Vec<String> = lines.map(Result::unwrap).collect();
+    assert!(shown.iter().any(|line| line.contains("upgrade_ended")), "{shown:#?}");
+    assert_eq!(shown.last().unwrap(), "the service has ended");
+    assert_eq!(watcher.wait().unwrap().code(), Some(0));
+}
+
+fn nothing_is_coloured_on_a_pipe() {
+    let server = start(Release::default());
+    assert!(!text(&run(&server, &["status"])).contains('\u{1b}'));
+    assert!(!text(&run(&server, &["upgrade", "--wait"])).contains('\u{1b}'));
+    assert!(text(&run(&server, &["--color", "always", "status"])).contains('\u{1b}'));
+}
+
+fn completions_and_the_manual_are_printed() {
+    let program = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_heirloom")).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        text(&output)
+    };
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(program(&["completions", shell]).contains("rollback"), "{shell}");
+    }
+    let manual = program(&["man"]);
+    assert!(manual.contains("EXIT STATUS") && manual.contains("taken back"), "{manual}");
+    assert!(program(&["--help"]).contains("Exit codes:"));
+}
+
+/// A command that is killed as soon as it has printed so many lines.
+fn kill_after(mut child: Child, lines: usize) {
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    for _ in 0..lines {
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+}
+
+fn p2_a_killed_command_leaves_the_service_as_it_should_be() {
+    let server = start(Release { probation: Duration::from_millis(100), ..Release::default() });
+    let operator = Operator::of(server.directory());
+    for (number, lines) in (1..).zip([1, 2, 4, 6, 8, 10]) {
+        let child = command(&server, &["upgrade", "--wait"]).stdout(Stdio::piped()).spawn();
+        kill_after(child.unwrap(), lines);
+        server.until_owner(number);
+        assert_eq!(server.reports().last().unwrap().outcome, UpgradeOutcome::Committed);
+    }
+    // Killed before it has said what it wants, perhaps: nothing happens, or all of it.
+    let mut child = command(&server, &["pause"]).spawn().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    operator.run(operator.client.resume()).unwrap();
+    assert!(server.ask("who").starts_with("6 "));
+    let child = command(&server, &["stop"]).stdout(Stdio::piped()).spawn().unwrap();
+    until("the wish to stop", || {
+        operator
+            .run(operator.client.status())
+            .map_or(Some(()), |status| (!status.ready).then_some(()))
+    });
+    kill_after(child, 0);
+    server.until_gone(server.pid(6));
+}
