@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result, chain};
 use crate::generation::Generation;
 use crate::handoff::adoption;
 use crate::inventory::{Inherited, Inventory};
+use crate::report::journal::Journal;
 use crate::service::{self, Captured, Command, Programs, Shared};
 use crate::spawn::Program;
 use crate::starting::Starting;
@@ -172,11 +173,13 @@ impl Prepared {
         let drain = Drain::new();
         let lengths = config.deadlines;
         let mut told = service::Inherited::default();
+        let mut journal = Journal::default();
         let (sockets, generation, adoption) = match self.birth {
             Birth::Inherited { link } => {
                 let (adoption, inheritance) = adoption::adopt(link, lengths).await?;
                 told.executables = inheritance.programs;
                 told.failures = inheritance.failures;
+                journal = Journal::inherit(inheritance.journals);
                 let sockets = Inventory::new(drain.clone(), Inherited::Link(inheritance.sockets));
                 let sockets = sockets.inspect(|sockets| {
                     if inheritance.paused {
@@ -207,7 +210,7 @@ impl Prepared {
             config.hold_off,
             told,
         );
-        let inventory = service::Holdings { sockets, drain, programs };
+        let inventory = service::Holdings { sockets, drain, programs, journal };
         let shared = service::begin(config, generation, inventory, self.captured, adoption)?;
         Ok(Starting::new(shared))
     }

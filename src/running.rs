@@ -120,7 +120,16 @@ impl Running {
         Sockets::new(self.shared.sockets.clone())
     }
 
-    /// The reports of the last 64 upgrades that this generation was asked for, the oldest first.
+    /// Figures of the service's whole life in the OpenMetrics text format
+    /// (`application/openmetrics-text; version=1.0.0; charset=utf-8`), for a `/metrics` of the
+    /// application's own: upgrades by outcome and phase, how long they took, connections and
+    /// requests. Counters go on over upgrades. Ask the owner: an elder does not know what is newer.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        self.shared.metrics()
+    }
+
+    /// The reports of the service's last 64 upgrades, over generations, the oldest first.
     #[must_use]
     pub fn history(&self) -> Vec<Report> {
         self.shared.reports()

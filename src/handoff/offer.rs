@@ -37,6 +37,7 @@ pub(crate) fn offer(
     own_process: &Arc<OwnedFd>,
     elders: &[Elder],
     programs: &[Program],
+    journals: &[(Generation, Arc<OwnedFd>)],
     sockets: Vec<(SocketRecord, Arc<OwnedFd>)>,
 ) -> Result<Vec<Parcel>> {
     let register = verdict.as_fd().try_clone_to_owned().map_err(|error| {
@@ -50,6 +51,9 @@ pub(crate) fn offer(
         let hurried = elder.hurried;
         items.push((Role::ElderLink { generation, hurried }, Arc::clone(&elder.link)));
         items.push((Role::ElderProcess { generation }, Arc::clone(&elder.process)));
+    }
+    for (writer, file) in journals {
+        items.push((Role::Journal { writer: *writer }, Arc::clone(file)));
     }
     for program in programs {
         items.push((Role::Executable(program.record.clone()), Arc::clone(&program.file)));
@@ -127,6 +131,7 @@ pub(crate) struct Received {
     links: Vec<(Generation, bool, OwnedFd)>,
     processes: Vec<(Generation, OwnedFd)>,
     programs: Vec<(ExecutableRecord, OwnedFd)>,
+    journals: Vec<(Generation, OwnedFd)>,
     count: usize,
 }
 
@@ -138,6 +143,8 @@ pub(crate) struct Whole {
     pub predecessor: OwnedFd,
     pub elders: Vec<Elder>,
     pub programs: Vec<(ExecutableRecord, OwnedFd)>,
+    /// The journal of the predecessor, and of elders.
+    pub journals: Vec<(Generation, OwnedFd)>,
 }
 
 impl Received {
@@ -153,6 +160,7 @@ impl Received {
                     self.links.push((generation, hurried, fd));
                 }
                 Role::ElderProcess { generation } => self.processes.push((generation, fd)),
+                Role::Journal { writer } => self.journals.push((writer, fd)),
                 Role::Executable(record) => self.programs.push((record, fd)),
                 Role::Unknown => {}
             }
@@ -185,7 +193,14 @@ impl Received {
             elders.push(Elder { generation, hurried, link, process });
         }
         let verdict = Verdict::adopt(verdict)?;
-        Ok(Whole { sockets: self.sockets, verdict, predecessor, elders, programs: self.programs })
+        Ok(Whole {
+            sockets: self.sockets,
+            verdict,
+            predecessor,
+            elders,
+            programs: self.programs,
+            journals: self.journals,
+        })
     }
 }
 

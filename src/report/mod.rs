@@ -1,9 +1,11 @@
 //! What became of an upgrade: one report for each that was asked for.
 
 pub(crate) mod builder;
-pub(crate) mod history;
+pub(crate) mod journal;
+pub(crate) mod metrics;
 #[cfg(test)]
 mod tests;
+pub(crate) mod totals;
 
 use std::fmt;
 use std::time::{Duration, SystemTime};

@@ -4,7 +4,6 @@ use std::time::Instant;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::builder::{MAX_NOTES, ReportBuilder};
-use super::history::History;
 use super::*;
 
 const FIRST: Generation = Generation::FIRST;
@@ -83,20 +82,6 @@ fn notes_are_bounded() {
     (0..MAX_NOTES + 5).for_each(|note| builder.note(note.to_string()));
     let report = builder.finish(UpgradeOutcome::Failed, None, now);
     assert_eq!(report.notes.len(), MAX_NOTES);
-}
-
-#[test]
-fn history_forgets_the_oldest() {
-    let mut history = History::default();
-    assert!(history.iter().next().is_none());
-    for id in 0..70 {
-        let now = Instant::now();
-        let builder = ReportBuilder::new(id.to_string(), (FIRST, FIRST.next()), "1", now);
-        history.push(builder.finish(UpgradeOutcome::Committed, None, now));
-    }
-    assert_eq!(history.iter().count(), 64);
-    assert_eq!(history.iter().next().unwrap().id, "6");
-    assert_eq!(history.iter().next_back().unwrap().id, "69");
 }
 
 #[derive(Clone, Default)]

@@ -141,6 +141,7 @@ impl Shared {
                 Ok(Answer::Done)
             }
             Asked::Check => self.check(),
+            Asked::Metrics => Ok(Answer::Text { text: self.metrics() }),
             _ => Err(Error::new(ErrorKind::Protocol, "this service does not know that command")),
         }
     }

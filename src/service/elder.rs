@@ -12,6 +12,7 @@ use crate::hooks::Moment;
 use crate::inventory::in_background;
 use crate::link::Envelope;
 use crate::pid_file::PidFile;
+use crate::report::journal::Tally;
 use crate::wire::{CutItem, LastReport, MAX_CUT, Message, Progress};
 
 /// How the life of an elder ended.
@@ -146,7 +147,9 @@ impl Service {
         }
     }
 
+    /// How far the drain is, for the owner; what was served until now is written down.
     fn progress(&self, now: crate::drain::Progress) -> Message {
+        self.shared.note_tally();
         Message::Progress(Progress {
             active: now.active as u64,
             oldest_ms: now.oldest.map_or(0, |held| millis(held.age)),
@@ -157,6 +160,8 @@ impl Service {
     }
 
     async fn send_last_report(&self, relation: &Relation, report: &DrainReport) {
+        let (shared, drained, cut) = (&self.shared, report.drained, report.cut_count);
+        shared.journal.merge(shared.generation, Tally { drained, cut, ..shared.tally() });
         let message = Message::LastReport(last_report(report));
         let sent = relation.sender.send(message, Vec::new());
         // The owner may be stopped, or gone; this generation ends all the same.

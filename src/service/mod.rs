@@ -43,6 +43,7 @@ use crate::inventory::Inventory;
 use crate::link::LinkSender;
 use crate::pid_file::{PidFile, Prepared, Published};
 use crate::report::Report;
+use crate::report::journal::Journal;
 use crate::spawn::{Extra, Program};
 use crate::status::{Event, Outcome, Role};
 
@@ -104,6 +105,7 @@ pub(crate) struct Holdings {
     pub sockets: Inventory,
     pub drain: Drain,
     pub programs: Programs,
+    pub journal: Journal,
 }
 
 /// The task's own things.

@@ -170,6 +170,7 @@ impl Service {
             self.rejected.clear();
         }
         if let Some(Gone { generation, accepted }) = gone {
+            self.shared.note_accepted(generation, accepted);
             self.shared.event(Event::SuccessorLeft { generation, accepted });
         }
     }
@@ -238,6 +239,8 @@ impl Service {
         let future = Box::pin(async move {
             let hand_over = move |pid| {
                 readers.iter().for_each(AbortHandle::abort);
+                // Whoever owns then has it before it answers for the service.
+                shared.note_tally();
                 shared.set_role(Role::Elder);
                 shared.manager.hands_over(pid, successor);
             };
@@ -265,6 +268,7 @@ impl Service {
             paused: *shared.accepting.borrow() != Accepting::Open,
             own_process: Arc::clone(&self.own_process),
             elders: self.elders.offer(),
+            journals: shared.journals(&self.elders.generations()),
             programs: shared.programs.offered(),
             failures: shared.programs.failures(),
             rejected: self.rejected.clone(),
@@ -317,6 +321,7 @@ impl Service {
             }
             Ended::RolledBack { report, leaving } => {
                 self.shared.upgrade_ended(&report);
+                self.shared.journal.take_back();
                 self.shared.manager.serves_on(&self.shared, &report);
                 self.shared.set_verdict(None);
                 if let Some(identity) = identity.filter(|_| !self.stop_asked) {

@@ -1,5 +1,7 @@
 //! What the application, the operator's desk and the service's task share.
 
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,7 +20,8 @@ use crate::handoff::upgrade::News;
 use crate::hooks::Hooks;
 use crate::inventory::Inventory;
 use crate::name::Name;
-use crate::report::history::History;
+use crate::report::journal::{Journal, Tally};
+use crate::report::metrics::{self, Gauges};
 use crate::report::{Report, UpgradePhase};
 use crate::requests::Requests;
 use crate::spawn::Program;
@@ -44,7 +47,7 @@ pub(crate) struct Shared {
     pub events: broadcast::Sender<Event>,
     pub turn: watch::Sender<Turn>,
     pub outcome: watch::Sender<Option<Outcome>>,
-    pub history: Mutex<History>,
+    pub journal: Journal,
     /// An upgrade is to be run by whoever owns afterwards.
     pub queued: Arc<AtomicBool>,
     /// The application has said that it is ready.
@@ -68,7 +71,7 @@ impl Shared {
         holdings: Holdings,
         (commands, manager, program): (mpsc::Sender<Command>, Manager, Program),
     ) -> Result<Self> {
-        let Holdings { sockets, drain, programs } = holdings;
+        let Holdings { sockets, drain, programs, journal } = holdings;
         let service = config.service_name()?;
         let accepting = if sockets.is_held() { Accepting::Paused } else { Accepting::Open };
         Ok(Self {
@@ -90,7 +93,7 @@ impl Shared {
             events: broadcast::Sender::new(EVENTS),
             turn: watch::Sender::new(Turn::Waiting),
             outcome: watch::Sender::new(None),
-            history: Mutex::new(History::default()),
+            journal,
             queued: Arc::new(AtomicBool::new(false)),
             asked_ready: AtomicBool::new(false),
             verdict: Mutex::new(None),
@@ -116,14 +119,64 @@ impl Shared {
 
     /// An upgrade has ended: it is remembered and told.
     pub(crate) fn upgrade_ended(&self, report: &Report) {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner).push(report.clone());
+        self.journal.record(report);
         self.event(Event::UpgradeEnded(report.clone()));
     }
 
     /// The reports of the last upgrades, the oldest first.
     pub(crate) fn reports(&self) -> Vec<Report> {
-        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        history.iter().cloned().collect()
+        self.journal.reports()
+    }
+
+    /// Writes down what this generation has served until now.
+    pub(crate) fn note_tally(&self) {
+        self.journal.merge(self.generation, self.tally());
+    }
+
+    /// What is known of a successor that was taken back.
+    pub(super) fn note_accepted(&self, generation: Generation, accepted: Option<u64>) {
+        if let Some(accepted) = accepted {
+            self.journal.merge(generation, Tally { accepted, ..Tally::default() });
+        }
+    }
+
+    /// What a successor is to know of the service's life. Without it the handoff goes on.
+    pub(super) fn journals(&self, elders: &[Generation]) -> Vec<(Generation, Arc<OwnedFd>)> {
+        self.note_tally();
+        self.journal.hand_on(self.generation, elders).unwrap_or_else(|error| {
+            tracing::warn!(error = %error.chain(), "counts begin anew with the successor");
+            Vec::new()
+        })
+    }
+
+    pub(super) fn tally(&self) -> Tally {
+        let (succeeded, failed) = self.requests.totals();
+        Tally { accepted: self.drain.accepted(), succeeded, failed, ..Tally::default() }
+    }
+
+    /// Figures of the service's whole life, in the OpenMetrics text format.
+    pub(crate) fn metrics(&self) -> String {
+        self.note_tally();
+        let (totals, tally) = self.journal.totals();
+        let overview = self.overview();
+        let mut active = BTreeMap::new();
+        let views = overview.generations.iter();
+        for (listener, count) in views.flat_map(|view| &view.by_listener) {
+            *active.entry(listener.to_string()).or_insert(0) += count;
+        }
+        metrics::render(
+            &Gauges {
+                service: self.service.to_string(),
+                version: self.config.version.clone(),
+                generation: self.generation.get(),
+                generations: overview.generations.len() as u64,
+                ready: overview.ready,
+                upgrading: overview.upgrade.is_some(),
+                active: active.into_iter().collect(),
+            },
+            &totals,
+            &tally,
+        )
     }
 
     /// Whether this generation owns the service, as far as can be known now: the verdict is read,

@@ -46,6 +46,11 @@ pub(crate) enum Role {
     },
     /// The file of a program, opened for reading.
     Executable(ExecutableRecord),
+    /// The journal of upgrades and counts, as this generation writes it.
+    Journal {
+        /// The generation.
+        writer: Generation,
+    },
     /// Something that this version does not know. Its descriptor is counted, then closed.
     #[serde(other)]
     Unknown,
@@ -210,6 +215,8 @@ mod tests {
     #[test]
     fn what_a_later_version_adds_keeps_its_place() {
         assert_eq!(read(r#"{"role":"verdict","more":[{}]}"#).role, Role::Verdict);
+        let writer = Generation::FIRST.next();
+        assert_eq!(read(r#"{"role":"journal","writer":1}"#).role, Role::Journal { writer });
         assert_eq!(read(r#"{"role":"quic-state","port":9}"#).role, Role::Unknown);
         let item = read(
             r#"{"role":"socket","name":"v","kind":"vsock","address":{"vsock":{"cid":3}},"x":1}"#,

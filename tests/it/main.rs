@@ -42,6 +42,7 @@ mod judgement;
 mod listeners;
 mod main_job;
 mod matrix;
+mod metrics;
 mod notify;
 mod probation;
 mod releases;
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
         probation::trials(),
         judgement::trials(),
         control::trials(),
+        metrics::trials(),
         #[cfg(feature = "cli")]
         cli::trials(),
         health::trials(),

@@ -39,6 +39,8 @@ pub(crate) struct Inheritance {
     pub failures: Vec<FailureRecord>,
     /// Whether an operator wants nothing to be accepted.
     pub paused: bool,
+    /// The journal of the predecessor, and of elders.
+    pub journals: Vec<(Generation, OwnedFd)>,
 }
 
 /// What the application says while the handoff runs.

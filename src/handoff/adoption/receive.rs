@@ -91,6 +91,7 @@ pub(crate) async fn adopt(socket: OwnedFd, lengths: Lengths) -> Result<(Adoption
         programs: whole.programs,
         failures: welcome.failures,
         paused: welcome.paused,
+        journals: whole.journals,
     };
     Ok((adoption, inheritance))
 }

@@ -57,6 +57,8 @@ pub(crate) struct Order {
     pub programs: Vec<offer::Program>,
     /// Programs that have failed.
     pub failures: Vec<FailureRecord>,
+    /// The journal that we write for the successor, and those of elders.
+    pub journals: Vec<(Generation, Arc<OwnedFd>)>,
     /// Links of rejected successors that have not gone yet.
     pub rejected: Vec<LinkSender>,
     /// An upgrade is to be run by whoever owns afterwards.

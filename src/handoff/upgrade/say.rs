@@ -43,8 +43,8 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
     fn welcome(&mut self) -> Message {
         let sockets = self.order.sockets.offer();
         self.offered = sockets.len();
-        let Order { own_process, elders, programs, .. } = &self.order;
-        self.offer = offer::offer(&self.verdict, own_process, elders, programs, sockets);
+        let Order { own_process, elders, programs, journals, .. } = &self.order;
+        self.offer = offer::offer(&self.verdict, own_process, elders, programs, journals, sockets);
         let parcels = self.offer.as_deref().unwrap_or_default();
         let descriptors = parcels.iter().map(|(_, descriptors)| descriptors.len()).sum();
         let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
