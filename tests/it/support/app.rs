@@ -185,6 +185,9 @@ pub(crate) fn become_user(user: u32) -> Result<(), Failure> {
     Ok(())
 }
 
+/// How long after the last status the last event may come.
+const LAST_EVENT: Duration = Duration::from_millis(500);
+
 /// Writes down every status and every event, to the last.
 fn watch(app: &Arc<App>) -> [tokio::task::JoinHandle<()>; 2] {
     let mut statuses = app.running.watch_status();
@@ -202,18 +205,23 @@ fn watch(app: &Arc<App>) -> [tokio::task::JoinHandle<()>; 2] {
     let mut statuses = app.running.watch_status();
     let fixture = Arc::clone(&app.fixture);
     let watch_events = tokio::spawn(async move {
-        loop {
-            // The last event may have been before this task was there to hear it.
-            let event = tokio::select! {
-                biased;
-                event = events.recv() => event,
-                _ = statuses.wait_for(|status| status.role == Role::Ended) => return,
-            };
-            match event {
-                Ok(Event::UpgradeEnded(report)) => fixture.write("report", json!(report)),
-                Ok(other) => fixture.write("event", json!(other)),
-                Err(_) => return,
+        let ended =
+            async move { drop(statuses.wait_for(|status| status.role == Role::Ended).await) };
+        let heard = async {
+            while let Ok(event) = events.recv().await {
+                match &event {
+                    Event::UpgradeEnded(report) => fixture.write("report", json!(report)),
+                    other => fixture.write("event", json!(other)),
+                }
+                if matches!(event, Event::Ended(_)) {
+                    return;
+                }
             }
+        };
+        tokio::select! {
+            () = heard => {}
+            // The last event may have been before there was anybody to hear it; or it comes now.
+            () = async { ended.await; tokio::time::sleep(LAST_EVENT).await } => {}
         }
     });
     [watch_statuses, watch_events]
