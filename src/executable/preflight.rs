@@ -91,18 +91,14 @@ impl Preflight {
         self
     }
 
-    /// Its deadline. A clock of somebody else's that ran out first would lose its last words.
-    pub(crate) fn limit(&self) -> Duration {
-        self.deadline
-    }
-
     /// Sets a variable in its environment, which otherwise is that of the next generation.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
-    /// How long it may take.
+    /// How long it may take. A clock of somebody else's that ran out first would lose its last
+    /// words.
     pub(crate) fn longest(&self) -> Duration {
         self.deadline
     }

@@ -34,8 +34,9 @@ struct Active {
     replies: Vec<Reply>,
     /// Of those who want it to end without a commit.
     rejections: Vec<Reply>,
-    /// What it starts, if it can be told.
+    /// What it starts, if it can be told, and where that stands.
     identity: Option<Identity>,
+    program: PathBuf,
 }
 
 enum Happened {
@@ -197,10 +198,32 @@ impl Service {
                 self.elders.count()
             ));
         }
-        let program = next.program(&shared.program);
         let identity = next.identity(&shared.program);
-        let preflight = preflight(&next, &shared, &program, &mut report);
-        let order = Order {
+        let order = self.order(&next, successor, &mut report);
+        let path = order.program.exe.clone();
+        shared.status.send_modify(|status| {
+            status.upgrading = true;
+            status.queued = false;
+        });
+        shared.event(Event::UpgradeStarted(successor));
+        let (words, mut heard) = mpsc::channel(16);
+        let readers = self.elders.readers();
+        let future = Box::pin(async move {
+            let hand_over = move || {
+                readers.iter().for_each(AbortHandle::abort);
+                shared.set_role(Role::Elder);
+            };
+            upgrade::run(order, report, &mut heard, hand_over).await
+        });
+        let replies = std::mem::take(&mut self.waiting);
+        Active { future, words, replies, rejections: Vec::new(), identity, program: path }
+    }
+
+    fn order(&self, next: &Next, successor: Generation, report: &mut ReportBuilder) -> Order {
+        let shared = Arc::clone(&self.shared);
+        let program = next.program(&shared.program);
+        let preflight = preflight(next, &shared, &program, report);
+        Order {
             service: shared.service.clone(),
             version: shared.config.version.clone(),
             generation: shared.generation,
@@ -226,28 +249,12 @@ impl Service {
                 let shared = Arc::clone(&shared);
                 Box::new(move |news| shared.heard(news))
             },
-        };
-        shared.status.send_modify(|status| {
-            status.upgrading = true;
-            status.queued = false;
-        });
-        shared.event(Event::UpgradeStarted(successor));
-        let (words, mut heard) = mpsc::channel(16);
-        let readers = self.elders.readers();
-        let future = Box::pin(async move {
-            let hand_over = move || {
-                readers.iter().for_each(AbortHandle::abort);
-                shared.set_role(Role::Elder);
-            };
-            upgrade::run(order, report, &mut heard, hand_over).await
-        });
-        let replies = std::mem::take(&mut self.waiting);
-        Active { future, words, replies, rejections: Vec::new(), identity }
+        }
     }
 
     /// An upgrade has ended. `Some` if that is the end of this reign.
     fn conclude(&mut self, ended: Ended, active: Active) -> Option<Reign> {
-        let Active { replies, rejections, identity, .. } = active;
+        let Active { replies, rejections, identity, program, .. } = active;
         self.shared.status.send_modify(|status| {
             status.upgrading = false;
             status.phase = None;
@@ -278,7 +285,7 @@ impl Service {
                 self.shared.set_verdict(None);
                 if let Some(identity) = identity.filter(|_| !self.stop_asked) {
                     let cause = report.cause.clone().unwrap_or_default();
-                    self.shared.programs.failed(&identity, &cause);
+                    self.shared.programs.failed(&identity, &program, &cause);
                 }
                 answer(replies, || Err(rejected(&report)));
                 answer(rejections, || Ok(report.clone()));

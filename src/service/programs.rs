@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::error::chain;
@@ -28,7 +29,7 @@ pub(crate) struct Programs {
     running: Option<Executable>,
     /// The last one that was another program.
     previous: Option<Executable>,
-    failures: Mutex<Failures>,
+    failures: Arc<Mutex<Failures>>,
     pub hold_off: HoldOff,
 }
 
@@ -64,7 +65,7 @@ impl Programs {
         {
             previous = older;
         }
-        let failures = Mutex::new(Failures::remembered(inherited.failures));
+        let failures = Arc::new(Mutex::new(Failures::remembered(inherited.failures)));
         Self { running, previous, failures, hold_off }
     }
 
@@ -93,16 +94,29 @@ impl Programs {
         })
     }
 
-    /// The previous program's contents are taken note of while its process still lives, so that the
-    /// kernel keeps everybody from writing into the file.
-    pub(super) fn note_previous(&self) {
-        if let Some(previous) = self.previous.clone() {
-            tokio::spawn(async move {
-                if let Err(error) = previous.hashed().await {
-                    tracing::warn!(error = %chain(&error), "the previous executable");
-                }
-            });
-        }
+    /// Takes note of what the programs hold, once and in the background: this generation's own,
+    /// into whose file the kernel lets nobody write while it runs, and the previous one, if its own
+    /// generation did not come to it.
+    ///
+    /// This generation owns: whatever its program did before is forgotten.
+    pub(super) fn note_contents(&self) {
+        let (running, previous) = (self.running.clone(), self.previous.clone());
+        let failures = Arc::clone(&self.failures);
+        let proved = move |running: &Executable| {
+            let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
+            failures.proved(&running.identity());
+        };
+        tokio::spawn(async move {
+            if let Some(running) = &running {
+                proved(running);
+                identify(running).await;
+                // A copy of it may have failed.
+                proved(running);
+            }
+            if let Some(previous) = &previous {
+                identify(previous).await;
+            }
+        });
     }
 
     /// What a successor is told of failures.
@@ -110,8 +124,26 @@ impl Programs {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).records().to_vec()
     }
 
-    /// The program of an upgrade has failed.
-    pub(super) fn failed(&self, identity: &Identity, cause: &str) {
+    /// The program of an upgrade has failed. What it holds is found out in the background, so that
+    /// it is known again at any path.
+    pub(super) fn failed(&self, identity: &Identity, path: &Path, cause: &str) {
+        self.note_failure(identity, cause);
+        if identity.hash.is_some() {
+            return;
+        }
+        let (failures, identity) = (Arc::clone(&self.failures), identity.clone());
+        let path = path.to_owned();
+        tokio::spawn(async move {
+            // Another one may stand there by now, and has not failed.
+            if let Ok(hashed) = Identity::of_path_hashed(&path).await
+                && identity.is_same_program(&hashed)
+            {
+                failures.lock().unwrap_or_else(PoisonError::into_inner).learn(&hashed);
+            }
+        });
+    }
+
+    fn note_failure(&self, identity: &Identity, cause: &str) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         failures.failed(identity, cause, SystemTime::now());
     }
@@ -119,15 +151,7 @@ impl Programs {
     /// This generation's own program is not wanted any more.
     pub(super) fn own_failed(&self, cause: &str) {
         if let Some(running) = &self.running {
-            self.failed(&running.identity(), cause);
-        }
-    }
-
-    /// This generation's own program has been committed: whatever it did before is forgotten.
-    pub(super) fn own_proved(&self) {
-        if let Some(running) = &self.running {
-            let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-            failures.proved(&running.identity());
+            self.note_failure(&running.identity(), cause);
         }
     }
 
@@ -135,6 +159,17 @@ impl Programs {
     pub(crate) fn held_off(&self, identity: &Identity) -> Option<HeldOff> {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         failures.held_off(identity, &self.hold_off, SystemTime::now())
+    }
+}
+
+/// Finds out what a program holds, and says so.
+async fn identify(program: &Executable) {
+    match program.hashed().await {
+        Ok(_) => {
+            let path = program.path();
+            tracing::debug!(target: "heirloom::handoff", step = "identified", ?path);
+        }
+        Err(error) => tracing::warn!(error = %chain(&error), "it cannot be identified"),
     }
 }
 

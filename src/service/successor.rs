@@ -126,8 +126,6 @@ impl Service {
             ownership.process,
         );
         // One that was asked for here in this very moment stays remembered.
-        shared.programs.own_proved();
-        shared.programs.note_previous();
         shared.queued.fetch_or(ownership.queued_upgrade, Ordering::Relaxed);
         self.begin_reign().await;
     }
@@ -178,6 +176,7 @@ impl Service {
 
     /// What every owner does first, however it came to own.
     pub(super) async fn begin_reign(&mut self) {
+        self.shared.programs.note_contents();
         self.publish_pid_file().await;
         let generation = self.shared.generation;
         let queued_upgrade = self.shared.queued.load(Ordering::Relaxed);
