@@ -14,6 +14,7 @@ type Seeds = Vec<Vec<u8>>;
 
 fn seeds(target: &str) -> Seeds {
     match target {
+        "answer" => answers(),
         "environment" => environment(),
         "frame" => frames(),
         "handoff" => handoffs(),
@@ -125,6 +126,28 @@ fn frames() -> Seeds {
     all
 }
 
+fn answers() -> Seeds {
+    let answers = [
+        "HTTP/1.1 200 OK\r\n\r\n",
+        "HTTP/1.0 404 Not Found\r\nServer: x\r\n\r\nbody",
+        "HTTP/1.1 204\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 Busy\r\n\r\n",
+        "HTTP/1.1 103 Early\r\nLink: a\r\n\r\nHTTP/1.1 200 \r\n\r\n",
+        "HTTP/1.1 100 x\r\n\r\nsomething else",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+        "HTTP/1.1 200 OK\n\n",
+        "HTTP/1.1 099 OK\r\n",
+        "HTTP/1.1 600\r\n",
+        "HTTP/1.1 2000\r\n",
+        "HTTP/2 200\r\n",
+        "220 mail.example ESMTP",
+        "\r\n",
+        "",
+    ];
+    let cut = |text: &str| [&[3, 1, 9, 12][..], text.as_bytes()].concat();
+    answers.map(cut).to_vec()
+}
+
 fn environment() -> Seeds {
     [
         "",
@@ -203,6 +226,10 @@ fn predecessors() -> Seeds {
             all.push([&so_far[..], &gone].concat());
             all.push([&so_far[..], &[first, first]].concat());
             all.push([&so_far[..], &[sealed, place(&E::Pong)], &gone].concat());
+            // Any event at any step; then as if nothing had been.
+            for event in (0..).take(pred::EVENTS.len()) {
+                all.push([&so_far[..], &[event], &way[steps..], &gone].concat());
+            }
         }
         let committed = [&[plan][..], &way, &[sealed, place(&E::Committed)]].concat();
         all.push([&committed[..], &[place(&E::ServiceStops)], &gone].concat());
@@ -220,7 +247,7 @@ fn successors() -> Seeds {
     };
     let way = [E::Welcome, E::Offered, E::Ready, E::Ping, E::Yield, E::Ping, E::MayCommit];
     let way: Vec<u8> = way.iter().map(place).collect();
-    let (sealed, first) = (0xfe, succ::EXPIRES);
+    let (sealed, faster, first) = (0xfe, 0xff, succ::EXPIRES);
     let gone = [place(&E::LinkClosed), place(&E::Died)];
     let mut all = Vec::new();
     for plan in [0, 1] {
@@ -231,6 +258,11 @@ fn successors() -> Seeds {
             // Timers run out in between: the lease, then a sign of life, then silence.
             all.push([&so_far[..], &[first + 1, place(&E::Ping), first, first], rest].concat());
             all.push([&so_far[..], &[sealed, place(&E::Ping)], &gone].concat());
+            // Any event at any step; if it makes this side seal, the other one may be faster.
+            for event in (0..).take(succ::EVENTS.len()) {
+                all.push([&so_far[..], &[event], rest, &gone].concat());
+                all.push([&so_far[..], &[faster, event], &gone].concat());
+            }
         }
         all.push([&[plan][..], &way, &[place(&E::Owner)]].concat());
     }
