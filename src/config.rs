@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use crate::birth::{STOP, UPGRADE};
 use crate::drain::DrainSettings;
 use crate::error::{Error, ErrorKind, Result};
+use crate::executable::{HoldOff, Preflight};
 use crate::handoff::clock::Lengths;
 use crate::health::{HealthCheck, Policy};
 use crate::name::Name;
@@ -52,6 +53,8 @@ pub struct Config {
     pub(crate) pass: Vec<(Arc<OwnedFd>, i32)>,
     pub(crate) accept_unenforceable: bool,
     pub(crate) worker_threads: Option<usize>,
+    pub(crate) preflight: Option<Preflight>,
+    pub(crate) hold_off: HoldOff,
     pub(crate) health: Policy,
     pub(crate) budget: Option<ErrorBudget>,
     pub(crate) ready_interval: Duration,
@@ -97,6 +100,8 @@ impl Config {
             pass: Vec::new(),
             accept_unenforceable: false,
             worker_threads: None,
+            preflight: None,
+            hold_off: HoldOff::default(),
             health: Policy::default(),
             budget: None,
             ready_interval: Duration::from_millis(100),
@@ -115,6 +120,24 @@ impl Config {
     /// end, the predecessor takes the turn back. Zero commits as soon as the successor serves.
     pub fn probation(mut self, length: Duration) -> Self {
         self.deadlines.probation = length;
+        self
+    }
+
+    /// Tries the new program before it is started for real. Default: it is not tried.
+    ///
+    /// It has to exit with 0 within its deadline; otherwise the upgrade fails, with its last words
+    /// in the report, and nothing has been started. What it says is not proven by it: it gets no
+    /// socket and takes no turn.
+    pub fn preflight(mut self, preflight: Preflight) -> Self {
+        self.preflight = Some(preflight);
+        self
+    }
+
+    /// How long [`Running::upgrade_unattended`](crate::Running::upgrade_unattended) does not start a
+    /// program that has failed: `first` after one failure, twice as long after each further one in a
+    /// row, never longer than `longest`. Default 30 s and 1 h.
+    pub fn hold_off(mut self, first: Duration, longest: Duration) -> Self {
+        self.hold_off = HoldOff { first, longest };
         self
     }
 
@@ -356,7 +379,13 @@ impl Config {
     /// How long each step may take, as an upgrade needs it.
     pub(crate) fn lengths(&self) -> Lengths {
         let least = self.deadlines.probation.saturating_add(self.health.min_healthy_time);
-        Lengths { progress: self.deadlines.progress.max(least), ..self.deadlines }
+        let progress = self.deadlines.progress.max(least);
+        // The check ends itself at its own deadline; this one is for what hinders it.
+        let preflight = match &self.preflight {
+            Some(preflight) => preflight.longest().saturating_add(self.deadlines.commit),
+            None => self.deadlines.preflight,
+        };
+        Lengths { preflight, progress, ..self.deadlines }
     }
 
     pub(crate) fn service_name(&self) -> Result<Name> {

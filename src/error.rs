@@ -36,6 +36,8 @@ pub enum ErrorKind {
     Predecessor,
     /// The handoff ended with the verdict 'rolled back'.
     RolledBack,
+    /// The program has failed, and is not started again by itself yet.
+    HeldOff,
     /// Another upgrade is running.
     Busy,
     /// What was asked for does not fit the moment: there is no upgrade to commit, nothing to take

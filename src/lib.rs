@@ -73,7 +73,7 @@ pub use report::{Report, UpgradeOutcome, UpgradePhase};
 pub use requests::{ErrorBudget, Requests};
 pub use run::run;
 pub use running::Running;
-pub use service::{Event, Outcome, Role, Status};
+pub use service::{Event, Outcome, Previous, Role, Status};
 pub use sockets::Sockets;
 pub use starting::Starting;
 

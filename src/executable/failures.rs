@@ -77,6 +77,14 @@ impl Failures {
         self.records.push(FailureRecord { identity, failures, at_ms, cause });
     }
 
+    /// What a program holds became known after its failure: it is known again by that at any path.
+    pub(crate) fn learn(&mut self, hashed: &Identity) {
+        let same = |record: &&mut FailureRecord| record.identity.is_same_program(hashed);
+        if let Some(record) = self.records.iter_mut().find(same) {
+            record.identity.hash = record.identity.hash.or(hashed.hash);
+        }
+    }
+
     /// A program was committed: whatever it did before is forgotten.
     pub(crate) fn proved(&mut self, identity: &Identity) {
         self.take(identity);
@@ -133,6 +141,17 @@ mod tests {
 
     fn left(failures: &Failures, number: u64, now: SystemTime) -> Option<u64> {
         failures.held_off(&program(number), &SETTINGS, now).map(|held| held.left.as_secs())
+    }
+
+    #[test]
+    fn a_program_whose_contents_are_learnt_later_is_known_at_any_path() {
+        let mut failures = Failures::default();
+        failures.failed(&program(1), "no database", at(100));
+        let hash = Some(Hash([7; 16]));
+        let elsewhere = Identity { hash, ..program(2) };
+        assert_eq!(failures.held_off(&elsewhere, &SETTINGS, at(101)), None);
+        failures.learn(&Identity { hash, ..program(1) });
+        assert!(failures.held_off(&elsewhere, &SETTINGS, at(101)).is_some());
     }
 
     #[test]

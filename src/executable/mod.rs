@@ -124,6 +124,12 @@ impl Executable {
         Identity { hash: self.0.hash.get().copied(), ..self.0.record.identity.clone() }
     }
 
+    /// Whether both are the same program, started in the same way.
+    pub(crate) fn is_same_start(&self, other: &Self) -> bool {
+        let same = self.identity().is_same_program(&other.identity());
+        same && self.0.record.args == other.0.record.args && self.0.record.cwd == other.0.record.cwd
+    }
+
     /// The file, to hand on together with its [record](Self::record).
     pub(crate) fn file(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.0.file)

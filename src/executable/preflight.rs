@@ -97,6 +97,12 @@ impl Preflight {
         self
     }
 
+    /// How long it may take. A clock of somebody else's that ran out first would lose its last
+    /// words.
+    pub(crate) fn longest(&self) -> Duration {
+        self.deadline
+    }
+
     /// What is started, if this is the program of the next generation.
     fn program(&self, next: &Program) -> Program {
         let mut program = next.clone();

@@ -10,8 +10,9 @@
 //! 6. [`probation`]: who judges a new release, and by what; hooks.
 //! 7. [`health`]: what a successor has to show before it is committed.
 //! 8. [`rolled_back`]: what a roll back means for an application.
-//! 9. [`signals`]: which ones are used, and the limits of a runtime of your own.
-//! 10. [`troubleshooting`]: messages, their causes and their remedies.
+//! 9. [`releases`]: how to put one in place, check it before it starts, and go back.
+//! 10. [`signals`]: which ones are used, and the limits of a runtime of your own.
+//! 11. [`troubleshooting`]: messages, their causes and their remedies.
 //!
 //! Every deadline is a setting of [`Config`](crate::Config), with its default and its reason; the
 //! table there is the one place where all of them stand.
@@ -21,6 +22,7 @@ pub mod draining;
 pub mod frameworks;
 pub mod health;
 pub mod probation;
+pub mod releases;
 pub mod rolled_back;
 pub mod signals;
 pub mod starting;

@@ -8,7 +8,7 @@ use crate::generation::Generation;
 use crate::report::builder::MAX_NOTES as MAX_REPORTED;
 use crate::verdict::Verdict;
 use crate::wire::limits::{MAX_CLAIMED, MAX_NOTES};
-use crate::wire::{Item, MAX_ITEMS, Message, Offer, Ready, Role, SocketRecord};
+use crate::wire::{ExecutableRecord, Item, MAX_ITEMS, Message, Offer, Ready, Role, SocketRecord};
 
 /// A generation that has committed and still drains: the owner holds its link and its process.
 #[derive(Clone, Debug)]
@@ -20,14 +20,23 @@ pub(crate) struct Elder {
     pub process: Arc<OwnedFd>,
 }
 
+/// A program that a successor could be rolled back to.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    pub record: ExecutableRecord,
+    pub file: Arc<OwnedFd>,
+}
+
 /// A message with the descriptors that leave with it.
 pub(crate) type Parcel = (Message, Vec<Arc<OwnedFd>>);
 
-/// The whole offer of a predecessor, in order: the verdict, its own process, elders, sockets.
+/// The whole offer of a predecessor, in order: the verdict, its own process, elders, programs,
+/// sockets.
 pub(crate) fn offer(
     verdict: &Verdict,
     own_process: &Arc<OwnedFd>,
     elders: &[Elder],
+    programs: &[Program],
     sockets: Vec<(SocketRecord, Arc<OwnedFd>)>,
 ) -> Result<Vec<Parcel>> {
     let register = verdict.as_fd().try_clone_to_owned().map_err(|error| {
@@ -41,6 +50,9 @@ pub(crate) fn offer(
         let hurried = elder.hurried;
         items.push((Role::ElderLink { generation, hurried }, Arc::clone(&elder.link)));
         items.push((Role::ElderProcess { generation }, Arc::clone(&elder.process)));
+    }
+    for program in programs {
+        items.push((Role::Executable(program.record.clone()), Arc::clone(&program.file)));
     }
     items.extend(sockets.into_iter().map(|(record, fd)| (Role::Socket(record), fd)));
     let chunks = items.chunks(MAX_ITEMS);
@@ -114,6 +126,7 @@ pub(crate) struct Received {
     process: Option<OwnedFd>,
     links: Vec<(Generation, bool, OwnedFd)>,
     processes: Vec<(Generation, OwnedFd)>,
+    programs: Vec<(ExecutableRecord, OwnedFd)>,
     count: usize,
 }
 
@@ -124,6 +137,7 @@ pub(crate) struct Whole {
     pub verdict: Verdict,
     pub predecessor: OwnedFd,
     pub elders: Vec<Elder>,
+    pub programs: Vec<(ExecutableRecord, OwnedFd)>,
 }
 
 impl Received {
@@ -139,7 +153,8 @@ impl Received {
                     self.links.push((generation, hurried, fd));
                 }
                 Role::ElderProcess { generation } => self.processes.push((generation, fd)),
-                Role::Executable(_) | Role::Unknown => {}
+                Role::Executable(record) => self.programs.push((record, fd)),
+                Role::Unknown => {}
             }
         }
         offer.last
@@ -170,7 +185,7 @@ impl Received {
             elders.push(Elder { generation, hurried, link, process });
         }
         let verdict = Verdict::adopt(verdict)?;
-        Ok(Whole { sockets: self.sockets, verdict, predecessor, elders })
+        Ok(Whole { sockets: self.sockets, verdict, predecessor, elders, programs: self.programs })
     }
 }
 

@@ -7,6 +7,7 @@
 mod elder;
 mod elders;
 mod owner;
+mod programs;
 mod status;
 mod stop;
 mod successor;
@@ -18,7 +19,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-pub use self::status::{Event, Outcome, Role, Status};
+pub(crate) use self::programs::{Inherited, Programs};
+pub use self::status::{Event, Outcome, Previous, Role, Status};
 
 use self::elders::Elders;
 use crate::birth::{Asked, Signals};
@@ -53,6 +55,9 @@ pub(crate) struct Shared {
     pub drain: Drain,
     pub requests: Requests,
     pub hooks: Hooks,
+    pub programs: Programs,
+    /// What the next upgrade starts.
+    pub program: Program,
     pub commands: mpsc::Sender<Command>,
     pub status: watch::Sender<Status>,
     pub owner: watch::Sender<bool>,
@@ -82,6 +87,9 @@ pub(crate) enum Command {
     Upgrade { reply: Reply, queue: bool },
     /// The successor that is watched has proven itself.
     Approve(Reply),
+    /// The program before this one is to run again: an upgrade that runs is ended, else the
+    /// previous program is started.
+    RollBack(Reply),
     /// The upgrade that runs is not wanted, and why.
     Reject { reason: String, reply: Reply },
     /// It starts, and waits for this.
@@ -99,12 +107,18 @@ pub(crate) struct Captured {
     pub own_process: Arc<OwnedFd>,
 }
 
+/// What a generation has from its birth.
+pub(crate) struct Holdings {
+    pub sockets: Inventory,
+    pub drain: Drain,
+    pub programs: Programs,
+}
+
 /// The task's own things.
 pub(crate) struct Service {
     shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
     signals: Ears,
-    program: Program,
     extra: Extra,
     own_process: Arc<OwnedFd>,
     elders: Elders,
@@ -231,15 +245,18 @@ pub(crate) fn ended() -> Error {
 pub(crate) fn begin(
     config: Config,
     generation: Generation,
-    sockets: Inventory,
-    drain: Drain,
+    holdings: Holdings,
     captured: Captured,
     adoption: Option<Adoption>,
 ) -> Result<Arc<Shared>> {
+    let Holdings { sockets, drain, programs } = holdings;
     let (commands, received) = mpsc::channel(COMMANDS);
     let service = config.service_name()?;
     let shared = Arc::new(Shared {
-        status: watch::Sender::new(Status::new(&service, &config.version, generation)),
+        status: watch::Sender::new(Status {
+            previous: programs.previous_release(),
+            ..Status::new(&service, &config.version, generation)
+        }),
         owner: watch::Sender::new(false),
         service,
         generation,
@@ -247,6 +264,8 @@ pub(crate) fn begin(
         drain,
         requests: Requests::new(),
         hooks: Hooks::default(),
+        programs,
+        program: program(captured.program, &config.program),
         commands,
         events: broadcast::Sender::new(EVENTS),
         turn: watch::Sender::new(Turn::Waiting),
@@ -263,7 +282,6 @@ pub(crate) fn begin(
         shared: Arc::clone(&shared),
         commands: received,
         signals: Ears(Some(captured.signals)),
-        program: program(captured.program, &shared.config.program),
         extra,
         own_process: captured.own_process,
         elders: Elders::new(),
@@ -344,7 +362,9 @@ fn refuse(command: Command, why: &str) {
     let error = || Error::new(ErrorKind::NotNow, why);
     match command {
         Command::Upgrade { reply, .. } => _ = reply.send(Err(ended())),
-        Command::Approve(reply) | Command::Reject { reply, .. } => _ = reply.send(Err(error())),
+        Command::Approve(reply) | Command::RollBack(reply) | Command::Reject { reply, .. } => {
+            let _ = reply.send(Err(error()));
+        }
         Command::Unhealthy { reply, .. } => _ = reply.send(Err(error())),
         Command::Ready(_) | Command::Failed(_) | Command::NotYet(_) | Command::Stop => {}
     }

@@ -11,15 +11,19 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::elders::News;
-use super::{Command, Event, Gone, Reign, Reply, Role, Service};
+use super::programs::Next;
+use super::{Command, Event, Gone, Reign, Reply, Role, Service, Shared};
 use crate::birth::Asked;
 use crate::error::{Error, ErrorKind, Result};
+use crate::executable;
 use crate::generation::Generation;
-use crate::handoff::upgrade::{self, Ended, Order, Relation, Word};
+use crate::handoff::upgrade::{self, Ended, Order, Pending, Relation, Word};
 use crate::pid_file::PidFile;
 use crate::report::Report;
 use crate::report::builder::ReportBuilder;
 use crate::requests::ErrorBudget;
+use crate::spawn::Program;
+use crate::wire::Identity;
 
 type Running = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
@@ -30,9 +34,12 @@ struct Active {
     replies: Vec<Reply>,
     /// Of those who want it to end without a commit.
     rejections: Vec<Reply>,
+    /// What it starts, if it can be told, and where that stands.
+    identity: Option<Identity>,
+    program: PathBuf,
 }
 
-enum Next {
+enum Happened {
     Asked(Asked),
     Told(Command),
     News(Generation, News),
@@ -51,15 +58,15 @@ impl Service {
                     return Reign::Stopped;
                 }
                 if self.shared.queued.swap(false, Ordering::Relaxed) {
-                    active = Some(self.start_upgrade());
+                    active = Some(self.start_upgrade(Next::Release));
                 }
             }
             match self.next(&mut active).await {
-                Next::Asked(Asked::Upgrade) => self.wish(&mut active, None, true),
-                Next::Told(Command::Upgrade { reply, queue }) => {
+                Happened::Asked(Asked::Upgrade) => self.wish(&mut active, None, true),
+                Happened::Told(Command::Upgrade { reply, queue }) => {
                     self.wish(&mut active, Some(reply), queue);
                 }
-                Next::Asked(Asked::Stop) | Next::Told(Command::Stop) => {
+                Happened::Asked(Asked::Stop) | Happened::Told(Command::Stop) => {
                     if self.stop_asked {
                         self.hurry.notify_one();
                     }
@@ -69,10 +76,10 @@ impl Service {
                         let _ = active.words.try_send(Word::Stop);
                     }
                 }
-                Next::Told(command) => self.told_as_owner(command, &mut active),
-                Next::Gone(gone) => self.gone(gone),
-                Next::News(generation, news) => self.hear(generation, news, &mut active),
-                Next::Ended(ended) => {
+                Happened::Told(command) => self.told_as_owner(command, &mut active),
+                Happened::Gone(gone) => self.gone(gone),
+                Happened::News(generation, news) => self.hear(generation, news, &mut active),
+                Happened::Ended(ended) => {
                     if let Some(active) = active.take()
                         && let Some(reign) = self.conclude(*ended, active)
                     {
@@ -83,7 +90,7 @@ impl Service {
         }
     }
 
-    async fn next(&mut self, active: &mut Option<Active>) -> Next {
+    async fn next(&mut self, active: &mut Option<Active>) -> Happened {
         tokio::select! {
             biased;
             ended = async {
@@ -91,12 +98,12 @@ impl Service {
                     Some(active) => active.future.as_mut().await,
                     None => std::future::pending().await,
                 }
-            } => Next::Ended(Box::new(ended)),
-            asked = self.signals.next() => Next::Asked(asked),
-            Some(command) = self.commands.recv() => Next::Told(command),
-            (generation, news) = self.elders.news() => Next::News(generation, news),
+            } => Happened::Ended(Box::new(ended)),
+            asked = self.signals.next() => Happened::Asked(asked),
+            Some(command) = self.commands.recv() => Happened::Told(command),
+            (generation, news) = self.elders.news() => Happened::News(generation, news),
             // A watcher that panicked has ended as well.
-            Some(gone) = self.leaving.join_next() => Next::Gone(gone.ok()),
+            Some(gone) = self.leaving.join_next() => Happened::Gone(gone.ok()),
         }
     }
 
@@ -118,6 +125,7 @@ impl Service {
                 }
                 None => refuse(reply, "no upgrade is running"),
             },
+            Command::RollBack(reply) => self.roll_back(active, reply),
             Command::Unhealthy { reply, .. } => {
                 let text = "this generation owns: nobody could take the turn back";
                 let _ = reply.send(Err(Error::new(ErrorKind::NotNow, text)));
@@ -127,6 +135,23 @@ impl Service {
             // Handled by the caller.
             Command::Upgrade { .. } | Command::Stop => {}
         }
+    }
+
+    /// An operator wants the program back that ran before.
+    fn roll_back(&mut self, active: &mut Option<Active>, reply: Reply) {
+        if let Some(active) = active {
+            let reason = String::from("an operator asked to roll back");
+            let _ = active.words.try_send(Word::Reject(reason));
+            active.rejections.push(reply);
+            return;
+        }
+        let Some(previous) = self.shared.programs.previous() else {
+            return refuse(reply, "no other program ran before this one: nothing to roll back to");
+        };
+        self.shared.programs.own_failed("an operator rolled it back after its commit");
+        let mut begun = self.start_upgrade(Next::Previous(previous));
+        begun.replies.push(reply);
+        *active = Some(begun);
     }
 
     pub(super) fn gone(&mut self, gone: Option<Gone>) {
@@ -142,7 +167,7 @@ impl Service {
     fn wish(&mut self, active: &mut Option<Active>, reply: Option<Reply>, queue: bool) {
         match active {
             None => {
-                let mut begun = self.start_upgrade();
+                let mut begun = self.start_upgrade(Next::Release);
                 begun.replies.extend(reply);
                 *active = Some(begun);
             }
@@ -159,7 +184,7 @@ impl Service {
         }
     }
 
-    fn start_upgrade(&mut self) -> Active {
+    fn start_upgrade(&mut self, next: Next) -> Active {
         self.highest = self.highest.next();
         let successor = self.highest;
         let shared = Arc::clone(&self.shared);
@@ -173,12 +198,16 @@ impl Service {
                 self.elders.count()
             ));
         }
+        let program = next.program(&shared.program);
+        let identity = next.identity(&shared.program);
+        let path = program.exe.clone();
+        let preflight = preflight(&next, &shared, &program, &mut report);
         let order = Order {
             service: shared.service.clone(),
             version: shared.config.version.clone(),
             generation: shared.generation,
             successor,
-            program: self.program.clone(),
+            program,
             extra: self.extra.clone(),
             lengths: shared.config.lengths(),
             leave: shared.config.drain.deadline,
@@ -186,9 +215,11 @@ impl Service {
             sockets: shared.sockets.clone(),
             own_process: Arc::clone(&self.own_process),
             elders: self.elders.offer(),
+            programs: shared.programs.offered(),
+            failures: shared.programs.failures(),
             rejected: self.rejected.clone(),
             queued: Arc::clone(&shared.queued),
-            preflight: None,
+            preflight,
             budget: shared.config.budget.map(ErrorBudget::to_wire),
             health: shared.config.health.clone(),
             drain: shared.drain.clone(),
@@ -212,12 +243,13 @@ impl Service {
             };
             upgrade::run(order, report, &mut heard, hand_over).await
         });
-        Active { future, words, replies: std::mem::take(&mut self.waiting), rejections: Vec::new() }
+        let replies = std::mem::take(&mut self.waiting);
+        Active { future, words, replies, rejections: Vec::new(), identity, program: path }
     }
 
     /// An upgrade has ended. `Some` if that is the end of this reign.
     fn conclude(&mut self, ended: Ended, active: Active) -> Option<Reign> {
-        let Active { replies, rejections, .. } = active;
+        let Active { replies, rejections, identity, program, .. } = active;
         self.shared.status.send_modify(|status| {
             status.upgrading = false;
             status.phase = None;
@@ -246,6 +278,10 @@ impl Service {
             Ended::RolledBack { report, leaving } => {
                 self.shared.upgrade_ended(&report);
                 self.shared.set_verdict(None);
+                if let Some(identity) = identity.filter(|_| !self.stop_asked) {
+                    let cause = report.cause.clone().unwrap_or_default();
+                    self.shared.programs.failed(&identity, &program, &cause);
+                }
                 answer(replies, || Err(rejected(&report)));
                 answer(rejections, || Ok(report.clone()));
                 if let Some((task, link)) = leaving {
@@ -311,6 +347,29 @@ async fn finished(
 fn refuse(reply: Reply, why: &str) {
     // Whoever asked may have stopped waiting.
     let _ = reply.send(Err(Error::new(ErrorKind::NotNow, why)));
+}
+
+/// What is to be tried before the program is started: for a release what the configuration says,
+/// for what ran before, that it is still the same.
+fn preflight(
+    next: &Next,
+    shared: &Shared,
+    program: &Program,
+    report: &mut ReportBuilder,
+) -> Option<Pending<Result<()>>> {
+    match next {
+        Next::Release => {
+            let (preflight, program) = (shared.config.preflight.clone()?, program.clone());
+            Some(Box::pin(async move { executable::preflight(&preflight, &program).await }))
+        }
+        Next::Previous(executable) => {
+            let (generation, version) = (executable.generation(), executable.version());
+            report
+                .note(format!("rolls back to the program of generation {generation} ({version})"));
+            let executable = executable.clone();
+            Some(Box::pin(async move { executable.verify().await }))
+        }
+    }
 }
 
 fn rejected(report: &Report) -> Error {

@@ -105,7 +105,7 @@ impl Service {
                 let _ = reply.send(Ok(()));
                 Request::Unhealthy(reason)
             }
-            Command::Approve(_) | Command::Reject { .. } => {
+            Command::Approve(_) | Command::RollBack(_) | Command::Reject { .. } => {
                 return refuse(command, "this generation does not own yet: ask its predecessor");
             }
         };
@@ -176,6 +176,7 @@ impl Service {
 
     /// What every owner does first, however it came to own.
     pub(super) async fn begin_reign(&mut self) {
+        self.shared.programs.note_contents();
         self.publish_pid_file().await;
         let generation = self.shared.generation;
         let queued_upgrade = self.shared.queued.load(Ordering::Relaxed);

@@ -106,6 +106,12 @@ fn samples() -> Vec<Message> {
             gap_ms: 500,
             enforceable: true,
             budget: Some(Budget { rate_ppm: 50_000, minimum: 20 }),
+            failures: vec![FailureRecord {
+                identity: executable(Which::Running).identity,
+                failures: 2,
+                at_ms: 1_790_000_000_000,
+                cause: "health check http: status 500".into(),
+            }],
         }),
         Message::Refuse(Refuse { reason: "another upgrade is running".into() }),
         Message::Offer(Offer { items: items(), last: true }),

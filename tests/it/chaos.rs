@@ -123,6 +123,7 @@ impl Chaos {
             ..Release::with([Socket::tcp("main"), Socket::unix("path")])
         };
         let mut release = Fault::Kill.release(usual);
+        release.probation = Duration::from_millis(400);
         let server = if disk {
             release.habits.push(Habit::OwnDisk);
             Server::start_by(release, disk::command)
@@ -178,7 +179,12 @@ impl Chaos {
             let journal = self.server.journal();
             let fault = |entry: &&Entry| entry.event == "fault" || entry.event == "ill";
             let fault = journal.iter().find(fault).map(|entry| (entry.at_us, entry.pid));
-            let over = journal.iter().any(|entry| entry.event == "report");
+            // A successor may still meet its fault on the way from a committed report to ownership.
+            let over = journal.iter().any(|entry| {
+                let failed = entry.event == "report" && entry.data["outcome"] != "committed";
+                let owns = entry.event == "status" && entry.data["role"] == "owner";
+                failed || (owns && entry.pid != predecessor)
+            });
             fault.map(Some).or(over.then_some(None))
         });
         let (at_us, pid) = struck?;

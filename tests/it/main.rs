@@ -40,6 +40,7 @@ mod listeners;
 mod main_job;
 mod matrix;
 mod probation;
+mod releases;
 mod scale;
 mod signals;
 mod soak;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         probation::trials(),
         judgement::trials(),
         health::trials(),
+        releases::trials(),
         spawn::trials(),
         signals::trials(),
         matrix::trials(),

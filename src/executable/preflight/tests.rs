@@ -147,6 +147,7 @@ async fn p5_a_cancelled_check_leaves_no_process() {
     let (fifo, mut witness) = witness(dir.path());
     let check = script(&format!("exec 9>{fifo}; sleep 600 & echo >&9; wait"));
     let program = next(dir.path());
+    assert_eq!(check.longest(), LONG);
     let run = tokio::spawn(async move { preflight(&check, &program).await });
     tokio::time::timeout(LONG, witness.read_u8()).await.unwrap().unwrap();
     run.abort();

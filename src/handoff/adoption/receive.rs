@@ -85,7 +85,12 @@ pub(crate) async fn adopt(socket: OwnedFd, lengths: Lengths) -> Result<(Adoption
         budget: welcome.budget,
         checks: super::expected::Checks::default(),
     };
-    let inheritance = Inheritance { generation: welcome.generation, sockets: whole.sockets };
+    let inheritance = Inheritance {
+        generation: welcome.generation,
+        sockets: whole.sockets,
+        programs: whole.programs,
+        failures: welcome.failures,
+    };
     Ok((adoption, inheritance))
 }
 

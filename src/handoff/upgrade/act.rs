@@ -86,6 +86,14 @@ impl<H: FnOnce() + Send> Upgrade<H> {
         }));
     }
 
+    /// While the successor starts, this generation is asked what its successor will be asked.
+    pub(super) fn measure_ourselves(&mut self) {
+        let (generation, sockets) = (self.order.generation, self.order.sockets.clone());
+        if let Some(checks) = &mut self.checks {
+            checks.measure_ourselves(generation, sockets);
+        }
+    }
+
     /// The successor serves: what is asked of it now, it answers.
     fn watch(&mut self) {
         let pid = self.charge.child.as_ref().map_or(0, |child| child.pid().cast_unsigned());

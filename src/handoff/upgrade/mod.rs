@@ -108,6 +108,7 @@ pub(crate) async fn run<H: FnOnce() + Send>(
     });
     let mut upgrade = Upgrade::new(order, report, machine, verdict, on_hand_over);
     upgrade.enter_phase();
+    upgrade.measure_ourselves();
     upgrade.perform(actions);
     while upgrade.outcome.is_none() {
         if let Some(event) = upgrade.next(words).await {
@@ -205,13 +206,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
                 self.report.note(note);
             }
         }
-        if event == Event::Adopted {
-            self.charge.adopted = true;
-            let (generation, sockets) = (self.order.generation, self.order.sockets.clone());
-            if let Some(checks) = &mut self.checks {
-                checks.measure_ourselves(generation, sockets);
-            }
-        }
+        self.charge.adopted |= event == Event::Adopted;
         if event == Event::Serving {
             self.served = true;
             self.end_gap();

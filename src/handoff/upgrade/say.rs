@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Upgrade;
+use super::{Order, Upgrade};
 use crate::error::chain;
 use crate::handoff::offer;
 use crate::handoff::predecessor::Say;
@@ -43,8 +43,8 @@ impl<H: FnOnce() + Send> Upgrade<H> {
     fn welcome(&mut self) -> Message {
         let sockets = self.order.sockets.offer();
         self.offered = sockets.len();
-        self.offer =
-            offer::offer(&self.verdict, &self.order.own_process, &self.order.elders, sockets);
+        let Order { own_process, elders, programs, .. } = &self.order;
+        self.offer = offer::offer(&self.verdict, own_process, elders, programs, sockets);
         let parcels = self.offer.as_deref().unwrap_or_default();
         let descriptors = parcels.iter().map(|(_, descriptors)| descriptors.len()).sum();
         let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
@@ -62,6 +62,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
             gap_ms: millis(lengths.gap),
             enforceable: self.enforceable(),
             budget: self.order.budget,
+            failures: self.order.failures.clone(),
         })
     }
 

@@ -242,8 +242,12 @@ fn fall_ill(app: &App, ailment: Ailment) {
         Ailment::Abort => std::process::abort(),
         #[allow(clippy::exit, reason = "that is the ailment")]
         Ailment::Exit(status) => std::process::exit(status),
-        Ailment::Panic => _ = app.end.send(Some(End::Panic)),
-        Ailment::Fail => _ = app.end.send(Some(End::Fail)),
+        Ailment::Panic => {
+            // A backtrace takes longer than probation.
+            std::panic::set_hook(Box::new(|_| {}));
+            app.end.send_replace(Some(End::Panic));
+        }
+        Ailment::Fail => _ = app.end.send_replace(Some(End::Fail)),
         Ailment::Hang(time) => faults::block_workers(time),
     }
 }

@@ -1,6 +1,8 @@
 //! The server under test, from `main` to its exit code.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,6 +50,9 @@ pub(crate) fn main(directory: PathBuf) -> ExitCode {
         journal: Journal::open(&directory),
         directory,
     });
+    if std::env::args().any(|argument| argument == "--check") {
+        return check_release(&fixture);
+    }
     let start = born(&fixture);
     log(&fixture);
     if let Some(user) = fixture.release.born_as {
@@ -87,10 +92,7 @@ fn run_in_own_runtime(fixture: &Arc<Fixture>) -> ExitCode {
 
 /// What the process was given at birth, before it has opened anything but the journal.
 fn born(fixture: &Fixture) -> u64 {
-    let own = std::process::id().cast_signed();
-    let journal = Journal::path(&fixture.directory);
-    let mut descriptors = process::descriptors(own);
-    descriptors.retain(|_, target| target.as_str() != journal.as_os_str());
+    let descriptors = given(fixture);
     let arguments: Vec<Vec<u8>> =
         std::env::args_os().map(|argument| argument.as_bytes().to_vec()).collect();
     fixture.write(
@@ -104,6 +106,14 @@ fn born(fixture: &Fixture) -> u64 {
         }),
     );
     super::journal::now_us()
+}
+
+/// The descriptors that this process was started with.
+fn given(fixture: &Fixture) -> BTreeMap<i32, String> {
+    let journal = Journal::path(&fixture.directory);
+    let mut descriptors = process::descriptors(std::process::id().cast_signed());
+    descriptors.retain(|_, target| target.as_str() != journal.as_os_str());
+    descriptors
 }
 
 fn log(fixture: &Arc<Fixture>) {
@@ -156,6 +166,9 @@ fn config(fixture: &Fixture) -> heirloom::Config {
     if let Some((rate, minimum)) = release.error_budget {
         config = config.error_budget(heirloom::ErrorBudget::new(rate).minimum(minimum));
     }
+    if release.preflight {
+        config = config.preflight(heirloom::Preflight::arguments(["--check"]));
+    }
     for health in &release.health {
         config = config.health_check(check(health));
     }
@@ -167,6 +180,16 @@ fn config(fixture: &Fixture) -> heirloom::Config {
         config = config.accept_unenforceable();
     }
     config
+}
+
+/// What a server does that is only asked whether it could run.
+fn check_release(fixture: &Fixture) -> ExitCode {
+    fixture.write("checked", json!(given(fixture).keys().collect::<Vec<_>>()));
+    if fixture.release.start == Start::Misconfigured {
+        let _ = writeln!(std::io::stderr(), "the configuration has no name");
+        return ExitCode::from(3);
+    }
+    ExitCode::SUCCESS
 }
 
 fn check(health: &Health) -> heirloom::HealthCheck {

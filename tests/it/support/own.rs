@@ -1,6 +1,7 @@
 //! What a server looks at, or does, in its own process when a client asks for it.
 
 use std::fs;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -36,6 +37,15 @@ pub(crate) fn start_again(directory: &Path) -> i32 {
         .stderr(log)
         .spawn();
     child.unwrap().id().cast_signed()
+}
+
+/// The label at the end of the running program's file, whatever stands at its path.
+pub(crate) fn label() -> String {
+    let mut file = fs::File::open("/proc/self/exe").unwrap();
+    file.seek(SeekFrom::End(-16)).unwrap();
+    let mut label = String::new();
+    file.read_to_string(&mut label).unwrap();
+    label.trim().to_owned()
 }
 
 fn flags(descriptor: &OwnedFd) -> OFlag {

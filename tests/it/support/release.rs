@@ -38,6 +38,8 @@ pub(crate) struct Release {
     /// The rate of failed requests that a successor of this release may have, and how many
     /// requests prove something.
     pub error_budget: Option<(f64, u64)>,
+    /// The new program is tried with `--check` before it is started for real.
+    pub preflight: bool,
     /// Asked by `echo well` through the front door, answered by `well`.
     pub health: Vec<Health>,
     pub min_healthy_time: Duration,
@@ -232,6 +234,7 @@ impl Default for Release {
             born_as: None,
             habits: Vec::new(),
             error_budget: None,
+            preflight: false,
             health: Vec::new(),
             min_healthy_time: Duration::ZERO,
             progress: millis(30_000),

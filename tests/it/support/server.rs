@@ -33,6 +33,8 @@ pub(crate) enum Program<'a> {
     Nothing,
     /// A shell script, in which `$SERVER` is the server.
     Script(&'a str),
+    /// A copy of the server in a file of its own, which ends with this label.
+    Copy(&'a str),
 }
 
 impl Server {
@@ -136,6 +138,11 @@ impl Server {
         match program {
             Program::Server => symlink(real, &path).unwrap(),
             Program::Nothing => {}
+            Program::Copy(label) => {
+                let temporary = self.path(".server");
+                copy_labelled(&temporary, label);
+                fs::rename(temporary, path).unwrap();
+            }
             Program::Script(commands) => {
                 let text = format!("#!/bin/sh\nSERVER='{}'\n{commands}\n", real.display());
                 // Written elsewhere and renamed, so that nobody has it open for writing when it runs.
@@ -317,6 +324,13 @@ impl Server {
             let _ = writeln!(error, "---- {name}\n{}", last.join("\n"));
         }
     }
+}
+
+/// A copy of the server with a label at its end, where no loader looks.
+pub(crate) fn copy_labelled(path: &Path, label: &str) {
+    fs::copy(std::env::current_exe().unwrap(), path).unwrap();
+    let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
+    write!(file, "{label:>16}").unwrap();
 }
 
 impl Drop for Server {

@@ -165,8 +165,11 @@ impl Call {
     /// death, that is, begun before the process was gone and failed after the fault.
     fn died_with(&self, death: &Death) -> bool {
         let soft = matches!(self.answer, Err(Failure::Reset | Failure::Closed));
-        let there = self.begun_us <= death.gone_us && self.ended_us >= death.at_us;
-        soft && there && self.kept_by.is_none_or(|by| by.pid == death.pid)
+        let its = match self.kept_by {
+            Some(by) => by.pid == death.pid,
+            None => self.begun_us <= death.gone_us,
+        };
+        soft && its && self.ended_us >= death.at_us
     }
 }
 
