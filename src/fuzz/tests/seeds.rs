@@ -63,6 +63,7 @@ fn messages() -> Seeds {
         (4, socket(r#"{"vsock":{"cid":3}}"#)),
         // A report that is shortened, and counts that cannot grow.
         (22, last_report(64, "18446744073709551615")),
+        (22, last_report(64, "1")),
         (22, last_report(9, "1")),
     ];
     let golden = golden().into_iter();
