@@ -211,7 +211,7 @@ fn predecessors() -> Seeds {
     let way =
         [E::Spawned, E::Hello, E::Adopted, E::Ready, E::Pong, E::Parked, E::Serving, E::Approved];
     let way: Vec<u8> = way.iter().map(place).collect();
-    let (sealed, first) = (0xfe, pred::EXPIRES);
+    let (sealed, faster, first) = (0xfe, 0xff, pred::EXPIRES);
     let gone = [place(&E::LinkClosed), place(&E::Died("died".into())), place(&E::Abandoned)];
     let mut all = Vec::new();
     let checked = [&way[..7], &[E::Healthy, E::Ailing, E::Healthy].map(|e| place(&e))].concat();
@@ -227,9 +227,11 @@ fn predecessors() -> Seeds {
             all.push([&so_far[..], &gone].concat());
             all.push([&so_far[..], &[first, first]].concat());
             all.push([&so_far[..], &[sealed, place(&E::Pong)], &gone].concat());
-            // Any event at any step; then as if nothing had been.
+            // Any event at any step; then as if nothing had been. If it makes this side seal, the
+            // other side may be faster.
             for event in (0..).take(pred::EVENTS.len()) {
                 all.push([&so_far[..], &[event], &way[steps..], &gone].concat());
+                all.push([&so_far[..], &[faster, event], &gone].concat());
             }
         }
         let committed = [&[plan][..], &way, &[sealed, place(&E::Committed)]].concat();

@@ -256,7 +256,8 @@ fn take_back(retreat: Retreat) -> Step {
 
 fn become_elder(from: &State) -> Step {
     let mut actions = Vec::new();
-    if !parked(from) || *from == State::Parking {
+    // A retreat does not know whether the parking was over when it began.
+    if !parked(from) || matches!(from, State::Parking | State::Deciding(_)) {
         actions.push(Action::ParkLate);
     }
     actions.push(Action::DisarmAll);
