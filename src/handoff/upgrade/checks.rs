@@ -187,7 +187,7 @@ mod tests {
         let check = HealthCheck::tcp("main", "", "");
         let policy = Policy { checks: vec![check], min_healthy_time: Duration::ZERO };
         let mut checks = Checks::of(policy).unwrap();
-        let mut announce = || {
+        let announce = || {
             let ((ready, _), (taken, told)) = (oneshot::channel(), oneshot::channel());
             let listener = "main".parse().unwrap();
             (Announcement { from: Address::None, listener, ready, taken }, told)
