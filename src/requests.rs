@@ -4,7 +4,7 @@
 //! is looked at only when a request has failed, and only while a predecessor watches.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -98,6 +98,9 @@ impl Requests {
     /// A request failed, by this server's fault.
     pub fn failed(&self) {
         self.here().failed.fetch_add(1, Ordering::Relaxed);
+        // Of two that fail at once, or one that fails while the watch begins, the later one sees
+        // the other.
+        fence(Ordering::SeqCst);
         if self.inner.watched.load(Ordering::Relaxed) && self.overdrawn().is_some() {
             self.inner.spent.notify_one();
         }
@@ -116,6 +119,7 @@ impl Requests {
     pub(crate) fn watch(&self, budget: Budget) {
         *self.inner.budget.lock().unwrap_or_else(PoisonError::into_inner) = Some(budget);
         self.inner.watched.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
         if self.overdrawn().is_some() {
             self.inner.spent.notify_one();
         }

@@ -151,7 +151,11 @@ fn why_a_successor_is_not_ready_is_known_and_in_the_report() {
     assert_eq!(report.phase, UpgradePhase::Start, "{report}");
 
     server.next_release(|release| release.not_yet = 3);
-    server.upgrade_well();
+    server.signal(server.pid(0), Signal::SIGHUP);
+    server.until_owner(2);
+    let serving = |entry: &crate::support::journal::Entry| entry.data["role"] == "successor";
+    let status = server.until_entry("status", serving);
+    assert!(status.data["not_yet"].is_null(), "it waits for nothing any more: {:?}", status.data);
     // The deadline of a release holds for its successor.
     server.next_release(|release| release.ready = Duration::from_millis(400));
     server.upgrade_well();
@@ -200,7 +204,9 @@ fn hooks_are_called_on_both_sides_of_a_roll_back() {
 fn p2_an_application_that_does_not_yield_ends_the_upgrade() {
     for (on_yield, why) in [
         (OnYield::Refuses, "on_yield: the journal cannot be flushed"),
-        (OnYield::NeverAnswers, "the gap from ready to serving"),
+        (OnYield::NeverAnswers, "on_yield has not returned"),
+        (OnYield::Panics, "on_yield panicked"),
+        (OnYield::Blocks(Duration::from_secs(2)), "on_yield has not returned"),
     ] {
         let gap = Duration::from_millis(300);
         let server = Server::start(Release { on_yield, gap, ..Release::default() });

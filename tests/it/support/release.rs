@@ -79,6 +79,9 @@ pub(crate) enum OnYield {
     Yields,
     Refuses,
     NeverAnswers,
+    Panics,
+    /// The thread that asks it does nothing else for so long.
+    Blocks(Duration),
 }
 
 /// One socket, or one group of them.
