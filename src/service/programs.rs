@@ -51,6 +51,10 @@ impl Programs {
         let mut previous = None;
         for (record, file) in inherited.executables {
             let of = record.of;
+            // Its descriptor is closed: what a later version gives it for is not known here.
+            if of == Which::Other {
+                continue;
+            }
             match Executable::adopt(record, file) {
                 Ok(executable) if of == Which::Running => previous = Some(executable),
                 Ok(executable) => older = Some(executable),
@@ -198,5 +202,44 @@ impl Next {
             Self::Release => Identity::of_path(&release.exe).ok(),
             Self::Previous(executable) => Some(executable.identity()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn p8_what_a_later_version_gives_a_program_for_is_nothing_to_roll_back_to() {
+        let path = Path::new("/bin/sh");
+        let inherited = |of| {
+            let record = ExecutableRecord {
+                of,
+                generation: Generation::FIRST,
+                version: "1.0".into(),
+                path: path.to_owned(),
+                args: vec!["sh".into()],
+                cwd: None,
+                identity: Identity::of_path(path).unwrap(),
+            };
+            (record, OwnedFd::from(File::open(path).unwrap()))
+        };
+        let program = Program::of_this_process().unwrap();
+        let ours = Executable::of_this_process(&program, Generation::FIRST, "1.0").unwrap();
+        // What the predecessor runs is what this process runs: there is what ran before that.
+        let previous = |of: &[Which]| {
+            let same = (ours.record(Which::Running).unwrap(), ours.file().try_clone().unwrap());
+            let others = of.iter().copied().map(inherited);
+            let executables = std::iter::once(same).chain(others).collect();
+            let inherited = Inherited { executables, failures: Vec::new() };
+            let next = Generation::FIRST.next();
+            Programs::new(&program, next, "1.1", HoldOff::default(), inherited).previous()
+        };
+        assert!(previous(&[Which::Previous]).is_some());
+        assert!(previous(&[Which::Other]).is_none());
+        let kept = previous(&[Which::Previous, Which::Other]).unwrap();
+        assert_eq!(kept.record(Which::Previous).unwrap().of, Which::Previous);
     }
 }
