@@ -76,6 +76,7 @@ impl Service {
         let request_for = match command {
             Command::Ready(prepared) => {
                 self.pid_file = prepared.map(PidFileState::Prepared);
+                self.shared.status.send_modify(|status| status.not_yet = None);
                 Request::Ready
             }
             Command::Failed(text) => Request::Failed(text),

@@ -152,6 +152,11 @@ fn why_a_successor_is_not_ready_is_known_and_in_the_report() {
 
     server.next_release(|release| release.not_yet = 3);
     server.upgrade_well();
+    // It has said what follows since it was ready.
+    for entry in server.journal() {
+        let told = entry.event == "status" && entry.generation == Some(2);
+        assert!(!told || entry.data["not_yet"].is_null(), "it waits for nothing: {}", entry.data);
+    }
     // The deadline of a release holds for its successor.
     server.next_release(|release| release.ready = Duration::from_millis(400));
     server.upgrade_well();
