@@ -160,7 +160,6 @@ mod tests {
             running.stop().await;
             running.finished().await
         };
-        let asked = |running: Running| can_be_spawned(&ask(running));
-        drop(asked);
+        let _ = |running: Running| can_be_spawned(&ask(running));
     }
 }
