@@ -160,6 +160,7 @@ mod tests {
             running.stop().await;
             running.finished().await
         };
-        let _ = |running: Running| can_be_spawned(&ask(running));
+        let asked = |running: Running| can_be_spawned(&ask(running));
+        let _ = asked;
     }
 }

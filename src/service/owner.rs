@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
@@ -46,6 +46,10 @@ enum Happened {
     Ended(Box<Ended>),
     /// A rejected successor is gone.
     Gone(Option<Gone>),
+    /// Something is to be said to the service manager.
+    Beat,
+    /// What it may store for us has changed.
+    Changed,
 }
 
 impl Service {
@@ -78,6 +82,8 @@ impl Service {
                 }
                 Happened::Told(command) => self.told_as_owner(command, &mut active),
                 Happened::Gone(gone) => self.gone(gone),
+                Happened::Beat => self.beats.beat(&self.shared),
+                Happened::Changed => self.store.update(&self.shared.sockets),
                 Happened::News(generation, news) => self.hear(generation, news, &mut active),
                 Happened::Ended(ended) => {
                     if let Some(active) = active.take()
@@ -104,6 +110,8 @@ impl Service {
             (generation, news) = self.elders.news() => Happened::News(generation, news),
             // A watcher that panicked has ended as well.
             Some(gone) = self.leaving.join_next() => Happened::Gone(gone.ok()),
+            () = self.beats.due() => Happened::Beat,
+            () = self.store.changed() => Happened::Changed,
         }
     }
 
@@ -198,11 +206,36 @@ impl Service {
                 self.elders.count()
             ));
         }
-        let program = next.program(&shared.program);
         let identity = next.identity(&shared.program);
-        let path = program.exe.clone();
-        let preflight = preflight(&next, &shared, &program, &mut report);
-        let order = Order {
+        let order = self.order(&next, successor, &mut report);
+        let path = order.program.exe.clone();
+        shared.status.send_modify(|status| {
+            status.upgrading = true;
+            status.queued = false;
+        });
+        shared.event(Event::UpgradeStarted(successor));
+        shared.manager.upgrades(successor);
+        // It ends by deadlines of its own.
+        self.beats.extend(Duration::MAX);
+        let (words, mut heard) = mpsc::channel(16);
+        let readers = self.elders.readers();
+        let future = Box::pin(async move {
+            let hand_over = move |pid| {
+                readers.iter().for_each(AbortHandle::abort);
+                shared.set_role(Role::Elder);
+                shared.manager.hands_over(pid, successor);
+            };
+            upgrade::run(order, report, &mut heard, hand_over).await
+        });
+        let replies = std::mem::take(&mut self.waiting);
+        Active { future, words, replies, rejections: Vec::new(), identity, program: path }
+    }
+
+    fn order(&self, next: &Next, successor: Generation, report: &mut ReportBuilder) -> Order {
+        let shared = Arc::clone(&self.shared);
+        let program = next.program(&shared.program);
+        let preflight = preflight(next, &shared, &program, report);
+        Order {
             service: shared.service.clone(),
             version: shared.config.version.clone(),
             generation: shared.generation,
@@ -226,25 +259,12 @@ impl Service {
             hooks: shared.hooks.clone(),
             on_news: {
                 let shared = Arc::clone(&shared);
-                Box::new(move |news| shared.heard(news))
+                Box::new(move |news| {
+                    shared.tell_manager(successor, &news);
+                    shared.heard(news);
+                })
             },
-        };
-        shared.status.send_modify(|status| {
-            status.upgrading = true;
-            status.queued = false;
-        });
-        shared.event(Event::UpgradeStarted(successor));
-        let (words, mut heard) = mpsc::channel(16);
-        let readers = self.elders.readers();
-        let future = Box::pin(async move {
-            let hand_over = move || {
-                readers.iter().for_each(AbortHandle::abort);
-                shared.set_role(Role::Elder);
-            };
-            upgrade::run(order, report, &mut heard, hand_over).await
-        });
-        let replies = std::mem::take(&mut self.waiting);
-        Active { future, words, replies, rejections: Vec::new(), identity, program: path }
+        }
     }
 
     /// An upgrade has ended. `Some` if that is the end of this reign.
@@ -256,8 +276,10 @@ impl Service {
             status.not_yet = None;
             status.ailing = None;
         });
+        self.beats.extend_no_more();
         match ended {
             Ended::Committed { report, successor } => {
+                self.beats.rest();
                 self.shared.upgrade_ended(&report);
                 answer(replies, || Ok(report.clone()));
                 answer(rejections, || {
@@ -277,6 +299,7 @@ impl Service {
             }
             Ended::RolledBack { report, leaving } => {
                 self.shared.upgrade_ended(&report);
+                self.shared.manager.serves_on(&self.shared, &report);
                 self.shared.set_verdict(None);
                 if let Some(identity) = identity.filter(|_| !self.stop_asked) {
                     let cause = report.cause.clone().unwrap_or_default();

@@ -84,8 +84,8 @@ struct Upgrade<H> {
 }
 
 /// Runs one upgrade to its verdict. `on_hand_over` is called when this generation ceases to own,
-/// before the successor is told that it does.
-pub(crate) async fn run<H: FnOnce() + Send>(
+/// before the successor is told that it does; it gets the successor's pid, 0 if that is not known.
+pub(crate) async fn run<H: FnOnce(i32) + Send>(
     order: Order,
     report: ReportBuilder,
     words: &mut mpsc::Receiver<Word>,
@@ -118,7 +118,7 @@ pub(crate) async fn run<H: FnOnce() + Send>(
     upgrade.finish().await
 }
 
-impl<H: FnOnce() + Send> Upgrade<H> {
+impl<H: FnOnce(i32) + Send> Upgrade<H> {
     fn new(
         order: Order,
         report: ReportBuilder,

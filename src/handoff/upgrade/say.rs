@@ -9,7 +9,7 @@ use crate::handoff::offer;
 use crate::handoff::predecessor::Say;
 use crate::wire::{Message, Owner, Refuse, Welcome};
 
-impl<H: FnOnce() + Send> Upgrade<H> {
+impl<H: FnOnce(i32) + Send> Upgrade<H> {
     pub(super) fn say(&mut self, say: Say) {
         let message = match say {
             Say::Offer => return self.offer(),

@@ -163,6 +163,8 @@ pub(crate) enum Habit {
     NeglectsOneMember,
     /// Its PID file is on a disk of its own, which may be full.
     OwnDisk,
+    /// It is not well while there is a file `ill`, and says so when the watchdog is to be fed.
+    MayVeto,
     /// It hands over to a process that it may not signal.
     AcceptsUnenforceable,
 }
