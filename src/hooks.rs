@@ -10,6 +10,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::task::JoinSet;
+
 use crate::error::{Error, ErrorKind, Result, chain};
 
 type Failure = Box<dyn StdError + Send + Sync>;
@@ -73,30 +75,35 @@ impl Hooks {
         }
     }
 
-    /// Whether the application wants to be asked before the turn is given.
-    pub(crate) fn any_on_yield(&self) -> bool {
-        !self.book().on_yield.is_empty()
-    }
-
     /// Asks the application to yield, in the order in which the hooks were added. The first error
-    /// ends it.
+    /// ends it, and so does a panic: the hooks run in a task of their own, which is not the one that
+    /// decides for this generation.
     ///
     /// # Cancel safety
     ///
     /// Dropped, the hook that runs is dropped at its next `await`.
     pub(crate) async fn yield_now(&self) -> Result<()> {
-        let _turn = self.one_at_a_time.lock().await;
         let hooks = self.book().on_yield.clone();
-        for hook in hooks {
-            hook().await.map_err(|error| {
-                let text = format!("the application's on_yield: {}", chain(error.as_ref()));
-                Error::new(ErrorKind::Successor, text)
-            })?;
+        if hooks.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let one_at_a_time = Arc::clone(&self.one_at_a_time);
+        let mut asked = JoinSet::new();
+        asked.spawn(async move {
+            let _turn = one_at_a_time.lock_owned().await;
+            for hook in hooks {
+                hook().await.map_err(|error| refused(&chain(error.as_ref())))?;
+            }
+            Ok(())
+        });
+        match asked.join_next().await {
+            Some(Ok(yielded)) => yielded,
+            Some(Err(_)) | None => Err(refused("it panicked")),
+        }
     }
 
-    /// Tells the application how it went on, in a task of its own: nobody waits for it.
+    /// Tells the application how it went on, in a task of its own: nobody waits for it. A hook that
+    /// panics keeps none of the others from being called.
     pub(crate) fn tell(&self, moment: Moment) {
         let hooks = {
             let book = self.book();
@@ -112,7 +119,11 @@ impl Hooks {
         tokio::spawn(async move {
             let _turn = one_at_a_time.lock_owned().await;
             for hook in hooks {
-                hook().await;
+                let mut told = JoinSet::new();
+                told.spawn(async move { hook().await });
+                if let Some(Err(error)) = told.join_next().await {
+                    tracing::error!(target: "heirloom::handoff", %error, ?moment, "a hook failed");
+                }
             }
         });
     }
@@ -120,6 +131,10 @@ impl Hooks {
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn refused(why: &str) -> Error {
+    Error::new(ErrorKind::Successor, format!("the application's on_yield: {why}"))
 }
 
 #[cfg(test)]
@@ -167,5 +182,29 @@ mod tests {
         hooks.on_yield(async || -> Result<(), String> { panic!("not reached") });
         let error = hooks.yield_now().await.unwrap_err();
         assert!(error.chain().contains("the journal cannot be flushed"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_hook_that_panics_is_an_error_and_the_next_one_is_called_nevertheless() {
+        let hooks = Hooks::default();
+        hooks.on_yield(async || -> Result<(), String> { panic!("in on_yield") });
+        let error = hooks.yield_now().await.unwrap_err();
+        assert!(error.chain().contains("panicked"), "{error}");
+        let (tell, mut heard) = mpsc::unbounded_channel();
+        hooks.on(Moment::RollBack, async || panic!("in on_roll_back"));
+        hooks.on(Moment::RollBack, move || {
+            let tell = tell.clone();
+            async move { _ = tell.send("told") }
+        });
+        hooks.tell(Moment::RollBack);
+        assert_eq!(heard.recv().await, Some("told"));
+    }
+
+    #[tokio::test]
+    async fn a_hook_that_never_ends_delays_only_those_who_have_hooks_to_ask() {
+        let hooks = Hooks::default();
+        hooks.on(Moment::Commit, std::future::pending);
+        hooks.tell(Moment::Commit);
+        hooks.yield_now().await.unwrap();
     }
 }

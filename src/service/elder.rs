@@ -156,9 +156,9 @@ impl Service {
         self.shared.drain.reopen();
         in_background(self.shared.sockets.own_again());
         self.shared.set_verdict(None);
-        self.shared.hooks.tell(Moment::RollBack);
         self.elders.watch();
         self.shared.set_role(Role::Owner);
+        self.shared.hooks.tell(Moment::RollBack);
         self.begin_reign().await;
     }
 }
