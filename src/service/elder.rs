@@ -85,7 +85,7 @@ impl Service {
                 return End::OwnsAgain;
             }
             if let Some(report) = over {
-                super::tell_drain(&report);
+                super::stop::tell_drain(&report);
                 self.send_last_report(&relation, &report).await;
                 shared.manager.has_heard().await;
                 return End::Drained(report);
