@@ -2,7 +2,8 @@
 //!
 //! **Contract:** an application that was asked to yield is told afterwards how it ended, once: the
 //! turn is back, or it is gone. It is told in order: a hook never runs beside an earlier one of the
-//! same application.
+//! same application. Whatever a hook does, panics and blocking its thread included, whoever drives
+//! the handoff goes on.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -10,6 +11,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::OwnedMutexGuard;
 use tokio::task::JoinSet;
 
 use crate::error::{Error, ErrorKind, Result, chain};
@@ -40,6 +42,20 @@ struct Book {
     on_yield: Vec<Hook<Result<(), Failure>>>,
     on_roll_back: Vec<Hook<()>>,
     on_commit: Vec<Hook<()>>,
+    /// Which hooks run now.
+    now: Option<&'static str>,
+}
+
+/// The right to call hooks, for as long as it is held.
+struct Floor {
+    book: Arc<Mutex<Book>>,
+    _alone: OwnedMutexGuard<()>,
+}
+
+impl Drop for Floor {
+    fn drop(&mut self) {
+        locked(&self.book).now = None;
+    }
 }
 
 impl fmt::Debug for Hooks {
@@ -75,66 +91,79 @@ impl Hooks {
         }
     }
 
-    /// Asks the application to yield, in the order in which the hooks were added. The first error
-    /// ends it, and so does a panic: the hooks run in a task of their own, which is not the one that
-    /// decides for this generation.
+    /// Which of the application's hooks run now, by the name of the method that adds them.
+    pub(crate) fn now(&self) -> Option<&'static str> {
+        self.book().now
+    }
+
+    /// Asks the application to yield, in the order in which the hooks were added. The first error,
+    /// or panic, ends it.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the hook that runs is dropped at its next `await`.
+    /// Dropped, the hook that runs is dropped at its next `await`; no other begins before that.
     pub(crate) async fn yield_now(&self) -> Result<()> {
         let hooks = self.book().on_yield.clone();
         if hooks.is_empty() {
+            // Nobody is asked, so nobody has to be waited for.
             return Ok(());
         }
-        let one_at_a_time = Arc::clone(&self.one_at_a_time);
-        let mut asked = JoinSet::new();
-        asked.spawn(async move {
-            let _turn = one_at_a_time.lock_owned().await;
+        let (all, mut task) = (self.clone(), JoinSet::new());
+        task.spawn(async move {
+            let _floor = all.floor("on_yield").await;
             for hook in hooks {
-                hook().await.map_err(|error| refused(&chain(error.as_ref())))?;
+                hook().await?;
             }
-            Ok(())
+            Ok::<_, Failure>(())
         });
-        match asked.join_next().await {
-            Some(Ok(yielded)) => yielded,
-            Some(Err(_)) | None => Err(refused("it panicked")),
-        }
+        let text = match task.join_next().await {
+            Some(Ok(Ok(()))) => return Ok(()),
+            Some(Ok(Err(error))) => {
+                format!("the application's on_yield: {}", chain(error.as_ref()))
+            }
+            Some(Err(_)) | None => String::from("the application's on_yield panicked"),
+        };
+        Err(Error::new(ErrorKind::Successor, text))
     }
 
-    /// Tells the application how it went on, in a task of its own: nobody waits for it. A hook that
-    /// panics keeps none of the others from being called.
+    /// Tells the application how it went on, in a task of its own: nobody waits for it.
     pub(crate) fn tell(&self, moment: Moment) {
-        let hooks = {
+        let (hooks, name) = {
             let book = self.book();
             match moment {
-                Moment::RollBack => book.on_roll_back.clone(),
-                Moment::Commit => book.on_commit.clone(),
+                Moment::RollBack => (book.on_roll_back.clone(), "on_roll_back"),
+                Moment::Commit => (book.on_commit.clone(), "on_commit"),
             }
         };
         if hooks.is_empty() {
             return;
         }
-        let one_at_a_time = Arc::clone(&self.one_at_a_time);
+        let all = self.clone();
         tokio::spawn(async move {
-            let _turn = one_at_a_time.lock_owned().await;
+            let _floor = all.floor(name).await;
             for hook in hooks {
-                let mut told = JoinSet::new();
-                told.spawn(async move { hook().await });
-                if let Some(Err(error)) = told.join_next().await {
-                    tracing::error!(target: "heirloom::handoff", %error, ?moment, "a hook failed");
+                // In a task of its own, so that those after it are told even if it panics.
+                if tokio::spawn(async move { hook().await }).await.is_err() {
+                    tracing::error!("a hook of the application's {name} panicked");
                 }
             }
         });
     }
 
+    /// Waits until no other hook runs.
+    async fn floor(&self, name: &'static str) -> Floor {
+        let alone = Arc::clone(&self.one_at_a_time).lock_owned().await;
+        self.book().now = Some(name);
+        Floor { book: Arc::clone(&self.book), _alone: alone }
+    }
+
     fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.book)
     }
 }
 
-fn refused(why: &str) -> Error {
-    Error::new(ErrorKind::Successor, format!("the application's on_yield: {why}"))
+fn locked(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
+    book.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -185,26 +214,36 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hook_that_panics_is_an_error_and_the_next_one_is_called_nevertheless() {
+    async fn a_hook_that_panics_is_a_refusal_and_keeps_no_other_from_being_told() {
         let hooks = Hooks::default();
-        hooks.on_yield(async || -> Result<(), String> { panic!("in on_yield") });
+        hooks.on_yield(|| -> std::future::Ready<Result<(), String>> { panic!("no journal") });
         let error = hooks.yield_now().await.unwrap_err();
-        assert!(error.chain().contains("panicked"), "{error}");
+        assert!(error.chain().contains("on_yield panicked"), "{error}");
         let (tell, mut heard) = mpsc::unbounded_channel();
-        hooks.on(Moment::RollBack, async || panic!("in on_roll_back"));
+        hooks.on(Moment::RollBack, || -> std::future::Ready<()> { panic!("no leader") });
         hooks.on(Moment::RollBack, move || {
             let tell = tell.clone();
-            async move { _ = tell.send("told") }
+            async move { _ = tell.send(()) }
         });
         hooks.tell(Moment::RollBack);
-        assert_eq!(heard.recv().await, Some("told"));
+        assert_eq!(heard.recv().await, Some(()));
     }
 
+    /// P4: whoever waits for a hook is told which.
     #[tokio::test]
-    async fn a_hook_that_never_ends_delays_only_those_who_have_hooks_to_ask() {
+    async fn a_hook_that_never_returns_is_known_and_holds_up_nobody_who_is_not_asked() {
         let hooks = Hooks::default();
-        hooks.on(Moment::Commit, std::future::pending);
+        let (tell, mut heard) = mpsc::unbounded_channel();
+        hooks.on(Moment::Commit, move || {
+            let tell = tell.clone();
+            async move {
+                let _ = tell.send(());
+                std::future::pending().await
+            }
+        });
         hooks.tell(Moment::Commit);
+        assert_eq!(heard.recv().await, Some(()));
         hooks.yield_now().await.unwrap();
+        assert_eq!(hooks.now(), Some("on_commit"));
     }
 }

@@ -4,7 +4,7 @@
 //! is looked at only when a request has failed or the predecessor pings, and only while it watches.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -120,10 +120,11 @@ impl Requests {
 
     /// Looks at the budget, if a predecessor watches.
     ///
-    /// Also to be called now and then: threads that fail at the same moment count on shards of
-    /// their own, and each may look before it sees what the other has counted; and requests that
-    /// end well may be what the minimum wanted.
+    /// Also to be called now and then: requests that end well may be what the minimum wanted.
     pub(crate) fn look(&self) {
+        // Of two that fail at once, or one that fails while the watch begins, the later one sees
+        // the other.
+        fence(Ordering::SeqCst);
         if self.inner.watched.load(Ordering::Relaxed) && self.overdrawn().is_some() {
             self.inner.spent.notify_one();
         }

@@ -28,6 +28,7 @@ mod check;
 mod herald;
 mod http;
 mod load;
+mod patience;
 mod round;
 mod saturation;
 mod stream;

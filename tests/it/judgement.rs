@@ -229,9 +229,10 @@ fn p2_an_application_that_does_not_yield_ends_the_upgrade() {
     let short = Duration::from_millis(300);
     for (on_yield, gap, why) in [
         (OnYield::Refuses, short, "on_yield: the journal cannot be flushed"),
-        (OnYield::NeverAnswers, short, "on_yield took longer than the gap's deadline"),
+        (OnYield::NeverAnswers, short, "on_yield has not returned"),
         // A backtrace takes its time.
-        (OnYield::Panics, LONG, "on_yield: it panicked"),
+        (OnYield::Panics, LONG, "on_yield panicked"),
+        (OnYield::Blocks(Duration::from_secs(2)), short, "on_yield has not returned"),
     ] {
         let server = Server::start(Release { on_yield, gap, ..Release::default() });
         let report = server.upgrade_badly();

@@ -42,7 +42,9 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
                 // Only an elder does, whose upgrade is over.
                 Action::OwnAgain => {}
                 Action::Resume => {
-                    self.parking = None;
+                    if self.parking.take().is_some() {
+                        self.held_up_by = self.order.hooks.now();
+                    }
                     in_background(self.order.sockets.resume());
                     self.end_gap();
                     if std::mem::take(&mut self.asked_to_yield) {

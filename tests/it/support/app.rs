@@ -135,6 +135,10 @@ fn add_hooks(fixture: &Arc<Fixture>, starting: &Starting) -> watch::Sender<Optio
                     OnYield::Refuses => Err("the journal cannot be flushed"),
                     OnYield::NeverAnswers => std::future::pending().await,
                     OnYield::Panics => panic!("the journal is gone"),
+                    OnYield::Blocks(time) => {
+                        wait::pause(time);
+                        Ok(())
+                    }
                     OnYield::Yields | OnYield::NotAsked | OnYield::Told => Ok(()),
                 }
             }

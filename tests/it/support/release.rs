@@ -82,6 +82,8 @@ pub(crate) enum OnYield {
     Refuses,
     NeverAnswers,
     Panics,
+    /// The thread that asks it does nothing else for so long.
+    Blocks(Duration),
 }
 
 /// One socket, or one group of them.
