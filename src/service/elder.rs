@@ -85,7 +85,7 @@ impl Service {
                 return End::OwnsAgain;
             }
             if let Some(report) = over {
-                super::tell_drain(&report);
+                super::stop::tell_drain(&report);
                 self.send_last_report(&relation, &report).await;
                 shared.manager.has_heard().await;
                 return End::Drained(report);
@@ -170,9 +170,9 @@ impl Service {
         self.shared.drain.reopen();
         in_background(self.shared.sockets.own_again());
         self.shared.set_verdict(None);
-        self.shared.hooks.tell(Moment::RollBack);
         self.elders.watch();
         self.shared.set_role(Role::Owner);
+        self.shared.hooks.tell(Moment::RollBack);
         self.begin_reign().await;
     }
 }

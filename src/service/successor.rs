@@ -8,6 +8,7 @@ use super::{Command, Event, Outcome, PidFileState, Role, Service, ended, refuse}
 use crate::birth::Asked;
 use crate::error::{Error, ErrorKind};
 use crate::handoff::adoption::{Adoption, Fate, Ownership, Request, Stage, Turn};
+use crate::hooks::Moment;
 use crate::wire::Message;
 
 impl Service {
@@ -130,6 +131,8 @@ impl Service {
         // One that was asked for here in this very moment stays remembered.
         shared.queued.fetch_or(ownership.queued_upgrade, Ordering::Relaxed);
         self.begin_reign().await;
+        // Not before this generation says of itself that it owns: a hook may ask.
+        shared.hooks.tell(Moment::Commit);
     }
 
     /// Born without a predecessor: owns as soon as the application is ready.

@@ -81,7 +81,7 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
         let sockets = self.order.sockets.clone();
         let claimed = self.ready.claimed.clone();
         let hooks = self.order.hooks.clone();
-        self.asked_to_yield = hooks.any_on_yield();
+        self.asked_to_yield = true;
         self.parking = Some(Box::pin(async move {
             sockets.park(&claimed).await?;
             hooks.yield_now().await
