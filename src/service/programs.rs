@@ -300,11 +300,6 @@ mod tests {
         let kept = previous(&[Which::Previous, Which::Other]).unwrap();
         assert_eq!(kept.record(Which::Previous).unwrap().of, Which::Previous);
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     fn open_here(path: &Path) -> usize {
         let all = std::fs::read_dir("/proc/self/fd").unwrap();
