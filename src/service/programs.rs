@@ -31,6 +31,8 @@ pub(crate) struct Programs {
     /// The last one that was another program.
     previous: Option<Executable>,
     failures: Arc<Mutex<Failures>>,
+    /// Held while it is found out what a program holds that failed.
+    one_at_a_time: Arc<tokio::sync::Mutex<()>>,
     pub hold_off: HoldOff,
 }
 
@@ -71,7 +73,7 @@ impl Programs {
             previous = older;
         }
         let failures = Arc::new(Mutex::new(Failures::remembered(inherited.failures)));
-        Self { running, previous, failures, hold_off }
+        Self { running, previous, failures, one_at_a_time: Arc::default(), hold_off }
     }
 
     /// What a successor is given: this generation's program, and the one before it.
@@ -137,8 +139,13 @@ impl Programs {
             return;
         }
         let (failures, identity) = (Arc::clone(&self.failures), identity.clone());
-        let path = path.to_owned();
+        let (path, one_at_a_time) = (path.to_owned(), Arc::clone(&self.one_at_a_time));
         tokio::spawn(async move {
+            // It may fail again and again in less time than it takes to read it.
+            let _alone = one_at_a_time.lock().await;
+            if failures.lock().unwrap_or_else(PoisonError::into_inner).knows(&identity) {
+                return;
+            }
             // Another one may stand there by now, and has not failed.
             if let Ok(hashed) = Identity::of_path_hashed(&path).await
                 && identity.is_same_program(&hashed)
@@ -292,5 +299,36 @@ mod tests {
         assert!(previous(&[Which::Other]).is_none());
         let kept = previous(&[Which::Previous, Which::Other]).unwrap();
         assert_eq!(kept.record(Which::Previous).unwrap().of, Which::Previous);
+    }
+
+    fn open_here(path: &Path) -> usize {
+        let all = std::fs::read_dir("/proc/self/fd").unwrap();
+        all.filter(|fd| std::fs::read_link(fd.as_ref().unwrap().path()).is_ok_and(|to| to == path))
+            .count()
+    }
+
+    /// P5: a program that fails faster than it can be read is read once.
+    #[tokio::test]
+    async fn p5_a_program_that_fails_again_and_again_is_looked_at_once() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(64 << 20).unwrap();
+        let programs = Programs {
+            running: None,
+            previous: None,
+            failures: Arc::default(),
+            one_at_a_time: Arc::default(),
+            hold_off: HoldOff::default(),
+        };
+        let identity = Identity::of_path(file.path()).unwrap();
+        for _ in 0..20 {
+            programs.failed(&identity, file.path(), "no");
+            tokio::task::yield_now().await;
+            let open = open_here(file.path());
+            assert!(open <= 2, "ours and one more: {open}");
+        }
+        while Arc::strong_count(&programs.one_at_a_time) > 1 {
+            tokio::task::yield_now().await;
+        }
+        assert!(programs.failures()[0].identity.hash.is_some());
     }
 }
