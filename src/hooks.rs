@@ -10,8 +10,9 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, watch};
 use tokio::task::JoinSet;
 
 use crate::error::{Error, ErrorKind, Result, chain};
@@ -35,6 +36,24 @@ pub(crate) struct Hooks {
     book: Arc<Mutex<Book>>,
     /// Held while a hook runs.
     one_at_a_time: Arc<tokio::sync::Mutex<()>>,
+    /// How often the application is being told something.
+    telling: Arc<watch::Sender<usize>>,
+}
+
+/// Counted while the application is being told something.
+struct Telling(Arc<watch::Sender<usize>>);
+
+impl Telling {
+    fn begin(count: &Arc<watch::Sender<usize>>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 #[derive(Default)]
@@ -126,7 +145,8 @@ impl Hooks {
         Err(Error::new(ErrorKind::Successor, text))
     }
 
-    /// Tells the application how it went on, in a task of its own: nobody waits for it.
+    /// Tells the application how it went on, in a task of its own: nobody waits for it but the
+    /// [end](Self::settled) of the generation.
     pub(crate) fn tell(&self, moment: Moment) {
         let (hooks, name) = {
             let book = self.book();
@@ -138,8 +158,9 @@ impl Hooks {
         if hooks.is_empty() {
             return;
         }
-        let all = self.clone();
+        let (all, telling) = (self.clone(), Telling::begin(&self.telling));
         tokio::spawn(async move {
+            let _telling = telling;
             let _floor = all.floor(name).await;
             for hook in hooks {
                 // In a task of its own, so that those after it are told even if it panics.
@@ -148,6 +169,20 @@ impl Hooks {
                 }
             }
         });
+    }
+
+    /// Waits until the application has been told everything, at most `limit`: a process that has
+    /// nothing to drain must not end under a hook.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: it changes nothing.
+    pub(crate) async fn settled(&self, limit: Duration) {
+        let mut telling = self.telling.subscribe();
+        let told = telling.wait_for(|count| *count == 0);
+        if tokio::time::timeout(limit, told).await.is_err() {
+            tracing::warn!(hook = self.now(), "the process ends, and a hook has not returned");
+        }
     }
 
     /// Waits until no other hook runs.
@@ -245,5 +280,25 @@ mod tests {
         assert_eq!(heard.recv().await, Some(()));
         hooks.yield_now().await.unwrap();
         assert_eq!(hooks.now(), Some("on_commit"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_waits_for_what_is_being_told_and_not_for_ever() {
+        let (hooks, long) = (Hooks::default(), Duration::from_secs(3_600));
+        hooks.settled(long).await;
+        let (tell, mut heard) = mpsc::unbounded_channel();
+        hooks.on(Moment::Commit, move || {
+            let tell = tell.clone();
+            async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let _ = tell.send("flushed");
+            }
+        });
+        hooks.tell(Moment::Commit);
+        hooks.settled(long).await;
+        assert_eq!(heard.try_recv(), Ok("flushed"));
+        hooks.on(Moment::Commit, std::future::pending);
+        hooks.tell(Moment::Commit);
+        hooks.settled(Duration::from_secs(2)).await;
     }
 }

@@ -162,7 +162,8 @@ impl Running {
     /// and accepts again, and in the successor, which was rejected and finishes what it has. Also
     /// called when a generation owns again because every newer one died.
     ///
-    /// [`is_owner`](Self::is_owner) tells the two sides apart. Nobody waits for it.
+    /// [`is_owner`](Self::is_owner) tells the two sides apart. Nobody waits for it but the
+    /// end of this generation, for at most [`Config::commit_deadline`](crate::Config::commit_deadline).
     ///
     /// One that comes before the hook is added is missed: see
     /// [`Starting::on_roll_back`](crate::Starting::on_roll_back).
@@ -178,7 +179,8 @@ impl Running {
     /// now on, and in the successor, which owns. A generation without a predecessor owns from the
     /// start, and is not told.
     ///
-    /// [`is_owner`](Self::is_owner) tells the two sides apart. Nobody waits for it.
+    /// [`is_owner`](Self::is_owner) tells the two sides apart. Nobody waits for it but the
+    /// end of this generation, for at most [`Config::commit_deadline`](crate::Config::commit_deadline).
     ///
     /// One that comes before the hook is added is missed: see
     /// [`Starting::on_commit`](crate::Starting::on_commit).

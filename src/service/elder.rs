@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Command, Role, Service, refuse};
 use crate::birth::Asked;
-use crate::drain::DrainReport;
+use crate::drain::{self, DrainReport};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::handoff::life::Life;
 use crate::handoff::predecessor::Event;
@@ -26,16 +26,9 @@ pub(super) enum End {
 impl Service {
     /// Drains, tells the owner how far it is, and does what the owner says.
     pub(super) async fn be_elder(&mut self, mut relation: Relation) -> End {
-        self.elders.unwatch();
-        if self.elders.asked_meanwhile() {
-            post(&relation, Message::Asked);
-        }
-        self.pid_file = None;
+        self.step_down(&relation);
         let shared = Arc::clone(&self.shared);
-        self.hurry = Arc::default();
         let hurry = Arc::clone(&self.hurry);
-        let connections = shared.drain.active();
-        tracing::info!(target: "heirloom::handoff", step = "draining", connections, pid = std::process::id());
         let mut progress = shared.drain.watch();
         let mut drain = std::pin::pin!(shared.drain.run(&shared.config.drain, &hurry));
         let mut link_ended = false;
@@ -59,10 +52,7 @@ impl Service {
                 }
                 report = &mut drain, if drained.is_none() => drained = Some(report),
                 Ok(()) = progress.changed() => {
-                    let now = progress.borrow_and_update().clone();
-                    let oldest = now.oldest.map_or(0, |held| millis(held.age));
-                    let active = now.active as u64;
-                    post(&relation, Message::Progress(Progress { active, oldest_ms: oldest, cut: 0 }));
+                    post_progress(&relation, &progress.borrow_and_update());
                 }
                 // A rejected successor ends with this process, but it has its own to finish.
                 Some(gone) = self.leaving.join_next() => self.gone(gone.ok()),
@@ -91,6 +81,18 @@ impl Service {
                 return End::Drained(report);
             }
         }
+    }
+
+    /// A newer generation owns: what an owner has goes, and the drain begins.
+    fn step_down(&mut self, relation: &Relation) {
+        self.elders.unwatch();
+        if self.elders.asked_meanwhile() {
+            post(relation, Message::Asked);
+        }
+        self.pid_file = None;
+        self.hurry = Arc::default();
+        let connections = self.shared.drain.active();
+        tracing::info!(target: "heirloom::handoff", step = "draining", connections, pid = std::process::id());
     }
 
     /// Whether the successor, whose link has ended, is about to die, and nobody newer lives: a
@@ -189,6 +191,11 @@ fn post(relation: &Relation, message: Message) {
     if let Err(error) = relation.sender.post(message) {
         tracing::debug!(error = %chain(&error), "not sent to the owner");
     }
+}
+
+fn post_progress(relation: &Relation, now: &drain::Progress) {
+    let oldest_ms = now.oldest.as_ref().map_or(0, |held| millis(held.age));
+    post(relation, Message::Progress(Progress { active: now.active as u64, oldest_ms, cut: 0 }));
 }
 
 fn millis(length: std::time::Duration) -> u64 {

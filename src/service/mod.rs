@@ -387,6 +387,7 @@ impl Service {
     async fn live(mut self, adoption: Option<Adoption>) {
         let outcome = self.run(adoption).await;
         self.shared.sockets.finish();
+        self.shared.hooks.settled(self.shared.config.deadlines.commit).await;
         self.shared.set_role(Role::Ended);
         self.shared.event(Event::Ended(outcome.clone()));
         self.shared.outcome.send_replace(Some(outcome));
