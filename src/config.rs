@@ -15,6 +15,7 @@ use crate::handoff::clock::Lengths;
 use crate::health::{HealthCheck, Policy};
 use crate::name::Name;
 use crate::requests::ErrorBudget;
+use crate::state::Limits;
 
 /// How a server built on this crate behaves; every setting has a default that suits a server
 /// behind one address with requests of up to half a minute.
@@ -29,6 +30,7 @@ use crate::requests::ErrorBudget;
 /// | start of the program until its first word | [`hello_deadline`](Self::hello_deadline) | 10 s |
 /// | the offer's way to the successor | [`adopt_deadline`](Self::adopt_deadline) | 10 s |
 /// | the application's start until it is ready | [`ready_deadline`](Self::ready_deadline) | 60 s |
+/// | each state that is handed over | [`state_deadline`](Self::state_deadline) | 10 s |
 /// | from ready to serving, while new connections wait | [`gap_deadline`](Self::gap_deadline) | 500 ms |
 /// | watch over the successor | [`probation`](Self::probation) | 5 s |
 /// | until its health checks are content | [`progress_deadline`](Self::progress_deadline) | 30 s |
@@ -55,6 +57,7 @@ pub struct Config {
     pub(crate) health: Policy,
     pub(crate) budget: Option<ErrorBudget>,
     pub(crate) ready_interval: Duration,
+    pub(crate) states: Limits,
 }
 
 /// What the next generation's program gets instead of what this one got.
@@ -100,6 +103,7 @@ impl Config {
             health: Policy::default(),
             budget: None,
             ready_interval: Duration::from_millis(100),
+            states: Limits { length: 1 << 30, deadline: Duration::from_secs(10) },
         }
     }
 
@@ -155,6 +159,22 @@ impl Config {
     /// again. Default 100 ms.
     pub fn ready_interval(mut self, interval: Duration) -> Self {
         self.ready_interval = interval.max(Duration::from_millis(1));
+        self
+    }
+
+    /// The longest state that is handed over or taken, in bytes. Default 1 GiB.
+    ///
+    /// A state lies in memory from when it is written until the successor drops it. Both sides
+    /// hold it to their own limit.
+    pub fn state_limit(mut self, bytes: u64) -> Self {
+        self.states.length = bytes;
+        self
+    }
+
+    /// How long a provider may take to write a state down, and a successor's
+    /// [`take`](crate::Starting::take) to wait for it. Default 10 s.
+    pub fn state_deadline(mut self, deadline: Duration) -> Self {
+        self.states.deadline = deadline;
         self
     }
 
@@ -341,6 +361,7 @@ impl Config {
             ("adopt", self.deadlines.adopt),
             ("ready", self.deadlines.ready),
             ("gap", self.deadlines.gap),
+            ("state", self.states.deadline),
             ("silence", self.deadlines.silence),
             ("commit", self.deadlines.commit),
         ];

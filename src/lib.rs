@@ -52,6 +52,7 @@ mod service;
 mod sockets;
 mod spawn;
 mod starting;
+mod state;
 mod sys;
 mod verdict;
 mod wire;
@@ -74,6 +75,7 @@ pub use running::Running;
 pub use service::{Event, Outcome, Role, Status};
 pub use sockets::Sockets;
 pub use starting::Starting;
+pub use state::{Blob, State, StateWriter};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

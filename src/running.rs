@@ -1,5 +1,7 @@
 //! What an application holds while it serves.
 
+mod states;
+
 use std::error::Error as StdError;
 use std::future::Future;
 use std::sync::{Arc, PoisonError};

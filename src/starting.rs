@@ -1,5 +1,7 @@
 //! What an application holds while it starts.
 
+mod states;
+
 use std::error::Error as StdError;
 use std::future::Future;
 use std::ops::Deref;

@@ -26,7 +26,7 @@ use crate::config::{Config, ProgramOverrides};
 use crate::drain::{Drain, DrainReport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
-use crate::handoff::adoption::{Adoption, Turn};
+use crate::handoff::adoption::{Adoption, Turn, Wanted};
 use crate::handoff::upgrade::News;
 use crate::hooks::Hooks;
 use crate::inventory::Inventory;
@@ -37,6 +37,7 @@ use crate::report::history::History;
 use crate::report::{Report, UpgradePhase};
 use crate::requests::Requests;
 use crate::spawn::{Extra, Program};
+use crate::state::States;
 use crate::verdict::{Decision, Verdict};
 
 /// How many events a slow subscriber may fall behind.
@@ -53,6 +54,7 @@ pub(crate) struct Shared {
     pub drain: Drain,
     pub requests: Requests,
     pub hooks: Hooks,
+    pub states: States,
     pub commands: mpsc::Sender<Command>,
     pub status: watch::Sender<Status>,
     pub owner: watch::Sender<bool>,
@@ -88,6 +90,8 @@ pub(crate) enum Command {
     NotYet(String),
     /// It is not well, and why: a predecessor shall take the turn back.
     Unhealthy { reason: String, reply: oneshot::Sender<Result<()>> },
+    /// It wants a state of the predecessor.
+    Take(Wanted),
     /// Drain and end.
     Stop,
 }
@@ -247,6 +251,7 @@ pub(crate) fn begin(
         drain,
         requests: Requests::new(),
         hooks: Hooks::default(),
+        states: States::new(config.states),
         commands,
         events: broadcast::Sender::new(EVENTS),
         turn: watch::Sender::new(Turn::Waiting),
@@ -346,6 +351,7 @@ fn refuse(command: Command, why: &str) {
         Command::Upgrade { reply, .. } => _ = reply.send(Err(ended())),
         Command::Approve(reply) | Command::Reject { reply, .. } => _ = reply.send(Err(error())),
         Command::Unhealthy { reply, .. } => _ = reply.send(Err(error())),
+        Command::Take(wanted) => _ = wanted.reply.send(Err(error())),
         Command::Ready(_) | Command::Failed(_) | Command::NotYet(_) | Command::Stop => {}
     }
 }

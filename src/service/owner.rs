@@ -124,6 +124,8 @@ impl Service {
             }
             // An owner's application that fails ends with its process.
             Command::Failed(_) | Command::Ready(_) | Command::NotYet(_) => {}
+            // It is ready, and asks no more.
+            Command::Take(_) => super::refuse(command, "this generation owns"),
             // Handled by the caller.
             Command::Upgrade { .. } | Command::Stop => {}
         }
@@ -193,6 +195,7 @@ impl Service {
             health: shared.config.health.clone(),
             drain: shared.drain.clone(),
             hooks: shared.hooks.clone(),
+            states: shared.states.clone(),
             on_news: {
                 let shared = Arc::clone(&shared);
                 Box::new(move |news| shared.heard(news))

@@ -21,6 +21,7 @@ impl Service {
             drain: &shared.drain,
             requests: &shared.requests,
             hooks: &shared.hooks,
+            states: &shared.states,
             settings: &shared.config.drain,
             hurry: &hurry,
             turn: &shared.turn,
@@ -100,6 +101,7 @@ impl Service {
                 self.shared.set_not_yet(why.clone());
                 Request::NotYet(why)
             }
+            Command::Take(wanted) => Request::Take(wanted),
             Command::Unhealthy { reason, reply } => {
                 // Whoever asked may have stopped waiting.
                 let _ = reply.send(Ok(()));
@@ -155,6 +157,8 @@ impl Service {
                     let _ = reply.send(Err(Error::new(ErrorKind::Busy, text)));
                 }
                 Some(Command::NotYet(why)) => self.shared.set_not_yet(why),
+                // There is nobody to take it from; the application may have given up.
+                Some(Command::Take(wanted)) => _ = wanted.reply.send(Ok(None)),
                 Some(Command::Failed(text)) => return lost(text),
                 Some(Command::Stop) => return lost("it was asked to stop".into()),
                 Some(other) => refuse(other, "this generation is not ready yet"),

@@ -8,6 +8,7 @@ pub(crate) mod body;
 pub(crate) mod frame;
 pub(crate) mod limits;
 pub(crate) mod message;
+pub(crate) mod moving;
 pub(crate) mod record;
 pub(crate) mod text;
 pub(crate) mod version;
@@ -22,5 +23,6 @@ pub(crate) use body::{
 pub(crate) use frame::{FrameKind, HEADER, Header, WireError};
 pub(crate) use limits::{MAX_CUT, MAX_ITEMS, MAX_OFFERED};
 pub(crate) use message::Message;
+pub(crate) use moving::{Answer, Contents, Delta, Stated, Take};
 pub(crate) use record::{Address, Item, Kind, Member, Role, SocketRecord};
-pub(crate) use version::{SPOKEN, agree};
+pub(crate) use version::{Range, SPOKEN, agree};

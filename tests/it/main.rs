@@ -42,6 +42,7 @@ mod scale;
 mod signals;
 mod soak;
 mod spawn;
+mod states;
 mod stop;
 mod succession;
 mod tidy;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         judgement::trials(),
         health::trials(),
         spawn::trials(),
+        states::trials(),
         signals::trials(),
         matrix::trials(),
         scale::trials(),

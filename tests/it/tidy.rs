@@ -29,6 +29,8 @@ const FLOORS: [&[&str]; 5] = [
         "listener",
         "inventory",
         "health",
+        "state",
+        "session",
     ],
     &["handoff"],
     &["config", "service", "sockets", "running", "starting", "run"],

@@ -6,6 +6,7 @@
 mod act;
 mod expected;
 mod receive;
+mod taking;
 
 use std::future::Future;
 use std::os::fd::OwnedFd;
@@ -24,6 +25,7 @@ use crate::inventory::Inventory;
 use crate::link::{Envelope, LinkReceiver, LinkSender};
 use crate::requests::Requests;
 use crate::spawn::Process;
+use crate::state::States;
 use crate::verdict::Verdict;
 use crate::wire::{Budget, Failed, Figures, Message, SocketRecord};
 
@@ -42,6 +44,8 @@ pub(crate) enum Request {
     Failed(String),
     /// It starts, and waits for this.
     NotYet(String),
+    /// It wants a state.
+    Take(Wanted),
     /// It is not well and should be taken back.
     Unhealthy(String),
     /// An upgrade was asked for here: the owner shall remember it.
@@ -96,6 +100,7 @@ pub(crate) struct Adoption {
     /// How many of our requests may fail before the verdict.
     budget: Option<Budget>,
     checks: expected::Checks,
+    taking: taking::Taking,
 }
 
 /// What the driver of a handoff works on.
@@ -104,12 +109,14 @@ pub(crate) struct Stage<'a> {
     pub drain: &'a Drain,
     pub requests: &'a Requests,
     pub hooks: &'a Hooks,
+    pub states: &'a States,
     pub settings: &'a DrainSettings,
     pub hurry: &'a Notify,
     pub turn: &'a watch::Sender<Turn>,
 }
 
 pub(crate) use self::receive::{adopt, greet, regret};
+pub(crate) use self::taking::Wanted;
 
 type Going<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
@@ -141,7 +148,11 @@ impl Adoption {
                     return Fate::Left { why };
                 }
             };
+            let Some(event) = self.after_deltas(event, stage.states) else {
+                continue;
+            };
             let words = self.feed(event, &stage);
+            self.drop_useless_deltas();
             if finished && *self.machine.state() != State::Owner {
                 return Fate::Left { why };
             }
@@ -191,15 +202,23 @@ impl Adoption {
         requests: &mut mpsc::UnboundedReceiver<Request>,
         going: &mut Option<Going<'_>>,
     ) -> Option<Heard> {
+        if let Some(event) = self.taking.due() {
+            return Some(Heard::Event(event));
+        }
         let (link_ended, process_ended) = (self.link_ended, self.process_ended);
+        let applies = self.applies();
         tokio::select! {
             biased;
             envelope = self.receiver.recv(), if !link_ended => {
                 self.heard(envelope, stage).map(Heard::Event)
             }
-            () = self.process.ended(), if link_ended && !process_ended => {
+            () = self.process.ended(), if link_ended && !process_ended && !applies => {
                 self.process_ended = true;
                 Some(Heard::Event(Event::Died))
+            }
+            applied = self.taking.applied() => {
+                self.applied(applied);
+                None
             }
             Some(request) = requests.recv() => self.asked(request).map(Heard::Event),
             reason = stage.requests.spent() => {
@@ -212,14 +231,16 @@ impl Adoption {
     }
 
     fn heard(&mut self, envelope: Result<Option<Envelope>>, stage: &Stage<'_>) -> Option<Event> {
-        let message = match envelope {
-            Ok(Some(envelope)) => envelope.message,
+        let Envelope { message, descriptors, .. } = match envelope {
+            Ok(Some(envelope)) => envelope,
             Ok(None) => {
                 self.link_ended = true;
+                self.nobody_answers();
                 return Some(Event::LinkClosed);
             }
             Err(error) => {
                 self.link_ended = true;
+                self.nobody_answers();
                 return Some(Event::Nonsense(chain(&error)));
             }
         };
@@ -232,6 +253,12 @@ impl Adoption {
                 self.checks.expect(expect, stage.sockets, &self.sender);
                 None
             }
+            Message::Stated(stated) => {
+                self.stated(stated, descriptors, stage.states);
+                None
+            }
+            Message::Delta(delta) => (!self.keep_delta(delta, descriptors))
+                .then(|| Event::Nonsense("deltas without end".into())),
             Message::Yield => Some(Event::Yield),
             Message::MayCommit => Some(Event::MayCommit),
             Message::Owner(owner) => {
@@ -252,6 +279,10 @@ impl Adoption {
             Request::Failed(why) => Some(Event::Failed(why)),
             Request::NotYet(reason) => {
                 self.post(Message::NotYet { reason });
+                None
+            }
+            Request::Take(wanted) => {
+                self.take(wanted);
                 None
             }
             Request::Unhealthy(reason) => {

@@ -84,6 +84,7 @@ pub(crate) async fn adopt(socket: OwnedFd, lengths: Lengths) -> Result<(Adoption
         sequence: 0,
         budget: welcome.budget,
         checks: super::expected::Checks::default(),
+        taking: super::taking::Taking::default(),
     };
     let inheritance = Inheritance { generation: welcome.generation, sockets: whole.sockets };
     Ok((adoption, inheritance))

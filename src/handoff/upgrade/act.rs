@@ -79,10 +79,15 @@ impl<H: FnOnce() + Send> Upgrade<H> {
         let sockets = self.order.sockets.clone();
         let claimed = self.ready.claimed.clone();
         let hooks = self.order.hooks.clone();
+        let deltas = self.link.as_ref().map(|(sender, _)| self.supply.deltas(sender.clone()));
         self.asked_to_yield = hooks.any_on_yield();
         self.parking = Some(Box::pin(async move {
             sockets.park(&claimed).await?;
-            hooks.yield_now().await
+            hooks.yield_now().await?;
+            match deltas {
+                Some(deltas) => deltas.await,
+                None => Ok(()),
+            }
         }));
     }
 

@@ -21,6 +21,7 @@ use crate::link::{LinkReceiver, LinkSender};
 use crate::name::Name;
 use crate::report::{Report, UpgradePhase};
 use crate::spawn::{Child, Extra, Program};
+use crate::state::States;
 use crate::verdict::{Decision, Verdict};
 use crate::wire::Budget;
 
@@ -43,6 +44,8 @@ pub(crate) struct Order {
     pub drain: Drain,
     /// What the application does when the turn changes hands.
     pub hooks: Hooks,
+    /// What this generation hands over to a successor that asks.
+    pub states: States,
     pub lengths: Lengths,
     /// How long a rejected successor that has served may take to finish.
     pub leave: Duration,

@@ -97,7 +97,7 @@ proptest! {
     #[test]
     fn no_bytes_can_panic_the_decoder(
         header in any::<[u8; HEADER]>(),
-        kind in 0_u16..30,
+        kind in 0_u16..40,
         payload in vec(any::<u8>(), 0..300),
     ) {
         prop_assert!(Header::parse(&header).is_err() || header.starts_with(b"HLRM"));

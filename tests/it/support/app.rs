@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use super::fixture::Fixture;
 use super::release::{Habit, OnYield, Start};
-use super::{process, services, wait};
+use super::{process, services, states, wait};
 
 /// What every session of the server can use.
 pub(crate) struct App {
@@ -45,6 +45,7 @@ pub(crate) async fn main(
     fixture.generation.set(starting.generation().get()).unwrap();
     fixture.write("starting", json!({ "version": fixture.release.version }));
     begin(&fixture).await?;
+    states::carry(&fixture, &starting).await?;
     let mut services = Vec::new();
     let mut addresses = Map::new();
     for socket in &fixture.release.sockets {

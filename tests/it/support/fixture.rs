@@ -154,6 +154,9 @@ fn config(fixture: &Fixture) -> heirloom::Config {
         config = config.health_check(check(health));
     }
     config = config.min_healthy_time(release.min_healthy_time).progress_deadline(release.progress);
+    if let Some(state) = &release.state {
+        config = state.configure(config);
+    }
     if release.pid_file {
         config = config.pid_file(fixture.directory.join("pid"));
     }

@@ -12,6 +12,7 @@ pub(crate) mod process;
 pub(crate) mod release;
 pub(crate) mod server;
 pub(crate) mod services;
+pub(crate) mod states;
 pub(crate) mod wait;
 
 pub(crate) use client::Client;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::states::Stateful;
+
 /// Short deadlines, one TCP listener, nothing wrong.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Release {
@@ -39,6 +41,8 @@ pub(crate) struct Release {
     /// So many tries of `ready_when` fail, with a reason.
     pub not_yet: u64,
     pub on_yield: OnYield,
+    /// What it does with state; nothing if there is none.
+    pub state: Option<Stateful>,
 }
 
 /// A health check of the release's successor.
@@ -199,6 +203,7 @@ impl Default for Release {
             progress: millis(30_000),
             not_yet: 0,
             on_yield: OnYield::NotAsked,
+            state: None,
         }
     }
 }
