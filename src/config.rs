@@ -15,6 +15,7 @@ use crate::handoff::clock::Lengths;
 use crate::health::{HealthCheck, Policy};
 use crate::name::Name;
 use crate::requests::ErrorBudget;
+use crate::session::Settings;
 use crate::state::Limits;
 
 /// How a server built on this crate behaves; every setting has a default that suits a server
@@ -36,6 +37,7 @@ use crate::state::Limits;
 /// | until its health checks are content | [`progress_deadline`](Self::progress_deadline) | 30 s |
 /// | longest silence of the other side | [`silence_deadline`](Self::silence_deadline) | 2 s |
 /// | from permission to commit, and from commit to owner | [`commit_deadline`](Self::commit_deadline) | 2 s |
+/// | each session that is handed over | [`session_deadline`](Self::session_deadline) | 5 s |
 /// | drain of what was accepted | [`drain_deadline`](Self::drain_deadline) | 30 s |
 /// | the runtime's end after the application's | [`shutdown_deadline`](Self::shutdown_deadline) | 2 s |
 #[derive(Clone)]
@@ -58,6 +60,7 @@ pub struct Config {
     pub(crate) budget: Option<ErrorBudget>,
     pub(crate) ready_interval: Duration,
     pub(crate) states: Limits,
+    pub(crate) session_deadline: Duration,
 }
 
 /// What the next generation's program gets instead of what this one got.
@@ -103,6 +106,7 @@ impl Config {
             health: Policy::default(),
             budget: None,
             ready_interval: Duration::from_millis(100),
+            session_deadline: Duration::from_secs(5),
             states: Limits { length: 1 << 30, deadline: Duration::from_secs(10) },
         }
     }
@@ -175,6 +179,14 @@ impl Config {
     /// [`take`](crate::Starting::take) to wait for it. Default 10 s.
     pub fn state_deadline(mut self, deadline: Duration) -> Self {
         self.states.deadline = deadline;
+        self
+    }
+
+    /// How long a successor may leave open whether it takes a session that was
+    /// [handed over](crate::Running::hand_off). Default 5 s. After that this side closes its copy,
+    /// and hands nothing more over to it.
+    pub fn session_deadline(mut self, deadline: Duration) -> Self {
+        self.session_deadline = deadline;
         self
     }
 
@@ -378,6 +390,16 @@ impl Config {
     pub(crate) fn lengths(&self) -> Lengths {
         let least = self.deadlines.probation.saturating_add(self.health.min_healthy_time);
         Lengths { progress: self.deadlines.progress.max(least), ..self.deadlines }
+    }
+
+    /// How long sessions may take, as their room needs it.
+    pub(crate) fn sessions(&self) -> Settings {
+        Settings { deadline: self.session_deadline, farewell: self.farewell() }
+    }
+
+    /// How long a handler has to say goodbye when its connection is cut.
+    pub(crate) fn farewell(&self) -> Duration {
+        self.drain.force_grace / 2
     }
 
     pub(crate) fn service_name(&self) -> Result<Name> {

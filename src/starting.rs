@@ -1,5 +1,6 @@
 //! What an application holds while it starts.
 
+mod sessions;
 mod states;
 
 use std::error::Error as StdError;

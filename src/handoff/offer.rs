@@ -23,11 +23,13 @@ pub(crate) struct Elder {
 /// A message with the descriptors that leave with it.
 pub(crate) type Parcel = (Message, Vec<Arc<OwnedFd>>);
 
-/// The whole offer of a predecessor, in order: the verdict, its own process, elders, sockets.
+/// The whole offer of a predecessor, in order: the verdict, its own process, elders, the channel of
+/// sessions, sockets.
 pub(crate) fn offer(
     verdict: &Verdict,
     own_process: &Arc<OwnedFd>,
     elders: &[Elder],
+    sessions: Option<OwnedFd>,
     sockets: Vec<(SocketRecord, Arc<OwnedFd>)>,
 ) -> Result<Vec<Parcel>> {
     let register = verdict.as_fd().try_clone_to_owned().map_err(|error| {
@@ -42,6 +44,7 @@ pub(crate) fn offer(
         items.push((Role::ElderLink { generation, hurried }, Arc::clone(&elder.link)));
         items.push((Role::ElderProcess { generation }, Arc::clone(&elder.process)));
     }
+    items.extend(sessions.map(|channel| (Role::Sessions, Arc::new(channel))));
     items.extend(sockets.into_iter().map(|(record, fd)| (Role::Socket(record), fd)));
     let chunks = items.chunks(MAX_ITEMS);
     let count = chunks.len();
@@ -114,6 +117,7 @@ pub(crate) struct Received {
     process: Option<OwnedFd>,
     links: Vec<(Generation, bool, OwnedFd)>,
     processes: Vec<(Generation, OwnedFd)>,
+    sessions: Option<OwnedFd>,
     count: usize,
 }
 
@@ -124,6 +128,7 @@ pub(crate) struct Whole {
     pub verdict: Verdict,
     pub predecessor: OwnedFd,
     pub elders: Vec<Elder>,
+    pub sessions: Option<OwnedFd>,
 }
 
 impl Received {
@@ -139,6 +144,7 @@ impl Received {
                     self.links.push((generation, hurried, fd));
                 }
                 Role::ElderProcess { generation } => self.processes.push((generation, fd)),
+                Role::Sessions => self.sessions = Some(fd),
                 Role::Unknown => {}
             }
         }
@@ -170,7 +176,8 @@ impl Received {
             elders.push(Elder { generation, hurried, link, process });
         }
         let verdict = Verdict::adopt(verdict)?;
-        Ok(Whole { sockets: self.sockets, verdict, predecessor, elders })
+        let (sockets, sessions) = (self.sockets, self.sessions);
+        Ok(Whole { sockets, verdict, predecessor, elders, sessions })
     }
 }
 

@@ -36,6 +36,7 @@ use crate::pid_file::{PidFile, Prepared, Published};
 use crate::report::history::History;
 use crate::report::{Report, UpgradePhase};
 use crate::requests::Requests;
+use crate::session::Sessions;
 use crate::spawn::{Extra, Program};
 use crate::state::States;
 use crate::verdict::{Decision, Verdict};
@@ -55,6 +56,7 @@ pub(crate) struct Shared {
     pub requests: Requests,
     pub hooks: Hooks,
     pub states: States,
+    pub sessions: Sessions,
     pub commands: mpsc::Sender<Command>,
     pub status: watch::Sender<Status>,
     pub owner: watch::Sender<bool>,
@@ -248,6 +250,7 @@ pub(crate) fn begin(
         service,
         generation,
         sockets,
+        sessions: Sessions::new(drain.clone(), config.sessions()),
         drain,
         requests: Requests::new(),
         hooks: Hooks::default(),
@@ -310,8 +313,8 @@ fn tell_drain(report: &DrainReport) {
     for held in report.cut.iter().take(NAMED_CUTS) {
         tracing::warn!(target: "heirloom::handoff", %held, "cut at the end of the drain");
     }
-    let (drained, cut, elapsed) = (report.drained, report.cut_count, report.elapsed);
-    tracing::info!(target: "heirloom::handoff", step = "drained", outcome = %report.outcome, drained, cut, ?elapsed);
+    let DrainReport { drained, moved, cut_count: cut, elapsed, .. } = *report;
+    tracing::info!(target: "heirloom::handoff", step = "drained", outcome = %report.outcome, drained, moved, cut, ?elapsed);
 }
 
 /// Why a reign ended.

@@ -196,6 +196,7 @@ impl Service {
             drain: shared.drain.clone(),
             hooks: shared.hooks.clone(),
             states: shared.states.clone(),
+            sessions: shared.sessions.clone(),
             on_news: {
                 let shared = Arc::clone(&shared);
                 Box::new(move |news| shared.heard(news))
@@ -211,6 +212,7 @@ impl Service {
         let future = Box::pin(async move {
             let hand_over = move || {
                 readers.iter().for_each(AbortHandle::abort);
+                shared.sessions.stop_receiving();
                 shared.set_role(Role::Elder);
             };
             upgrade::run(order, report, &mut heard, hand_over).await
@@ -281,8 +283,8 @@ impl Service {
             News::Asked => {}
             News::Drained(report) => {
                 let cut = (report.cut.len() as u64).saturating_add(report.unlisted);
-                let drained = report.drained;
-                self.shared.event(Event::ElderDrained { generation, drained, cut });
+                let (drained, moved) = (report.drained, report.moved);
+                self.shared.event(Event::ElderDrained { generation, drained, moved, cut });
             }
             News::Ended => {
                 self.elders.forget(generation);

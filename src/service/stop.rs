@@ -21,6 +21,7 @@ impl Service {
         answer(std::mem::take(&mut self.waiting), || Err(ended()));
         self.elders.tell_all(&Message::Stopping);
         shared.sockets.stop();
+        shared.sessions.stop_receiving();
         tracing::info!(target: "heirloom::handoff", step = "stopping", connections = shared.drain.active());
         let report = self.drain_hurriable().await;
         super::tell_drain(&report);

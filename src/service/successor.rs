@@ -120,6 +120,9 @@ impl Service {
         for note in shared.sockets.committed_as_successor() {
             tracing::info!(target: "heirloom::handoff", note, "after the commit");
         }
+        if let Some(channel) = ownership.sessions {
+            shared.sessions.receive_from(channel);
+        }
         self.elders.inherit(ownership.elders);
         self.elders.add(
             ownership.predecessor,

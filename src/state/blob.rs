@@ -96,7 +96,7 @@ pub(crate) async fn verified(
 }
 
 /// Reads a few bytes or a few hundred megabytes.
-pub(super) fn verify(name: Name, version: u32, contents: Contents, file: &OwnedFd) -> Result<Blob> {
+pub(crate) fn verify(name: Name, version: u32, contents: Contents, file: &OwnedFd) -> Result<Blob> {
     let wrong = || Error::new(ErrorKind::Protocol, format!("state \"{name}\": cannot be used"));
     let bytes =
         Mapping::of(file.as_fd(), contents.length).map_err(|error| wrong().with_source(error))?;

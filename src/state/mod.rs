@@ -16,7 +16,7 @@ mod work;
 mod writer;
 
 pub use blob::Blob;
-pub(crate) use blob::verified;
+pub(crate) use blob::{verified, verify};
 pub(crate) use book::{Limits, States};
 pub use provide::State;
 pub(crate) use provide::{Answered, Provided};

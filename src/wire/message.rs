@@ -409,8 +409,8 @@ impl Message {
     }
 }
 
-/// Room for the header and for all of a last report but its list: five names and three numbers.
-const REPORT_FRAME: usize = HEADER + 148;
+/// Room for the header and for all of a last report but its list: six names and four numbers.
+const REPORT_FRAME: usize = HEADER + 180;
 
 fn json<T: Serialize>(kind: FrameKind, body: &T) -> Result<Vec<u8>, WireError> {
     serde_json::to_vec(body).map_err(|error| malformed(kind, &error))

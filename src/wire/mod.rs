@@ -23,6 +23,8 @@ pub(crate) use body::{
 pub(crate) use frame::{FrameKind, HEADER, Header, WireError};
 pub(crate) use limits::{MAX_CUT, MAX_ITEMS, MAX_OFFERED};
 pub(crate) use message::Message;
-pub(crate) use moving::{Answer, Contents, Delta, Stated, Take};
+pub(crate) use moving::{
+    Answer, Contents, DeclinedItem, Delta, SessionRecord, Sessions, SessionsAnswered, Stated, Take,
+};
 pub(crate) use record::{Address, Item, Kind, Member, Role, SocketRecord};
 pub(crate) use version::{Range, SPOKEN, agree};

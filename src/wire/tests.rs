@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::limits::*;
-use super::moving::{DeclinedItem, SessionRecord, Sessions, SessionsAnswered};
 use super::*;
 use crate::generation::Generation;
 use crate::name::Name;
@@ -114,6 +113,7 @@ fn samples() -> Vec<Message> {
         Message::Progress(Progress { active: 3, oldest_ms: 12_345, cut: 1 }),
         Message::LastReport(LastReport {
             drained: 100,
+            moved: 0,
             cut: vec![cut],
             unlisted: 2,
             forced: false,
@@ -348,6 +348,7 @@ fn whatever_an_elder_says_travels_whole() {
     for (sort, at_least) in [(cut, 1), (plain, 20)] {
         let report = LastReport {
             drained: u64::MAX,
+            moved: u64::MAX,
             cut: vec![sort; 1_000],
             unlisted: u64::MAX / 2,
             forced: false,

@@ -79,6 +79,8 @@ pub(crate) struct Ownership {
     pub process: Process,
     /// Elders that the predecessor held, oldest first.
     pub elders: Vec<Elder>,
+    /// Where sessions of the predecessor come from.
+    pub sessions: Option<OwnedFd>,
     pub queued_upgrade: bool,
 }
 
@@ -93,6 +95,7 @@ pub(crate) struct Adoption {
     process: Process,
     process_ended: bool,
     elders: Vec<Elder>,
+    sessions: Option<OwnedFd>,
     predecessor: Generation,
     queued_upgrade: bool,
     /// Of the ping that is answered next.
@@ -304,6 +307,7 @@ impl Adoption {
             receiver: self.receiver,
             process: self.process,
             elders: self.elders,
+            sessions: self.sessions,
             queued_upgrade: self.queued_upgrade,
         }
     }

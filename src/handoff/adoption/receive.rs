@@ -79,6 +79,7 @@ pub(crate) async fn adopt(socket: OwnedFd, lengths: Lengths) -> Result<(Adoption
         process: Process::from_pidfd(whole.predecessor)?,
         process_ended: false,
         elders: whole.elders,
+        sessions: whole.sessions,
         predecessor: welcome.predecessor,
         queued_upgrade: false,
         sequence: 0,

@@ -77,6 +77,8 @@ struct Upgrade<H> {
     served: bool,
     checks: Option<Checks>,
     supply: Supply,
+    /// Our end of the channel on which sessions will leave.
+    sessions: Option<OwnedFd>,
     /// What the successor has served, as it said last.
     figures: Figures,
     /// What the successor said last that it waits for.
@@ -131,6 +133,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
         Self {
             clock: Clock::new(order.lengths),
             checks: Checks::of(order.health.clone()),
+            sessions: None,
             supply: Supply::new(order.states.clone()),
             order,
             on_hand_over: Some(on_hand_over),

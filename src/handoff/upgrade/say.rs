@@ -1,5 +1,7 @@
 //! What the successor is told.
 
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -43,8 +45,14 @@ impl<H: FnOnce() + Send> Upgrade<H> {
     fn welcome(&mut self) -> Message {
         let sockets = self.order.sockets.offer();
         self.offered = sockets.len();
-        self.offer =
-            offer::offer(&self.verdict, &self.order.own_process, &self.order.elders, sockets);
+        let theirs = self.open_sessions();
+        self.offer = offer::offer(
+            &self.verdict,
+            &self.order.own_process,
+            &self.order.elders,
+            theirs,
+            sockets,
+        );
         let parcels = self.offer.as_deref().unwrap_or_default();
         let descriptors = parcels.iter().map(|(_, descriptors)| descriptors.len()).sum();
         let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
@@ -63,6 +71,18 @@ impl<H: FnOnce() + Send> Upgrade<H> {
             enforceable: self.enforceable(),
             budget: self.order.budget,
         })
+    }
+
+    /// A channel for sessions; its far end goes with the offer. Without one none move, and nothing
+    /// else changes.
+    fn open_sessions(&mut self) -> Option<OwnedFd> {
+        let (ours, theirs) = UnixStream::pair()
+            .inspect_err(|error| {
+                tracing::warn!(target: "heirloom::handoff", %error, "no channel for sessions could be had");
+            })
+            .ok()?;
+        self.sessions = Some(ours.into());
+        Some(theirs.into())
     }
 
     /// The offer leaves in a task of its own: a successor that does not read it must not keep this

@@ -49,6 +49,7 @@ fn roles() -> impl Strategy<Value = Role> {
         8 => records().prop_map(Role::Socket),
         1 => Just(Role::Verdict),
         1 => Just(Role::Predecessor),
+        1 => Just(Role::Sessions),
         1 => any::<(u64, bool)>().prop_map(|(n, hurried)| Role::ElderLink {
             generation: generation(n),
             hurried,
