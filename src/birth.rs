@@ -6,12 +6,16 @@
 //! not concern.
 
 mod signals;
+mod supervisor;
 
 use std::ffi::OsString;
 use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 pub(crate) use self::signals::{Asked, STOP, Signals, UPGRADE};
+pub(crate) use self::supervisor::{Supervisor, WATCHDOG_USEC, supervisor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Name;
 use crate::sys::origin::{self, Origin, decimal};
@@ -52,11 +56,24 @@ pub(crate) fn birth() -> Result<Birth> {
         let text = "what this process was born with has been taken over: run or start one service";
         return Err(wrong(text));
     }
+    take_name_back();
     let pid = std::process::id().cast_signed();
     let parent = std::os::unix::process::parent_id().cast_signed();
     let birth = birth_of(&Process { pid, parent }, |name| std::env::var_os(name))?;
     *taken = !matches!(birth, Birth::Fresh);
     Ok(birth)
+}
+
+/// Gives a program that was executed by a descriptor the name that it has by its path: the kernel
+/// has called it by the descriptor's number, and so would `ps` and `pgrep`.
+fn take_name_back() {
+    let path = origin::executed(std::env::var_os(origin::EXECUTED).as_deref());
+    // proc_pid_comm(5): the name of the first thread, which is the process's, from any thread.
+    if let Some(name) = path.as_deref().and_then(Path::file_name)
+        && let Err(error) = std::fs::write("/proc/self/comm", name.as_bytes())
+    {
+        tracing::debug!(%error, ?name, "the process keeps a number as its name");
+    }
 }
 
 /// Who we are, as far as birth is concerned.

@@ -1,6 +1,9 @@
 //! Every setting, its default and its reason.
 
+mod moving;
+
 use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,11 +14,11 @@ use nix::sys::signal::Signal;
 use crate::birth::{STOP, UPGRADE};
 use crate::drain::DrainSettings;
 use crate::error::{Error, ErrorKind, Result};
+use crate::executable::{HoldOff, Preflight};
 use crate::handoff::clock::Lengths;
 use crate::health::{HealthCheck, Policy};
 use crate::name::Name;
 use crate::requests::ErrorBudget;
-use crate::session::Settings;
 use crate::state::Limits;
 
 /// How a server built on this crate behaves; every setting has a default that suits a server
@@ -56,12 +59,20 @@ pub struct Config {
     pub(crate) pass: Vec<(Arc<OwnedFd>, i32)>,
     pub(crate) accept_unenforceable: bool,
     pub(crate) worker_threads: Option<usize>,
+    pub(crate) preflight: Option<Preflight>,
+    pub(crate) hold_off: HoldOff,
     pub(crate) health: Policy,
     pub(crate) budget: Option<ErrorBudget>,
     pub(crate) ready_interval: Duration,
     pub(crate) states: Limits,
     pub(crate) session_deadline: Duration,
+    /// Whether a service manager is told anything.
+    pub(crate) manager: bool,
+    pub(crate) watchdog: Option<WatchdogCheck>,
 }
+
+/// What has to be well for the watchdog to be fed.
+pub(crate) type WatchdogCheck = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// What the next generation's program gets instead of what this one got.
 #[derive(Clone, Debug, Default)]
@@ -103,11 +114,15 @@ impl Config {
             pass: Vec::new(),
             accept_unenforceable: false,
             worker_threads: None,
+            preflight: None,
+            hold_off: HoldOff::default(),
             health: Policy::default(),
             budget: None,
             ready_interval: Duration::from_millis(100),
             session_deadline: Duration::from_secs(5),
             states: Limits { length: 1 << 30, deadline: Duration::from_secs(10) },
+            manager: true,
+            watchdog: None,
         }
     }
 
@@ -123,6 +138,24 @@ impl Config {
     /// end, the predecessor takes the turn back. Zero commits as soon as the successor serves.
     pub fn probation(mut self, length: Duration) -> Self {
         self.deadlines.probation = length;
+        self
+    }
+
+    /// Tries the new program before it is started for real. Default: it is not tried.
+    ///
+    /// It has to exit with 0 within its deadline; otherwise the upgrade fails, with its last words
+    /// in the report, and nothing has been started. What it says is not proven by it: it gets no
+    /// socket and takes no turn.
+    pub fn preflight(mut self, preflight: Preflight) -> Self {
+        self.preflight = Some(preflight);
+        self
+    }
+
+    /// How long [`Running::upgrade_unattended`](crate::Running::upgrade_unattended) does not start a
+    /// program that has failed: `first` after one failure, twice as long after each further one in a
+    /// row, never longer than `longest`. Default 30 s and 1 h.
+    pub fn hold_off(mut self, first: Duration, longest: Duration) -> Self {
+        self.hold_off = HoldOff { first, longest };
         self
     }
 
@@ -163,30 +196,6 @@ impl Config {
     /// again. Default 100 ms.
     pub fn ready_interval(mut self, interval: Duration) -> Self {
         self.ready_interval = interval.max(Duration::from_millis(1));
-        self
-    }
-
-    /// The longest state that is handed over or taken, in bytes. Default 1 GiB.
-    ///
-    /// A state lies in memory from when it is written until the successor drops it. Both sides
-    /// hold it to their own limit.
-    pub fn state_limit(mut self, bytes: u64) -> Self {
-        self.states.length = bytes;
-        self
-    }
-
-    /// How long a provider may take to write a state down, and a successor's
-    /// [`take`](crate::Starting::take) to wait for it. Default 10 s.
-    pub fn state_deadline(mut self, deadline: Duration) -> Self {
-        self.states.deadline = deadline;
-        self
-    }
-
-    /// How long a successor may leave open whether it takes a session that was
-    /// [handed over](crate::Running::hand_off). Default 5 s. After that this side closes its copy,
-    /// and hands nothing more over to it.
-    pub fn session_deadline(mut self, deadline: Duration) -> Self {
-        self.session_deadline = deadline;
         self
     }
 
@@ -364,6 +373,28 @@ impl Config {
         self
     }
 
+    /// Feeds the service manager's watchdog (`WatchdogSec=`, systemd.service(5)) only while this
+    /// holds. It is asked each time, every half of the manager's interval, by the task that decides
+    /// for the service: it has to answer at once. Why it does not hold stands in the unit's status.
+    /// Default: the watchdog is fed as long as that task runs.
+    ///
+    /// Without a watchdog it is never asked.
+    pub fn watchdog_when<E: Display>(
+        mut self,
+        check: impl Fn() -> Result<(), E> + Send + Sync + 'static,
+    ) -> Self {
+        self.watchdog = Some(Arc::new(move || check().map_err(|why| why.to_string())));
+        self
+    }
+
+    /// Tells no service manager anything, even if there is one (`NOTIFY_SOCKET`): the application
+    /// does that itself. Then it also has to see to `MAINPID` after each upgrade. Default: a
+    /// manager is told what `sd_notify(3)` knows.
+    pub fn without_service_manager(mut self) -> Self {
+        self.manager = false;
+        self
+    }
+
     /// What cannot work is said before anything is started.
     pub(crate) fn check(&self) -> Result<()> {
         self.service_name()?;
@@ -389,17 +420,13 @@ impl Config {
     /// How long each step may take, as an upgrade needs it.
     pub(crate) fn lengths(&self) -> Lengths {
         let least = self.deadlines.probation.saturating_add(self.health.min_healthy_time);
-        Lengths { progress: self.deadlines.progress.max(least), ..self.deadlines }
-    }
-
-    /// How long sessions may take, as their room needs it.
-    pub(crate) fn sessions(&self) -> Settings {
-        Settings { deadline: self.session_deadline, farewell: self.farewell() }
-    }
-
-    /// How long a handler has to say goodbye when its connection is cut.
-    pub(crate) fn farewell(&self) -> Duration {
-        self.drain.force_grace / 2
+        let progress = self.deadlines.progress.max(least);
+        // The check ends itself at its own deadline; this one is for what hinders it.
+        let preflight = match &self.preflight {
+            Some(preflight) => preflight.longest().saturating_add(self.deadlines.commit),
+            None => self.deadlines.preflight,
+        };
+        Lengths { preflight, progress, ..self.deadlines }
     }
 
     pub(crate) fn service_name(&self) -> Result<Name> {

@@ -20,6 +20,8 @@ pub enum ErrorKind {
     Bind,
     /// The successor's program could not be started.
     Spawn,
+    /// The check of a new program before its start failed, or could not be run.
+    Preflight,
     /// The other side of the link broke the protocol, or speaks no common version of it.
     Protocol,
     /// The other side is not a process that may have our descriptors.
@@ -34,6 +36,8 @@ pub enum ErrorKind {
     Predecessor,
     /// The handoff ended with the verdict 'rolled back'.
     RolledBack,
+    /// The program has failed, and is not started again by itself yet.
+    HeldOff,
     /// Another upgrade is running.
     Busy,
     /// What was asked for does not fit the moment: there is no upgrade to commit, nothing to take

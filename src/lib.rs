@@ -31,6 +31,7 @@ mod birth;
 mod config;
 mod drain;
 mod error;
+mod executable;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -38,6 +39,8 @@ mod generation;
 mod handoff;
 mod health;
 mod hooks;
+#[cfg(feature = "http")]
+pub mod http;
 mod inventory;
 mod link;
 mod listener;
@@ -55,12 +58,20 @@ mod spawn;
 mod starting;
 mod state;
 mod sys;
+mod systemd;
 mod verdict;
 mod wire;
 
+#[cfg(feature = "axum")]
+pub use self::http::axum;
+#[cfg(feature = "http")]
+pub use self::http::http;
+#[cfg(feature = "tonic")]
+pub use self::http::tonic;
 pub use config::Config;
 pub use drain::{DrainOutcome, DrainPhase, DrainReport, Guard, Held, Progress};
 pub use error::{Error, ErrorKind, Result};
+pub use executable::Preflight;
 pub use generation::Generation;
 pub use health::{Candidate, CheckAddress, CheckStream, HealthCheck};
 pub use listener::{
@@ -73,7 +84,7 @@ pub use report::{Report, UpgradeOutcome, UpgradePhase};
 pub use requests::{ErrorBudget, Requests};
 pub use run::run;
 pub use running::Running;
-pub use service::{Event, Outcome, Role, Status};
+pub use service::{Event, Outcome, Previous, Role, Status};
 pub use session::{NotMoved, Session, SessionStream};
 pub use sockets::Sockets;
 pub use starting::Starting;

@@ -8,14 +8,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::birth::{self, Birth, Signals};
+use crate::birth::{self, Birth, Signals, Supervisor};
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::generation::Generation;
 use crate::handoff::adoption;
 use crate::inventory::{Inherited, Inventory};
-use crate::service::{self, Captured, Command, Outcome, Role, Shared};
+use crate::service::{self, Captured, Command, Outcome, Programs, Role, Shared};
 use crate::spawn::Program;
 use crate::starting::Starting;
 use crate::sys::pidfd;
@@ -170,9 +170,12 @@ impl Prepared {
     pub(crate) async fn start(self, config: Config) -> Result<Starting> {
         let drain = Drain::new();
         let lengths = config.deadlines;
+        let mut told = service::Inherited::default();
         let (sockets, generation, adoption) = match self.birth {
             Birth::Inherited { link } => {
                 let (adoption, inheritance) = adoption::adopt(link, lengths).await?;
+                told.executables = inheritance.programs;
+                told.failures = inheritance.failures;
                 match Inventory::new(drain.clone(), Inherited::Link(inheritance.sockets)) {
                     Ok(sockets) => (sockets, inheritance.generation, Some(adoption)),
                     Err(error) => {
@@ -189,7 +192,15 @@ impl Prepared {
                 (Inventory::new(drain.clone(), Inherited::Fresh)?, Generation::FIRST, None)
             }
         };
-        let shared = service::begin(config, generation, sockets, drain, self.captured, adoption)?;
+        let programs = Programs::new(
+            &self.captured.program,
+            generation,
+            &config.version,
+            config.hold_off,
+            told,
+        );
+        let inventory = service::Holdings { sockets, drain, programs };
+        let shared = service::begin(config, generation, inventory, self.captured, adoption)?;
         Ok(Starting::new(shared))
     }
 }
@@ -199,7 +210,8 @@ fn capture(config: &Config) -> Result<Captured> {
     let program = Program::of_this_process()?;
     let own_process = own_process()?;
     let signals = Signals::install(config.upgrade_signal, &config.stop_signals)?;
-    Ok(Captured { signals, program, own_process })
+    let supervisor = if config.manager { birth::supervisor() } else { Supervisor::default() };
+    Ok(Captured { signals, program, own_process, supervisor })
 }
 
 fn own_process() -> Result<Arc<OwnedFd>> {

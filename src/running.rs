@@ -11,6 +11,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::drain::{Guard, Progress};
 use crate::error::{Error, ErrorKind, Result};
+use crate::executable::HeldOff;
 use crate::generation::Generation;
 use crate::hooks::Moment;
 use crate::listener::{Conn, Listener, Transport};
@@ -18,6 +19,7 @@ use crate::report::Report;
 use crate::requests::Requests;
 use crate::service::{Command, Event, Outcome, Reply, Shared, Status, ended};
 use crate::sockets::Sockets;
+use crate::wire::Identity;
 
 /// A service that accepts: [`Starting::ready`](crate::Starting::ready) returns it when it is this
 /// generation's turn. Clones are the same service.
@@ -37,6 +39,12 @@ impl std::fmt::Debug for Running {
 impl Running {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
+    }
+
+    /// What this generation was configured with, for the wings.
+    #[cfg(feature = "http")]
+    pub(crate) fn config(&self) -> &crate::Config {
+        &self.shared.config
     }
 
     /// This generation's number.
@@ -302,6 +310,58 @@ impl Running {
     pub async fn abort(&self, reason: impl Into<String>) -> Result<Report> {
         let reason = reason.into();
         self.tell(|reply| Command::Reject { reason, reply }).await
+    }
+
+    /// Takes a release back, before its commit or after it.
+    ///
+    /// While an upgrade runs here this is [`abort`](Self::abort). Otherwise the program that ran
+    /// before this generation's is started as the next generation, with its own arguments and working
+    /// directory and this generation's environment, also if its file has been deleted or replaced
+    /// meanwhile: its descriptor has been kept. It has to go through probation like any other.
+    /// [`Status::previous`](crate::Status::previous) says which one that is. From then on this
+    /// generation's program counts as failed.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotNow`] if there is nothing to roll back to, or if this generation does not
+    /// own; [`ErrorKind::RolledBack`] if the previous program does not prove itself, or if its file
+    /// has been overwritten in place, which is said by name.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not end it.
+    pub async fn roll_back(&self) -> Result<Report> {
+        self.tell(Command::RollBack).await
+    }
+
+    /// As [`upgrade`](Self::upgrade), for what retries by itself: a program that has failed is held
+    /// off for a while, longer with each failure in a row ([`Config::hold_off`]). Programs are known
+    /// by their contents, so a new file at the same path is not held off.
+    ///
+    /// [`Config::hold_off`]: crate::Config::hold_off
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::HeldOff`] with the time that is left and the last failure; otherwise as for
+    /// `upgrade`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not end the upgrade.
+    pub async fn upgrade_unattended(&self) -> Result<Report> {
+        let path = &self.shared.program.exe;
+        // A file that cannot be read is the upgrade's to report.
+        if let Ok(identity) = Identity::of_path_hashed(path).await
+            && let Some(held) = self.shared.programs.held_off(&identity)
+        {
+            let HeldOff { left, failures, cause } = held;
+            let text = format!(
+                "program {path:?} has failed {failures} times in a row and is held off for {left:.0?}: \
+                 {cause}"
+            );
+            return Err(Error::new(ErrorKind::HeldOff, text));
+        }
+        self.upgrade().await
     }
 
     /// Says that this generation, a successor in probation, is not well: its predecessor takes the

@@ -1,20 +1,23 @@
 //! Starting the successor: the only writer of the environment that [`birth`](crate::birth) reads.
 //!
-//! The successor starts with standard streams, the link as descriptor 3, and what the user listed.
+//! The successor starts with standard streams, the link as descriptor 3, and what the user listed;
+//! a program that only checks something ([`spawn_aside`]) with standard streams and nothing else.
 //! The parent never clears `CLOEXEC`: only the child's own file actions do, so nothing reaches a
 //! process that somebody else starts meanwhile.
 
 mod child;
 mod program;
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 
 use nix::sys::signal::Signal;
+use nix::sys::uio::pread;
 use nix::unistd::{AccessFlags, access};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -24,10 +27,14 @@ pub(crate) use self::program::Program;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::origin::{self, Origin};
 pub(crate) use crate::sys::pidfd::Exit;
+use crate::sys::spawn::{Group, Image};
 use crate::sys::{scm, socket, spawn as system};
 
 /// The number of the link in the successor: the first after the standard streams.
 const LINK: RawFd = 3;
+
+/// The standard streams.
+const STREAMS: [RawFd; 3] = [0, 1, 2];
 
 /// The highest number that a listed descriptor may get; what every process may open by default.
 const LAST_NUMBER: RawFd = 1023;
@@ -47,16 +54,47 @@ pub(crate) struct Extra {
 /// On error no process is left. Cancelled, it leaves none either: the child ends with the
 /// [`Child`] that nobody takes. Must be called in a runtime with I/O enabled.
 pub(crate) async fn spawn(program: &Program, extra: &Extra) -> Result<(Child, OwnedFd)> {
-    let prepared = Prepared::new(program, extra)?;
-    let program = program.clone();
+    for (_, number) in &extra.descriptors {
+        if !(LINK + 1..=LAST_NUMBER).contains(number) {
+            let first = LINK + 1;
+            let text = format!(
+                "descriptor number {number} for the successor: use {first} to {LAST_NUMBER}"
+            );
+            return Err(Error::new(ErrorKind::Spawn, text));
+        }
+    }
+    let mut prepared = Prepared::new(program)?;
+    let extra = extra.clone();
+    on_a_thread(move || prepared.start_linked(&extra)).await
+}
+
+/// Starts a program that is no successor, in a process group of its own: with these standard
+/// streams and no other descriptor.
+///
+/// On error, and cancelled, no process is left, as with [`spawn`]. Must be called in a runtime with
+/// I/O enabled.
+pub(crate) async fn spawn_aside(program: &Program, streams: [Arc<OwnedFd>; 3]) -> Result<Child> {
+    let prepared = Prepared::new(program)?;
+    on_a_thread(move || {
+        let fds: Vec<_> = streams.iter().map(AsFd::as_fd).zip(STREAMS).collect();
+        prepared.start(&fds, None, Group::Own)
+    })
+    .await
+}
+
+/// Runs what starts a program on a thread of its own, in the caller's runtime.
+///
+/// The call returns only after the exec, which waits for the disk: not on a worker. And not by
+/// `spawn_blocking`, which panics when no thread can be had.
+async fn on_a_thread<T: Send + 'static>(
+    start: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     let runtime = Handle::current();
     let (tell, started) = oneshot::channel();
-    // The call returns only after the exec, which waits for the disk: not on a worker. And not by
-    // `spawn_blocking`, which panics when no thread can be had.
     let thread = std::thread::Builder::new().name("heirloom-spawn".into()).spawn(move || {
         let _in = runtime.enter();
         // If nobody waits any more the child ends with what is dropped here.
-        let _ = tell.send(prepared.start(&program));
+        let _ = tell.send(start());
     });
     thread.map_err(|error| {
         Error::new(ErrorKind::Spawn, "no thread could be had to start the program")
@@ -67,42 +105,34 @@ pub(crate) async fn spawn(program: &Program, extra: &Extra) -> Result<(Child, Ow
     })?
 }
 
-/// A successor in the words of C, checked before anything is opened.
+/// A program in the words of C, checked before anything is opened.
 struct Prepared {
+    program: Program,
     exe: CString,
     args: Vec<CString>,
     env: Vec<CString>,
     cwd: Option<CString>,
-    extra: Extra,
 }
 
 impl Prepared {
-    fn new(program: &Program, extra: &Extra) -> Result<Self> {
+    fn new(program: &Program) -> Result<Self> {
         let words = |what: &str, text: &OsStr| {
             CString::new(text.as_bytes()).map_err(|error| {
                 let text = format!("program {:?}: {what} {text:?} holds a NUL byte", program.exe);
                 Error::new(ErrorKind::Spawn, text).with_source(error)
             })
         };
-        for (_, number) in &extra.descriptors {
-            if !(LINK + 1..=LAST_NUMBER).contains(number) {
-                let text = format!(
-                    "descriptor number {number} for the successor: use {} to {LAST_NUMBER}",
-                    LINK + 1
-                );
-                return Err(Error::new(ErrorKind::Spawn, text));
-            }
-        }
         let args = program.args.iter().map(|argument| words("argument", argument));
         // The first of two variables would win, and it would not be ours.
-        let others = program.env.iter().filter(|(name, _)| name != origin::VARIABLE);
-        let env = others.map(|(name, value)| {
+        let ours = |name: &OsStr| name == origin::VARIABLE || name == origin::EXECUTED;
+        let env = program.env.iter().filter(|(name, _)| !ours(name)).map(|(name, value)| {
             let mut text = name.clone();
             text.push("=");
             text.push(value);
             words("environment variable", &text)
         });
         Ok(Self {
+            program: program.clone(),
             exe: words("path", program.exe.as_os_str())?,
             args: args.collect::<Result<_>>()?,
             env: env.collect::<Result<_>>()?,
@@ -111,34 +141,82 @@ impl Prepared {
                 .as_deref()
                 .map(|cwd| words("directory", cwd.as_os_str()))
                 .transpose()?,
-            extra: extra.clone(),
         })
     }
 
-    /// Blocks until the program has been executed or could not be.
-    fn start(mut self, program: &Program) -> Result<(Child, OwnedFd)> {
-        let (ours, theirs) = link(&mut self.env).map_err(|error| {
-            let text = format!("program {:?}: create the link", program.exe);
-            Error::new(ErrorKind::Spawn, text).with_source(error)
-        })?;
-        let listed = self.extra.descriptors.iter().map(|(fd, number)| (fd.as_fd(), *number));
+    /// Blocks until the successor has been executed or could not be.
+    fn start_linked(&mut self, extra: &Extra) -> Result<(Child, OwnedFd)> {
+        let exe = &self.program.exe;
+        let wrong = |what: &str, error: io::Error| {
+            Error::new(ErrorKind::Spawn, format!("program {exe:?}: {what}")).with_source(error)
+        };
+        let (ours, theirs) =
+            link(&mut self.env).map_err(|error| wrong("create the link", error))?;
+        if let Some(file) = &self.program.file {
+            let executed = executed(file.as_fd(), exe);
+            self.env.push(executed.map_err(|error| wrong("look at its open file", error))?);
+        }
+        let listed = extra.descriptors.iter().map(|(fd, number)| (fd.as_fd(), *number));
         let fds: Vec<(BorrowedFd<'_>, RawFd)> =
             [(theirs.as_fd(), LINK)].into_iter().chain(listed).collect();
-        let last = fds.iter().map(|(_, number)| *number).max().unwrap_or(LINK);
-        let pid = system::posix_spawn(&system::Order {
-            exe: &self.exe,
-            args: &self.args,
-            env: &self.env,
-            cwd: self.cwd.as_deref(),
-            fds: &fds,
-            blocked: self.extra.blocked.as_slice(),
-            close_from: last + 1,
-        })
-        .map_err(|error| explain(program, error))?;
+        let child = self.start(&fds, extra.blocked, Group::Ours)?;
         drop(fds);
         // Ours alone must keep the link open, or its end would never be seen.
         drop(theirs);
-        Ok((Child::adopt(pid)?, ours))
+        Ok((child, ours))
+    }
+
+    /// Blocks until the program has been executed or could not be.
+    fn start(
+        &self,
+        fds: &[(BorrowedFd<'_>, RawFd)],
+        blocked: Option<Signal>,
+        group: Group,
+    ) -> Result<Child> {
+        let last = fds.iter().map(|(_, number)| *number).max().unwrap_or(LINK - 1);
+        let image = match &self.program.file {
+            Some(file) => {
+                no_script(&self.program.exe, file)?;
+                Image::Descriptor(file.as_fd())
+            }
+            None => Image::Path(&self.exe),
+        };
+        let pid = system::posix_spawn(&system::Order {
+            image,
+            args: &self.args,
+            env: &self.env,
+            cwd: self.cwd.as_deref(),
+            fds,
+            blocked: blocked.as_slice(),
+            group,
+            close_from: last + 1,
+        })
+        .map_err(|error| explain(&self.program, error))?;
+        Child::adopt(pid, group)
+    }
+}
+
+/// The variable that tells a program which is executed by a descriptor what it is called.
+fn executed(file: BorrowedFd<'_>, exe: &Path) -> io::Result<CString> {
+    let mut text = OsString::from(origin::EXECUTED);
+    text.push("=");
+    text.push(origin::executed_as(file, exe)?);
+    Ok(CString::new(text.as_bytes())?)
+}
+
+/// An interpreter opens its script by a path, and the descriptor that we would name is closed by
+/// then: it would start and fail with words of its own.
+fn no_script(exe: &Path, file: &OwnedFd) -> Result<()> {
+    let mut start = [0; 2];
+    match pread(file, &mut start, 0) {
+        Ok(2) if start == *b"#!" => Err(Error::new(
+            ErrorKind::Spawn,
+            format!(
+                "program {exe:?}: the file that was kept open is a script, which only its path                  could start; put it back there"
+            ),
+        )),
+        // What cannot be read is the kernel's to judge.
+        _ => Ok(()),
     }
 }
 
@@ -174,6 +252,10 @@ fn explain(program: &Program, error: io::Error) -> Error {
         }
     }
     let why = match error.raw_os_error() {
+        Some(libc::ENOENT) if program.file.is_some() => {
+            "the file that was kept open cannot be executed: /proc is not mounted, or the file's \
+             interpreter (the ELF loader) is missing"
+        }
         Some(libc::ENOENT | libc::ENOTDIR) if exe.symlink_metadata().is_err() => {
             "the file does not exist; put the new release there before the upgrade"
         }

@@ -7,12 +7,13 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use super::*;
 
 /// The variables that birth reads, each with the letter that stands for it.
-const VARIABLES: [(u8, &str); 5] = [
+const VARIABLES: [(u8, &str); 6] = [
     (b'L', origin::VARIABLE),
     (b'P', "LISTEN_PID"),
     (b'I', "LISTEN_PIDFDID"),
     (b'F', "LISTEN_FDS"),
     (b'N', "LISTEN_FDNAMES"),
+    (b'X', origin::EXECUTED),
 ];
 
 /// A descriptor that is a Unix stream socket, and its inode. Standard input is the same socket.
@@ -21,7 +22,8 @@ const LINK: (RawFd, u64) = (3, 40_991);
 /// Variables, each a letter and its value, with a zero byte between them.
 ///
 /// In a value `$p` stands for our pid, `$q` for our parent's, `$s` for our parent's start time and
-/// `$i` for our own pidfd's inode, so that an environment can be meant for this process.
+/// `$i` for our own pidfd's inode, `$d` for device and inode of our program, so that an environment
+/// can be meant for this process.
 pub fn environment(bytes: &[u8]) {
     let process = Process {
         pid: std::process::id().cast_signed(),
@@ -44,6 +46,24 @@ pub fn environment(bytes: &[u8]) {
     let passed = passed_to(&process, lookup).map_err(|error| refused(&error, longest));
     let passed = passed.map(|names| names.into_iter().map(|name| name.map(String::from)).collect());
     assert_eq!(passed, expected_names(&process, lookup), "{variables:?}");
+    let executed = lookup(origin::EXECUTED);
+    let path = origin::executed(executed.as_deref()).map(|path| path.into_os_string().into_vec());
+    assert_eq!(path, executed.and_then(expected_path), "{variables:?}");
+}
+
+/// Device and inode of the file that this process runs.
+fn program() -> String {
+    use std::os::unix::fs::MetadataExt;
+    let file = std::fs::metadata("/proc/self/exe").expect("a program has a file");
+    format!("{}:{}", file.dev(), file.ino())
+}
+
+/// The rule for `HEIRLOOM_EXECUTED`, told once more.
+fn expected_path(value: OsString) -> Option<Vec<u8>> {
+    let value = value.as_bytes();
+    let colon = value.iter().enumerate().filter(|(_, byte)| **byte == b':').nth(1)?.0;
+    let (file, path) = (&value[..colon], &value[colon + 1..]);
+    (file == program().as_bytes() && path.starts_with(b"/")).then(|| path.to_vec())
 }
 
 fn filled_in(value: &[u8], process: &Process) -> Vec<u8> {
@@ -55,6 +75,7 @@ fn filled_in(value: &[u8], process: &Process) -> Vec<u8> {
             (b'$', Some(b'q')) => process.parent.to_string(),
             (b'$', Some(b's')) => origin::start_time(process.parent).unwrap_or(0).to_string(),
             (b'$', Some(b'i')) => pidfd::unique_id(process.pid).unwrap_or(0).to_string(),
+            (b'$', Some(b'd')) => program(),
             _ => {
                 filled.push(*byte);
                 continue;

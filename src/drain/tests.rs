@@ -372,16 +372,13 @@ async fn a_health_check_learns_of_phases_and_is_counted_nowhere() {
     assert!(!drain.guard(&http(), None).is_health_check());
     assert_eq!(drain.progress(), Progress { accepted: 1, ..Progress::default() });
     assert_eq!((drain.active(), drain.accepted()), (0, 1));
-    let told = obey(check.clone(), DrainPhase::Graceful);
-    let client = drain.guard(&http(), None);
-    tokio::spawn(async move {
-        client.reached(DrainPhase::Graceful).await;
-    });
+    let told = obey(check.clone(), DrainPhase::LameDuck);
+    drop(obey(drain.guard(&http(), None), DrainPhase::Graceful));
     let report = drain.run(&settings(), &Notify::new()).await;
     assert_eq!((report.outcome, report.drained, report.left), (DrainOutcome::Drained, 1, 0));
     assert!(report.cut.is_empty());
     assert!(check.phase() < DrainPhase::Force, "the drain did not wait for the check");
-    drop(told);
+    told.await.unwrap();
     drop(check);
     assert_eq!(drain.accepted(), 2);
 }

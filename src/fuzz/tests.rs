@@ -59,7 +59,13 @@ fn p9_what_the_fuzzer_has_kept_holds() {
 
 #[test]
 fn p9_no_bytes_can_do_harm() {
-    let config = ProptestConfig { failure_persistence: None, cases: 256, ..Default::default() };
+    let config = ProptestConfig {
+        failure_persistence: None,
+        cases: 256,
+        // A target that waits for what has leaked is slow to fail.
+        max_shrink_time: 10_000,
+        ..Default::default()
+    };
     let mut failed = Vec::new();
     for (name, target) in TARGETS {
         let mut runner = TestRunner::new(config.clone());

@@ -8,9 +8,14 @@
 //! 4. [`draining`]: guards, and what a connection does in each phase of a drain.
 //! 5. [`frameworks`]: servers that want the listener, or only its connections.
 //! 6. [`probation`]: who judges a new release, and by what; hooks.
-//! 7. [`rolled_back`]: what a roll back means for an application.
-//! 8. [`signals`]: which ones are used, and the limits of a runtime of your own.
-//! 9. [`troubleshooting`]: messages, their causes and their remedies.
+//! 7. [`health`]: what a successor has to show before it is committed.
+//! 8. [`rolled_back`]: what a roll back means for an application.
+//! 9. [`releases`]: how to put one in place, check it before it starts, and go back.
+//! 10. [`signals`]: which ones are used, and the limits of a runtime of your own.
+//! 11. [`troubleshooting`]: messages, their causes and their remedies.
+//!
+//! With the feature `http` there is one more, `http`: what each kind of HTTP connection does in a
+//! drain.
 //!
 //! Every deadline is a setting of [`Config`](crate::Config), with its default and its reason; the
 //! table there is the one place where all of them stand.
@@ -18,7 +23,11 @@
 pub mod accepting;
 pub mod draining;
 pub mod frameworks;
+pub mod health;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod probation;
+pub mod releases;
 pub mod rolled_back;
 pub mod signals;
 pub mod starting;

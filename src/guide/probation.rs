@@ -35,7 +35,8 @@
 //! gives the counter, `succeeded()` and `failed()` are all there is to say. Leave out what a client
 //! did wrong (4xx), and [health checks](crate::Guard::is_health_check), which are no clients.
 //!
-//! **Health checks go through the front door**: see [`HealthCheck`](crate::HealthCheck).
+//! **Health checks go through the front door**: see [`HealthCheck`](crate::HealthCheck) and
+//! [their page](crate::guide::health).
 //!
 //! **Before ready** there is nothing to take back. What has to be there first, a database that
 //! answers say, is for [`Starting::ready_when`](crate::Starting::ready_when); why it is not there

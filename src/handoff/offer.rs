@@ -8,7 +8,7 @@ use crate::generation::Generation;
 use crate::report::builder::MAX_NOTES as MAX_REPORTED;
 use crate::verdict::Verdict;
 use crate::wire::limits::{MAX_CLAIMED, MAX_NOTES};
-use crate::wire::{Item, MAX_ITEMS, Message, Offer, Ready, Role, SocketRecord};
+use crate::wire::{ExecutableRecord, Item, MAX_ITEMS, Message, Offer, Ready, Role, SocketRecord};
 
 /// A generation that has committed and still drains: the owner holds its link and its process.
 #[derive(Clone, Debug)]
@@ -20,16 +20,24 @@ pub(crate) struct Elder {
     pub process: Arc<OwnedFd>,
 }
 
+/// A program that a successor could be rolled back to.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    pub record: ExecutableRecord,
+    pub file: Arc<OwnedFd>,
+}
+
 /// A message with the descriptors that leave with it.
 pub(crate) type Parcel = (Message, Vec<Arc<OwnedFd>>);
 
 /// The whole offer of a predecessor, in order: the verdict, its own process, elders, the channel of
-/// sessions, sockets.
+/// sessions, programs, sockets.
 pub(crate) fn offer(
     verdict: &Verdict,
     own_process: &Arc<OwnedFd>,
     elders: &[Elder],
     sessions: Option<OwnedFd>,
+    programs: &[Program],
     sockets: Vec<(SocketRecord, Arc<OwnedFd>)>,
 ) -> Result<Vec<Parcel>> {
     let register = verdict.as_fd().try_clone_to_owned().map_err(|error| {
@@ -45,6 +53,9 @@ pub(crate) fn offer(
         items.push((Role::ElderProcess { generation }, Arc::clone(&elder.process)));
     }
     items.extend(sessions.map(|channel| (Role::Sessions, Arc::new(channel))));
+    for program in programs {
+        items.push((Role::Executable(program.record.clone()), Arc::clone(&program.file)));
+    }
     items.extend(sockets.into_iter().map(|(record, fd)| (Role::Socket(record), fd)));
     let chunks = items.chunks(MAX_ITEMS);
     let count = chunks.len();
@@ -118,6 +129,7 @@ pub(crate) struct Received {
     links: Vec<(Generation, bool, OwnedFd)>,
     processes: Vec<(Generation, OwnedFd)>,
     sessions: Option<OwnedFd>,
+    programs: Vec<(ExecutableRecord, OwnedFd)>,
     count: usize,
 }
 
@@ -129,6 +141,7 @@ pub(crate) struct Whole {
     pub predecessor: OwnedFd,
     pub elders: Vec<Elder>,
     pub sessions: Option<OwnedFd>,
+    pub programs: Vec<(ExecutableRecord, OwnedFd)>,
 }
 
 impl Received {
@@ -145,6 +158,7 @@ impl Received {
                 }
                 Role::ElderProcess { generation } => self.processes.push((generation, fd)),
                 Role::Sessions => self.sessions = Some(fd),
+                Role::Executable(record) => self.programs.push((record, fd)),
                 Role::Unknown => {}
             }
         }
@@ -176,8 +190,8 @@ impl Received {
             elders.push(Elder { generation, hurried, link, process });
         }
         let verdict = Verdict::adopt(verdict)?;
-        let (sockets, sessions) = (self.sockets, self.sessions);
-        Ok(Whole { sockets, verdict, predecessor, elders, sessions })
+        let Self { sockets, sessions, programs, .. } = self;
+        Ok(Whole { sockets, verdict, predecessor, elders, sessions, programs })
     }
 }
 

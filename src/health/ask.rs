@@ -1,9 +1,11 @@
 //! One question on one connection.
 
+use std::net::SocketAddr;
+
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
-use super::candidate::Candidate;
+use super::candidate::{Candidate, CheckAddress};
 use super::check::{HealthCheck, What};
 use super::http::{Head, MAX_HEAD, Question, shown};
 use super::saturation::Failure;
@@ -33,10 +35,12 @@ pub(super) async fn ask(
         What::Custom(check) => {
             // In a task of its own, so that a panic is a failure; it ends with this future.
             let mut task = JoinSet::new();
-            task.spawn(check(candidate));
+            task.spawn(check(candidate.clone()));
             match task.join_next().await {
                 Some(Ok(Ok(()))) => Ok(None),
-                Some(Ok(Err(error))) => Err(Failure::wrong(chain(&*error))),
+                Some(Ok(Err(error))) => {
+                    Err(candidate.excused().unwrap_or_else(|| Failure::wrong(chain(&*error))))
+                }
                 Some(Err(_)) | None => Err(Failure::wrong("the check itself panicked")),
             }
         }
@@ -51,14 +55,17 @@ pub(super) async fn read_to_end(stream: CheckStream) {
 }
 
 async fn reach(candidate: &Candidate, listener: &str) -> Result<CheckStream, Failure> {
-    candidate.reach(listener).await.map_err(|not| not.failure)
+    candidate.reach(listener).await.map_err(|(failure, _)| failure)
 }
 
 /// `Host` of a request: an address for TCP, and something that servers take for a Unix socket.
 fn address(candidate: &Candidate, listener: &str) -> String {
     let mut all = candidate.addresses().filter(|(name, _)| name.as_str() == listener);
     match all.next() {
-        Some((_, super::CheckAddress::Tcp(address))) => address.to_string(),
+        // Without the scope of a link-local address: it means nothing to the other side.
+        Some((_, CheckAddress::Tcp(address))) => {
+            SocketAddr::new(address.ip(), address.port()).to_string()
+        }
         _ => "localhost".to_owned(),
     }
 }

@@ -86,6 +86,7 @@ fn past(round: Round) -> Past {
         Round::Failed(failure) => match failure.cause {
             Cause::Silent(_) => Past::Silent,
             Cause::Unreached => Past::Unreached,
+            Cause::NotAsked => Past::Unknown,
             Cause::Wrong => Past::Failed(failure.text),
         },
     }

@@ -42,8 +42,19 @@ impl Subject {
 pub struct Candidate {
     subject: Arc<Subject>,
     announce: mpsc::Sender<Announcement>,
-    traces: Arc<Mutex<Vec<Trace>>>,
+    log: Arc<Mutex<Log>>,
 }
+
+/// What became of the connections of one question.
+#[derive(Default)]
+struct Log {
+    traces: Vec<Trace>,
+    /// Why a connection could not be made, where that need not be the candidate's fault.
+    excused: Option<Failure>,
+}
+
+/// A connection that could not be made: what that means for the check, and for a caller.
+type NotReached = (Failure, io::ErrorKind);
 
 /// One connection of a check.
 pub(super) struct Trace {
@@ -80,7 +91,7 @@ impl fmt::Display for CheckAddress {
 impl Candidate {
     pub(super) fn new(subject: &Arc<Subject>, announce: &mpsc::Sender<Announcement>) -> Self {
         let (subject, announce) = (Arc::clone(subject), announce.clone());
-        Self { subject, announce, traces: Arc::default() }
+        Self { subject, announce, log: Arc::default() }
     }
 
     /// Its generation.
@@ -123,11 +134,11 @@ impl Candidate {
     /// Those of `socket(2)`, `bind(2)` and `connect(2)`; [`io::ErrorKind::NotFound`] if the
     /// candidate serves no listener of that name. With the check's timeout the wait ends.
     pub async fn connect(&self, listener: &str) -> io::Result<CheckStream> {
-        self.reach(listener).await.map_err(|NotReached { failure, error }| {
-            io::Error::new(
-                error.map_or(io::ErrorKind::NotFound, |error| error.kind()),
-                failure.text,
-            )
+        self.reach(listener).await.map_err(|(failure, kind)| {
+            if failure.cause != Cause::Wrong {
+                self.log().excused = Some(failure.clone());
+            }
+            io::Error::new(kind, failure.text)
         })
     }
 
@@ -136,11 +147,13 @@ impl Candidate {
         let generation = self.generation();
         let Some(door) = self.subject.door(listener) else {
             let text = format!("generation {generation} serves no listener {listener:?}");
-            return Err(NotReached { failure: Failure::wrong(text), error: None });
+            return Err((Failure::wrong(text), io::ErrorKind::NotFound));
         };
-        let at = |what: &str, error| NotReached::at(what, &door.address, error);
-        let client = Client::bind(door).map_err(|error| at("a socket to reach", error))?;
-        let from = client.address().map_err(|error| at("a socket to reach", error))?;
+        let unbound = |error: io::Error| {
+            let text = format!("a socket to reach {}: {error}", door.address);
+            (Failure::not_asked(text), error.kind())
+        };
+        let (client, from) = Client::bind(door).map_err(unbound)?;
         let (ready, announced) = oneshot::channel();
         let (tell, taken) = oneshot::channel();
         let answered = Arc::new(AtomicBool::new(false));
@@ -151,32 +164,47 @@ impl Candidate {
             answered: Arc::clone(&answered),
         };
         let index = {
-            let mut traces = self.traces();
+            let traces = &mut self.log().traces;
             traces.push(trace);
             traces.len() - 1
         };
         let listener = door.name.clone();
         let announcement = Announcement { from, listener, ready, taken: tell };
-        let gone = || NotReached {
-            failure: Failure::wrong(format!("the link to generation {generation} has ended")),
-            error: Some(io::ErrorKind::NotConnected.into()),
+        let gone = || {
+            let text = format!("the link to generation {generation} has ended");
+            (Failure::not_asked(text), io::ErrorKind::NotConnected)
         };
         self.announce.send(announcement).await.map_err(|_| gone())?;
         let announced = announced.await.map_err(|_| gone())?;
-        if let Some(trace) = self.traces().get_mut(index) {
+        if let Some(trace) = self.log().traces.get_mut(index) {
             trace.announced = Some(announced);
         }
-        let stream = client.connect(door).await.map_err(|error| at("connect to", error))?;
-        Ok(CheckStream::new(stream, answered))
+        match client.connect(door).await {
+            Ok(stream) => Ok(CheckStream::new(stream, answered)),
+            Err(error) => {
+                let (address, cause) = (&door.address, judge(&error));
+                let text = match cause {
+                    Cause::Silent(_) => format!("connect to {address}: its queue is full"),
+                    _ => format!("connect to {address}: {error}"),
+                };
+                Err((Failure { cause, text }, error.kind()))
+            }
+        }
     }
 
     /// The connections made so far; they are the caller's now.
     pub(super) fn take_traces(&self) -> Vec<Trace> {
-        std::mem::take(&mut self.traces())
+        std::mem::take(&mut self.log().traces)
     }
 
-    fn traces(&self) -> MutexGuard<'_, Vec<Trace>> {
-        self.traces.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Why a connection could not be made, where that need not be the candidate's fault: it
+    /// counts more than what a closure makes of it.
+    pub(super) fn excused(&self) -> Option<Failure> {
+        self.log().excused.clone()
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -208,33 +236,29 @@ impl Trace {
     }
 }
 
-/// A connection that could not be made.
-pub(super) struct NotReached {
-    pub(super) failure: Failure,
-    /// What the kernel said; none if there is no such listener.
-    error: Option<io::Error>,
-}
-
-impl NotReached {
-    fn at(what: &str, address: &Address, error: io::Error) -> Self {
-        // A full queue: TCP tries again until the kernel gives up, a Unix socket says so at once
-        // (connect(2)). It is a connection that waits in vain, and no refusal.
-        let full = matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ETIMEDOUT));
-        let cause = if full { Cause::Silent(Reached::Queue) } else { Cause::Wrong };
-        let why = if full { "the queue of its listener is full".into() } else { error.to_string() };
-        let text = format!("{what} {address}: {why}");
-        Self { failure: Failure { cause, text }, error: Some(error) }
+/// What an error of `connect(2)` says about the candidate.
+fn judge(error: &io::Error) -> Cause {
+    match error.raw_os_error() {
+        // A full queue: TCP tries again until the kernel gives up, a Unix socket says so at once.
+        // That is a connection that waits in vain, and no refusal.
+        Some(libc::EAGAIN | libc::ETIMEDOUT) => Cause::Silent(Reached::Queue),
+        // Ours, not the candidate's.
+        Some(libc::EADDRINUSE | libc::EADDRNOTAVAIL | libc::ENOBUFS | libc::ENOMEM) => {
+            Cause::NotAsked
+        }
+        _ => Cause::Wrong,
     }
 }
 
 /// A client's socket that has an address and no connection yet.
 enum Client {
-    Tcp { socket: TcpSocket, from: SocketAddr, to: SocketAddr },
+    Tcp { socket: TcpSocket, to: SocketAddr },
     Unix(Socket),
 }
 
 impl Client {
-    fn bind(door: &Door) -> io::Result<Self> {
+    /// A socket that can reach it, and the address that it comes from.
+    fn bind(door: &Door) -> io::Result<(Self, Address)> {
         match &door.address {
             Address::Inet(address) => Self::bind_tcp(*address),
             Address::Path(_) | Address::Abstract(_) => {
@@ -246,14 +270,15 @@ impl Client {
                 socket.set_nonblocking(true)?;
                 // Bound to no name it gets a free abstract one ('Autobind feature' of unix(7)).
                 socket.bind(&SockAddr::unix("")?)?;
-                Ok(Self::Unix(socket))
+                let from = address_of(&socket.local_addr()?);
+                Ok((Self::Unix(socket), from))
             }
             Address::None => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
 
     /// Binds to the address that is connected to, with a free port: it is one of this machine's.
-    fn bind_tcp(address: SocketAddr) -> io::Result<Self> {
+    fn bind_tcp(address: SocketAddr) -> io::Result<(Self, Address)> {
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for to in targets(address) {
             let bound = || {
@@ -262,9 +287,9 @@ impl Client {
                 let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
                 socket.set_nonblocking(true)?;
                 socket.bind(&here.into())?;
-                let from = socket.local_addr()?.as_socket().unwrap_or(here);
+                let from = address_of(&socket.local_addr()?);
                 let socket = TcpSocket::from_std_stream(socket.into());
-                Ok(Self::Tcp { socket, from, to })
+                Ok((Self::Tcp { socket, to }, from))
             };
             match bound() {
                 Ok(client) => return Ok(client),
@@ -274,16 +299,9 @@ impl Client {
         Err(last)
     }
 
-    fn address(&self) -> io::Result<Address> {
-        match self {
-            Self::Tcp { from, .. } => Ok(Address::Inet(*from)),
-            Self::Unix(socket) => Ok(address_of(&socket.local_addr()?)),
-        }
-    }
-
     async fn connect(self, door: &Door) -> io::Result<Inner> {
         match self {
-            Self::Tcp { socket, to, .. } => Ok(Inner::Tcp(socket.connect(to).await?)),
+            Self::Tcp { socket, to } => Ok(Inner::Tcp(socket.connect(to).await?)),
             Self::Unix(socket) => {
                 socket.connect(&sock_addr(&door.address)?)?;
                 Ok(Inner::Unix(UnixStream::from_std(socket.into())?))

@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::inventory::Inventory;
-use crate::listener::Taken;
+use crate::listener::{Expecting, Taken};
 use crate::name::Name;
 use crate::wire::Address;
 
@@ -35,6 +35,22 @@ pub(crate) struct Announced {
     pub(crate) members: usize,
 }
 
+/// Recognises an announced connection on the listeners of this process until the answer's second
+/// part is dropped; `told` is called when it was accepted.
+fn recognise(
+    inventory: &Inventory,
+    listener: &Name,
+    from: &Address,
+    told: Box<dyn FnOnce(Taken) + Send>,
+) -> (Announced, Expecting) {
+    let expecting = inventory.expect(from, told);
+    let announced = match inventory.door(listener.as_str()) {
+        Some(door) => Announced { observed: door.observed, members: door.members },
+        None => Announced { observed: true, members: 0 },
+    };
+    (announced, expecting)
+}
+
 /// Answers announcements for the listeners of this process, until nobody can make any more or it
 /// is dropped. For a generation that checks itself.
 pub(crate) async fn answer_here(
@@ -46,12 +62,8 @@ pub(crate) async fn answer_here(
         while waiting.try_join_next().is_some() {}
         let Announcement { from, listener, ready, mut taken } = announcement;
         let (tell, told) = oneshot::channel();
-        let expecting = inventory.expect(&from, Box::new(|by| _ = tell.send(by)));
-        let door = inventory.door(listener.as_str());
-        let announced = door.map_or(Announced { observed: true, members: 0 }, |door| Announced {
-            observed: door.observed,
-            members: door.members,
-        });
+        let tell = Box::new(|by| _ = tell.send(by));
+        let (announced, expecting) = recognise(inventory, &listener, &from, tell);
         if ready.send(announced).is_err() {
             continue;
         }

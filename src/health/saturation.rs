@@ -26,6 +26,8 @@ pub(super) enum Cause {
     Silent(Reached),
     /// All answers were good, and some sockets of a group gave none.
     Unreached,
+    /// The question never left: the checker itself wants for descriptors, ports or memory.
+    NotAsked,
 }
 
 /// How far a connection came that got no answer.
@@ -60,8 +62,8 @@ pub(super) enum Past {
 pub(super) enum Reading {
     /// The generation is sick.
     Sick(String),
-    /// It does what it can: neither passed nor failed.
-    Saturated(String),
+    /// It may do what it can, or nobody could ask: neither passed nor failed.
+    Undecided(String),
     /// As good as it can be told from here: passed.
     Passed(String),
 }
@@ -69,6 +71,10 @@ pub(super) enum Reading {
 impl Failure {
     pub(super) fn wrong(text: impl Into<String>) -> Self {
         Self { cause: Cause::Wrong, text: text.into() }
+    }
+
+    pub(super) fn not_asked(text: impl Into<String>) -> Self {
+        Self { cause: Cause::NotAsked, text: text.into() }
     }
 
     /// No answer within `limit`.
@@ -99,17 +105,19 @@ impl Failure {
                 Reading::Passed(format!("{text}; nor had the predecessor before it yielded"))
             }
             (Cause::Silent(_), Past::Silent) => {
-                Reading::Saturated(format!("{text}; nor had the predecessor before it yielded"))
+                let text = format!("saturated: {text}; nor had the predecessor before it yielded");
+                Reading::Undecided(text)
             }
             (Cause::Silent(Reached::Queue), _)
                 if trend.current.active >= before.active.max(1) && trend.progresses() =>
             {
                 let (now, then) = (trend.current.active, before.active);
-                Reading::Saturated(format!(
-                    "{text}; {now} connections are being served, {then} when the predecessor \
+                Reading::Undecided(format!(
+                    "saturated: {text}; {now} connections are being served, {then} when the predecessor \
                      yielded"
                 ))
             }
+            (Cause::NotAsked, _) => Reading::Undecided(format!("could not be asked: {text}")),
             (Cause::Unreached, Past::Unreached) => {
                 Reading::Passed(format!("{text}; as before the predecessor yielded"))
             }
@@ -144,10 +152,10 @@ mod tests {
     fn at_its_limit_a_generation_is_saturated_and_not_sick() {
         let before = load(100, 5_000, 4_900);
         let reading = silent(Reached::Queue).read(&Past::Passed, before, full());
-        let Reading::Saturated(text) = reading else { panic!("{reading:?}") };
+        let Reading::Undecided(text) = reading else { panic!("{reading:?}") };
         assert_eq!(
             text,
-            "no answer within 1s (the connection was not accepted); 100 connections are being \
+            "saturated: no answer within 1s (the connection was not accepted); 100 connections are being \
              served, 100 when the predecessor yielded"
         );
     }
@@ -172,7 +180,7 @@ mod tests {
             let as_before = trend.progresses() && reached == Reached::Queue;
             match silent(reached).read(&Past::Silent, before, trend) {
                 Reading::Passed(_) if as_before => {}
-                Reading::Saturated(_) if !as_before => {}
+                Reading::Undecided(_) if !as_before => {}
                 reading => panic!("{why}, like the predecessor: {reading:?}"),
             }
         }
@@ -188,6 +196,16 @@ mod tests {
         let reading = Failure::wrong("status 500").read(&past, load(1, 1, 0), full());
         let Reading::Sick(text) = reading else { panic!("{reading:?}") };
         assert!(text.ends_with("before it yielded: status 503"), "{text}");
+    }
+
+    #[test]
+    fn a_question_that_never_left_says_nothing() {
+        for past in [Past::Unknown, Past::Passed, Past::Failed("status 500".into())] {
+            let failure = Failure::not_asked("too many open files");
+            let reading = failure.read(&past, Load::default(), Trend::default());
+            let text = "could not be asked: too many open files";
+            assert_eq!(reading, Reading::Undecided(text.into()));
+        }
     }
 
     #[test]

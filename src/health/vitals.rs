@@ -14,8 +14,8 @@ pub(super) enum Step {
     Passed,
     /// They were not, or none came.
     Failed(String),
-    /// No answer came, for want of room: neither passed nor failed.
-    Saturated(String),
+    /// It says nothing: neither passed nor failed.
+    Undecided(String),
     /// It cannot be checked, and counts as healthy.
     NotChecked(String),
 }
@@ -36,9 +36,11 @@ struct Streak {
     thresholds: Thresholds,
     passes: u32,
     failures: u32,
-    saturated: bool,
+    undecided: bool,
     noted: bool,
     healthy: bool,
+    /// Why it is not, as far as rounds have said.
+    why: Option<String>,
 }
 
 /// Where all checks of one generation stand.
@@ -65,10 +67,25 @@ impl Vitals {
         since.checked_add(self.min_healthy_time)
     }
 
+    /// What is missing until all is well, for people, with the check of this number first; nothing
+    /// when all is well, or when only time is missing and nothing is checked.
+    pub(super) fn missing(&self, first: usize) -> Option<String> {
+        if self.said || self.checks.is_empty() {
+            return None;
+        }
+        let checks = self.checks.get(first).into_iter().chain(&self.checks);
+        let missing = checks.into_iter().find_map(Streak::missing);
+        Some(missing.unwrap_or_else(|| {
+            let time = self.min_healthy_time;
+            format!("every health check passes, and has not done so for {time:?} yet")
+        }))
+    }
+
     /// It is `now`: all is well if it has been so for long enough.
     pub(super) fn at(&mut self, now: Instant) -> Option<Finding> {
-        let due = self.due().filter(|due| *due <= now)?;
-        debug_assert!(due <= now);
+        if self.due()? > now {
+            return None;
+        }
         self.said = true;
         Some(Finding::Healthy)
     }
@@ -88,57 +105,77 @@ impl Vitals {
                 }
                 streak.healthy = true;
             }
-            Step::Saturated(why) => {
-                let text = format!("health check {name}: saturated: {why}");
-                if !std::mem::replace(&mut streak.saturated, true) {
+            Step::Undecided(why) => {
+                let text = format!("health check {name}: {why}");
+                if !std::mem::replace(&mut streak.undecided, true) {
                     findings.push(Finding::Note(text.clone()));
                 }
-                if !streak.healthy {
-                    findings.push(Finding::Ailing(text));
-                }
+                streak.why = Some(text);
             }
             Step::Failed(why) => {
                 self.since = None;
                 self.said = false;
-                return vec![streak.fail(&why)];
+                findings.extend(streak.fail(&why));
+                if !findings.is_empty() {
+                    return findings;
+                }
             }
         }
         if self.checks.iter().all(|streak| streak.healthy) {
             self.since.get_or_insert(now);
         }
         findings.extend(self.at(now));
+        findings.extend(self.missing(check).map(Finding::Ailing));
         findings
     }
 }
 
 impl Streak {
     fn new(thresholds: Thresholds) -> Self {
-        Self { thresholds, passes: 0, failures: 0, saturated: false, noted: false, healthy: false }
+        Self {
+            thresholds,
+            passes: 0,
+            failures: 0,
+            undecided: false,
+            noted: false,
+            healthy: false,
+            why: None,
+        }
+    }
+
+    fn missing(&self) -> Option<String> {
+        let unknown = || format!("health check {}: no round is over yet", self.thresholds.name);
+        (!self.healthy).then(|| self.why.clone().unwrap_or_else(unknown))
     }
 
     fn pass(&mut self) {
-        self.saturated = false;
+        self.undecided = false;
         self.failures = 0;
         self.passes = self.passes.saturating_add(1);
-        self.healthy |= self.passes >= self.thresholds.healthy.get();
+        let Thresholds { name, healthy, .. } = &self.thresholds;
+        self.healthy |= self.passes >= healthy.get();
+        self.why =
+            Some(format!("health check {name} has passed {} of {healthy} times", self.passes));
     }
 
-    fn fail(&mut self, why: &str) -> Finding {
-        self.saturated = false;
+    /// Gives a finding if that was once too often.
+    fn fail(&mut self, why: &str) -> Option<Finding> {
+        self.undecided = false;
         self.passes = 0;
         self.healthy = false;
         self.failures = self.failures.saturating_add(1);
         let Thresholds { name, unhealthy, .. } = &self.thresholds;
         let failures = self.failures;
         if failures < unhealthy.get() {
-            let of = format!("failed {failures} of {unhealthy} times");
-            return Finding::Ailing(format!("health check {name} {of}: {why}"));
+            self.why =
+                Some(format!("health check {name} failed {failures} of {unhealthy} times: {why}"));
+            return None;
         }
         let often = match failures {
             1 => "failed".to_owned(),
             _ => format!("failed {failures} times in a row, at last"),
         };
-        Finding::Unhealthy(format!("health check {name} {often}: {why}"))
+        Some(Finding::Unhealthy(format!("health check {name} {often}: {why}")))
     }
 }
 
@@ -163,7 +200,7 @@ mod tests {
     }
 
     fn full() -> Step {
-        Step::Saturated("no answer".into())
+        Step::Undecided("saturated: no answer".into())
     }
 
     fn ailing(text: &str) -> Finding {
@@ -186,6 +223,7 @@ mod tests {
     fn passes_in_a_row_make_healthy_and_failures_in_a_row_unhealthy() {
         let now = Instant::now();
         let mut vitals = Vitals::new(checks(&["a"], 2, 3), Duration::ZERO, now);
+        let once = ailing("health check a has passed 1 of 2 times");
         let first = ailing("health check a failed 1 of 3 times: status 500");
         let second = ailing("health check a failed 2 of 3 times: status 500");
         let last = "health check a failed 3 times in a row, at last: status 500";
@@ -193,14 +231,14 @@ mod tests {
             &mut vitals,
             now,
             &[
-                (Step::Passed, &[]),
+                (Step::Passed, std::slice::from_ref(&once)),
                 (failed(), std::slice::from_ref(&first)),
-                (Step::Passed, &[]),
+                (Step::Passed, std::slice::from_ref(&once)),
                 (Step::Passed, &[Finding::Healthy]),
                 (Step::Passed, &[]),
                 (failed(), std::slice::from_ref(&first)),
                 (failed(), &[second]),
-                (Step::Passed, &[]),
+                (Step::Passed, std::slice::from_ref(&once)),
                 (Step::Passed, &[Finding::Healthy]),
                 (failed(), std::slice::from_ref(&first)),
                 (failed(), &[ailing("health check a failed 2 of 3 times: status 500")]),
@@ -248,12 +286,13 @@ mod tests {
         let at = |seconds: u64| start + Duration::from_secs(seconds);
         let mut vitals = Vitals::new(checks(&["a"], 1, 3), Duration::from_secs(5), start);
         assert_eq!(vitals.due(), None);
-        assert!(vitals.on(0, Step::Passed, at(0)).is_empty());
+        let waits = [ailing("every health check passes, and has not done so for 5s yet")];
+        assert_eq!(vitals.on(0, Step::Passed, at(0)), waits);
         assert_eq!(vitals.due(), Some(at(5)));
         assert_eq!(vitals.on(0, failed(), at(4)).len(), 1);
         assert_eq!(vitals.due(), None);
-        assert!(vitals.on(0, Step::Passed, at(6)).is_empty());
-        assert!(vitals.on(0, Step::Passed, at(10)).is_empty());
+        assert_eq!(vitals.on(0, Step::Passed, at(6)), waits);
+        assert_eq!(vitals.on(0, Step::Passed, at(10)), waits);
         assert_eq!((vitals.due(), vitals.at(at(10))), (Some(at(11)), None));
         assert_eq!(vitals.at(at(11)), Some(Finding::Healthy));
         assert_eq!((vitals.due(), vitals.at(at(12))), (None, None), "it is said once");
@@ -263,7 +302,10 @@ mod tests {
     fn every_check_has_a_say() {
         let now = Instant::now();
         let mut vitals = Vitals::new(checks(&["a", "b"], 1, 2), Duration::ZERO, now);
-        assert!(vitals.on(0, Step::Passed, now).is_empty());
+        assert_eq!(vitals.missing(1).unwrap(), "health check b: no round is over yet");
+        let waits = [ailing("health check b: no round is over yet")];
+        assert_eq!(vitals.on(0, Step::Passed, now), waits);
+        assert_eq!(vitals.missing(0).as_deref(), Some("health check b: no round is over yet"));
         let why = Step::NotChecked("both generations accept".into());
         let noted = note("health check b: both generations accept");
         assert_eq!(vitals.on(1, why.clone(), now), [noted, Finding::Healthy]);

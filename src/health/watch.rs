@@ -64,15 +64,16 @@ impl Watch {
         }
         let thresholds = policy.checks.iter().map(HealthCheck::thresholds).collect();
         let vitals = Vitals::new(thresholds, policy.min_healthy_time, Instant::now());
-        Self { vitals, results, found: VecDeque::new(), _checks: checks, _open: open }
+        let found = vitals.missing(0).map(Finding::Ailing).into_iter().collect();
+        Self { vitals, results, found, _checks: checks, _open: open }
     }
 
     /// The next finding.
     ///
     /// [`Finding::Healthy`] comes when every check is healthy and has been for long enough, and
-    /// again after it was taken back; [`Finding::Ailing`] with every failure, and while a check that
-    /// has not passed yet gets no answer; [`Finding::Unhealthy`] as soon as one has failed as often
-    /// in a row as it may.
+    /// again after it was taken back. Until then there is a [`Finding::Ailing`] at the start and with
+    /// every round, which says what is missing; [`Finding::Unhealthy`] comes as soon as a check has
+    /// failed as often in a row as it may.
     ///
     /// # Cancel safety
     /// Cancel safe: nothing found is lost.
@@ -154,7 +155,7 @@ impl Task {
             Round::NotChecked(why) => Step::NotChecked(why),
             Round::Failed(failure) => match failure.read(&self.past, self.before, self.trend) {
                 Reading::Sick(why) => Step::Failed(why),
-                Reading::Saturated(why) => Step::Saturated(why),
+                Reading::Undecided(why) => Step::Undecided(why),
                 Reading::Passed(why) => {
                     note(why, &mut self.noted);
                     Step::Passed

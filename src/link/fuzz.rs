@@ -115,7 +115,7 @@ struct Peer {
     receiver: UnixStream,
     incoming: Incoming,
     credentials: bool,
-    pipes: [Pipe; 2],
+    pipes: [Pipe; 3],
     /// Not sent yet.
     staged: Vec<u8>,
     sent: Vec<u8>,
@@ -140,7 +140,7 @@ impl Peer {
             receiver,
             incoming: Incoming::default(),
             credentials,
-            pipes: [Pipe::new(), Pipe::new()],
+            pipes: [Pipe::new(), Pipe::new(), Pipe::new()],
             staged: Vec::new(),
             sent: Vec::new(),
             carried: Vec::new(),
@@ -183,7 +183,7 @@ impl Peer {
         while !bytes.is_empty() && !self.faulty {
             let Some(sender) = &self.sender else { return };
             let before = self.carried.len();
-            let along: Vec<usize> = (before..before + carried).map(|index| index % 2).collect();
+            let along: Vec<usize> = (before..before + carried).map(|index| index % 3).collect();
             let fds: Vec<BorrowedFd<'_>> =
                 along.iter().map(|pipe| self.pipes[*pipe].writer.as_fd()).collect();
             match scm::send(sender.as_fd(), &bytes, &fds) {

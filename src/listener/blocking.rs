@@ -25,7 +25,7 @@ impl<T: Transport> Listener<T> {
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) for what does not pass.
     pub fn accept_blocking(&self) -> Result<Option<BlockingConn<T::Blocking, T::Addr>>> {
         let core = self.core();
-        while let Some(accepted) = core.accept_blocking()? {
+        while let Some(accepted) = core.accept_blocking()?.map(Accepted::told) {
             let made = T::peer(&accepted.peer)
                 .and_then(|peer| Ok((T::blocking(accepted.fd, core.nodelay)?, peer)));
             match made {
@@ -66,10 +66,7 @@ impl Core {
                     self.tell_everyone();
                     return Ok(None);
                 }
-                Ok(accepted) => {
-                    drop(inner);
-                    return Ok(accepted.map(Accepted::told));
-                }
+                Ok(accepted) => return Ok(accepted),
                 Err(error) => error,
             };
             if error.kind() == std::io::ErrorKind::WouldBlock {

@@ -79,6 +79,7 @@ impl Service {
             if let Some(report) = over {
                 super::tell_drain(&report);
                 self.send_last_report(&relation, &report).await;
+                shared.manager.has_heard().await;
                 return End::Drained(report);
             }
         }

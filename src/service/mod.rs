@@ -4,29 +4,38 @@
 //! over a link), then the owner, then an elder, and it may own again. What the application holds
 //! ([`Starting`](crate::Starting), [`Running`](crate::Running)) only asks it.
 
+mod command;
 mod elder;
 mod elders;
+mod manager;
 mod owner;
+mod programs;
 mod status;
 mod stop;
+mod store;
 mod successor;
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
-pub use self::status::{Event, Outcome, Role, Status};
+pub(crate) use self::programs::{Inherited, Programs};
+pub use self::status::{Event, Outcome, Previous, Role, Status};
 
+use self::command::refuse;
+pub(crate) use self::command::{Command, Reply};
 use self::elders::Elders;
-use crate::birth::{Asked, Signals};
+use self::manager::{Beats, Manager};
+use self::store::Store;
+use crate::birth::{Asked, Signals, Supervisor, WATCHDOG_USEC};
 use crate::config::{Config, ProgramOverrides};
 use crate::drain::{Drain, DrainReport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
-use crate::handoff::adoption::{Adoption, Turn, Wanted};
+use crate::handoff::adoption::{Adoption, Turn};
 use crate::handoff::upgrade::News;
 use crate::hooks::Hooks;
 use crate::inventory::Inventory;
@@ -57,6 +66,10 @@ pub(crate) struct Shared {
     pub hooks: Hooks,
     pub states: States,
     pub sessions: Sessions,
+    pub manager: Manager,
+    pub programs: Programs,
+    /// What the next upgrade starts.
+    pub program: Program,
     pub commands: mpsc::Sender<Command>,
     pub status: watch::Sender<Status>,
     pub owner: watch::Sender<bool>,
@@ -72,37 +85,19 @@ pub(crate) struct Shared {
     pub verdict: Mutex<Option<Arc<Verdict>>>,
 }
 
-/// Where the answer to a wish for an upgrade goes.
-pub(crate) type Reply = oneshot::Sender<Result<Report>>;
-
-/// What the application asks for.
-pub(crate) enum Command {
-    /// It is ready; the PID file's temporary has been written.
-    Ready(Option<Prepared>),
-    /// It failed before its end, with this text.
-    Failed(String),
-    /// The next generation is to be started. With `queue` the wish is remembered while another
-    /// upgrade runs.
-    Upgrade { reply: Reply, queue: bool },
-    /// The successor that is watched has proven itself.
-    Approve(Reply),
-    /// The upgrade that runs is not wanted, and why.
-    Reject { reason: String, reply: Reply },
-    /// It starts, and waits for this.
-    NotYet(String),
-    /// It is not well, and why: a predecessor shall take the turn back.
-    Unhealthy { reason: String, reply: oneshot::Sender<Result<()>> },
-    /// It wants a state of the predecessor.
-    Take(Wanted),
-    /// Drain and end.
-    Stop,
-}
-
 /// What is known before the runtime exists.
 pub(crate) struct Captured {
     pub signals: Signals,
     pub program: Program,
     pub own_process: Arc<OwnedFd>,
+    pub supervisor: Supervisor,
+}
+
+/// What a generation has from its birth.
+pub(crate) struct Holdings {
+    pub sockets: Inventory,
+    pub drain: Drain,
+    pub programs: Programs,
 }
 
 /// The task's own things.
@@ -110,7 +105,6 @@ pub(crate) struct Service {
     shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
     signals: Ears,
-    program: Program,
     extra: Extra,
     own_process: Arc<OwnedFd>,
     elders: Elders,
@@ -125,6 +119,8 @@ pub(crate) struct Service {
     waiting: Vec<Reply>,
     hurry: Arc<Notify>,
     stop_asked: bool,
+    beats: Beats,
+    store: Store,
 }
 
 /// A rejected successor that has gone.
@@ -187,6 +183,14 @@ impl Shared {
         }
     }
 
+    fn tell_manager(&self, to: Generation, news: &News) {
+        match news {
+            News::Phase(phase) => self.manager.phase(to, *phase),
+            News::NotYet(why) => self.manager.not_yet(to, why),
+            _ => {}
+        }
+    }
+
     fn set_verdict(&self, verdict: Option<Arc<Verdict>>) {
         *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = verdict;
     }
@@ -237,15 +241,20 @@ pub(crate) fn ended() -> Error {
 pub(crate) fn begin(
     config: Config,
     generation: Generation,
-    sockets: Inventory,
-    drain: Drain,
+    holdings: Holdings,
     captured: Captured,
     adoption: Option<Adoption>,
 ) -> Result<Arc<Shared>> {
+    let Holdings { sockets, drain, programs } = holdings;
     let (commands, received) = mpsc::channel(COMMANDS);
     let service = config.service_name()?;
+    let supervisor = captured.supervisor;
+    let manager = Manager::of(&supervisor);
     let shared = Arc::new(Shared {
-        status: watch::Sender::new(Status::new(&service, &config.version, generation)),
+        status: watch::Sender::new(Status {
+            previous: programs.previous_release(),
+            ..Status::new(&service, &config.version, generation)
+        }),
         owner: watch::Sender::new(false),
         service,
         generation,
@@ -255,6 +264,9 @@ pub(crate) fn begin(
         requests: Requests::new(),
         hooks: Hooks::default(),
         states: States::new(config.states),
+        manager,
+        programs,
+        program: program(captured.program, &supervisor, &config.program),
         commands,
         events: broadcast::Sender::new(EVENTS),
         turn: watch::Sender::new(Turn::Waiting),
@@ -265,14 +277,11 @@ pub(crate) fn begin(
         verdict: Mutex::new(None),
         config,
     });
-    let extra =
-        Extra { descriptors: shared.config.pass.clone(), blocked: shared.config.upgrade_signal };
     let task = Service {
         shared: Arc::clone(&shared),
         commands: received,
         signals: Ears(Some(captured.signals)),
-        program: program(captured.program, &shared.config.program),
-        extra,
+        extra: extra(&shared.config),
         own_process: captured.own_process,
         elders: Elders::new(),
         leaving: JoinSet::new(),
@@ -282,13 +291,24 @@ pub(crate) fn begin(
         waiting: Vec::new(),
         hurry: Arc::new(Notify::new()),
         stop_asked: false,
+        beats: Beats::new(&shared.manager, &supervisor),
+        store: Store::new(&shared.manager, &supervisor, &shared.sockets),
     };
     tokio::spawn(task.live(adoption));
     Ok(shared)
 }
 
+/// What the next generation gets besides its link.
+fn extra(config: &Config) -> Extra {
+    Extra { descriptors: config.pass.clone(), blocked: config.upgrade_signal }
+}
+
 /// The program of the next generation: ours, but for what the configuration says.
-fn program(mut ours: Program, overrides: &ProgramOverrides) -> Program {
+fn program(mut ours: Program, supervisor: &Supervisor, overrides: &ProgramOverrides) -> Program {
+    if supervisor.watchdog.is_none() {
+        // It is another process's.
+        ours.env.retain(|(name, _)| name != WATCHDOG_USEC);
+    }
     if let Some(executable) = &overrides.executable {
         ours.exe.clone_from(executable);
     }
@@ -343,19 +363,6 @@ impl Ears {
                 std::future::pending().await
             }
         }
-    }
-}
-
-/// A command that means nothing to a generation which does not own, or stops.
-fn refuse(command: Command, why: &str) {
-    // Whoever asked may have stopped waiting.
-    let error = || Error::new(ErrorKind::NotNow, why);
-    match command {
-        Command::Upgrade { reply, .. } => _ = reply.send(Err(ended())),
-        Command::Approve(reply) | Command::Reject { reply, .. } => _ = reply.send(Err(error())),
-        Command::Unhealthy { reply, .. } => _ = reply.send(Err(error())),
-        Command::Take(wanted) => _ = wanted.reply.send(Err(error())),
-        Command::Ready(_) | Command::Failed(_) | Command::NotYet(_) | Command::Stop => {}
     }
 }
 

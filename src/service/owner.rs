@@ -5,21 +5,25 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::elders::News;
-use super::{Command, Event, Gone, Reign, Reply, Role, Service};
+use super::programs::Next;
+use super::{Command, Event, Gone, Reign, Reply, Role, Service, Shared};
 use crate::birth::Asked;
 use crate::error::{Error, ErrorKind, Result};
+use crate::executable;
 use crate::generation::Generation;
-use crate::handoff::upgrade::{self, Ended, Order, Relation, Word};
+use crate::handoff::upgrade::{self, Ended, Order, Pending, Relation, Word};
 use crate::pid_file::PidFile;
 use crate::report::Report;
 use crate::report::builder::ReportBuilder;
 use crate::requests::ErrorBudget;
+use crate::spawn::Program;
+use crate::wire::Identity;
 
 type Running = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
@@ -30,15 +34,22 @@ struct Active {
     replies: Vec<Reply>,
     /// Of those who want it to end without a commit.
     rejections: Vec<Reply>,
+    /// What it starts, if it can be told, and where that stands.
+    identity: Option<Identity>,
+    program: PathBuf,
 }
 
-enum Next {
+enum Happened {
     Asked(Asked),
     Told(Command),
     News(Generation, News),
     Ended(Box<Ended>),
     /// A rejected successor is gone.
     Gone(Option<Gone>),
+    /// Something is to be said to the service manager.
+    Beat,
+    /// What it may store for us has changed.
+    Changed,
 }
 
 impl Service {
@@ -51,15 +62,15 @@ impl Service {
                     return Reign::Stopped;
                 }
                 if self.shared.queued.swap(false, Ordering::Relaxed) {
-                    active = Some(self.start_upgrade());
+                    active = Some(self.start_upgrade(Next::Release));
                 }
             }
             match self.next(&mut active).await {
-                Next::Asked(Asked::Upgrade) => self.wish(&mut active, None, true),
-                Next::Told(Command::Upgrade { reply, queue }) => {
+                Happened::Asked(Asked::Upgrade) => self.wish(&mut active, None, true),
+                Happened::Told(Command::Upgrade { reply, queue }) => {
                     self.wish(&mut active, Some(reply), queue);
                 }
-                Next::Asked(Asked::Stop) | Next::Told(Command::Stop) => {
+                Happened::Asked(Asked::Stop) | Happened::Told(Command::Stop) => {
                     if self.stop_asked {
                         self.hurry.notify_one();
                     }
@@ -69,10 +80,12 @@ impl Service {
                         let _ = active.words.try_send(Word::Stop);
                     }
                 }
-                Next::Told(command) => self.told_as_owner(command, &mut active),
-                Next::Gone(gone) => self.gone(gone),
-                Next::News(generation, news) => self.hear(generation, news, &mut active),
-                Next::Ended(ended) => {
+                Happened::Told(command) => self.told_as_owner(command, &mut active),
+                Happened::Gone(gone) => self.gone(gone),
+                Happened::Beat => self.beats.beat(&self.shared),
+                Happened::Changed => self.store.update(&self.shared.sockets),
+                Happened::News(generation, news) => self.hear(generation, news, &mut active),
+                Happened::Ended(ended) => {
                     if let Some(active) = active.take()
                         && let Some(reign) = self.conclude(*ended, active)
                     {
@@ -83,7 +96,7 @@ impl Service {
         }
     }
 
-    async fn next(&mut self, active: &mut Option<Active>) -> Next {
+    async fn next(&mut self, active: &mut Option<Active>) -> Happened {
         tokio::select! {
             biased;
             ended = async {
@@ -91,12 +104,14 @@ impl Service {
                     Some(active) => active.future.as_mut().await,
                     None => std::future::pending().await,
                 }
-            } => Next::Ended(Box::new(ended)),
-            asked = self.signals.next() => Next::Asked(asked),
-            Some(command) = self.commands.recv() => Next::Told(command),
-            (generation, news) = self.elders.news() => Next::News(generation, news),
+            } => Happened::Ended(Box::new(ended)),
+            asked = self.signals.next() => Happened::Asked(asked),
+            Some(command) = self.commands.recv() => Happened::Told(command),
+            (generation, news) = self.elders.news() => Happened::News(generation, news),
             // A watcher that panicked has ended as well.
-            Some(gone) = self.leaving.join_next() => Next::Gone(gone.ok()),
+            Some(gone) = self.leaving.join_next() => Happened::Gone(gone.ok()),
+            () = self.beats.due() => Happened::Beat,
+            () = self.store.changed() => Happened::Changed,
         }
     }
 
@@ -118,6 +133,7 @@ impl Service {
                 }
                 None => refuse(reply, "no upgrade is running"),
             },
+            Command::RollBack(reply) => self.roll_back(active, reply),
             Command::Unhealthy { reply, .. } => {
                 let text = "this generation owns: nobody could take the turn back";
                 let _ = reply.send(Err(Error::new(ErrorKind::NotNow, text)));
@@ -129,6 +145,23 @@ impl Service {
             // Handled by the caller.
             Command::Upgrade { .. } | Command::Stop => {}
         }
+    }
+
+    /// An operator wants the program back that ran before.
+    fn roll_back(&mut self, active: &mut Option<Active>, reply: Reply) {
+        if let Some(active) = active {
+            let reason = String::from("an operator asked to roll back");
+            let _ = active.words.try_send(Word::Reject(reason));
+            active.rejections.push(reply);
+            return;
+        }
+        let Some(previous) = self.shared.programs.previous() else {
+            return refuse(reply, "no other program ran before this one: nothing to roll back to");
+        };
+        self.shared.programs.own_failed("an operator rolled it back after its commit");
+        let mut begun = self.start_upgrade(Next::Previous(previous));
+        begun.replies.push(reply);
+        *active = Some(begun);
     }
 
     pub(super) fn gone(&mut self, gone: Option<Gone>) {
@@ -144,7 +177,7 @@ impl Service {
     fn wish(&mut self, active: &mut Option<Active>, reply: Option<Reply>, queue: bool) {
         match active {
             None => {
-                let mut begun = self.start_upgrade();
+                let mut begun = self.start_upgrade(Next::Release);
                 begun.replies.extend(reply);
                 *active = Some(begun);
             }
@@ -161,7 +194,7 @@ impl Service {
         }
     }
 
-    fn start_upgrade(&mut self) -> Active {
+    fn start_upgrade(&mut self, next: Next) -> Active {
         self.highest = self.highest.next();
         let successor = self.highest;
         let shared = Arc::clone(&self.shared);
@@ -175,12 +208,42 @@ impl Service {
                 self.elders.count()
             ));
         }
-        let order = Order {
+        let identity = next.identity(&shared.program);
+        let order = self.order(&next, successor, &mut report);
+        let path = order.program.exe.clone();
+        shared.status.send_modify(|status| {
+            status.upgrading = true;
+            status.queued = false;
+        });
+        shared.event(Event::UpgradeStarted(successor));
+        shared.manager.upgrades(successor);
+        // It ends by deadlines of its own.
+        self.beats.extend(Duration::MAX);
+        let (words, mut heard) = mpsc::channel(16);
+        let readers = self.elders.readers();
+        let future = Box::pin(async move {
+            let hand_over = move |pid| {
+                readers.iter().for_each(AbortHandle::abort);
+                shared.sessions.stop_receiving();
+                shared.set_role(Role::Elder);
+                shared.manager.hands_over(pid, successor);
+            };
+            upgrade::run(order, report, &mut heard, hand_over).await
+        });
+        let replies = std::mem::take(&mut self.waiting);
+        Active { future, words, replies, rejections: Vec::new(), identity, program: path }
+    }
+
+    fn order(&self, next: &Next, successor: Generation, report: &mut ReportBuilder) -> Order {
+        let shared = Arc::clone(&self.shared);
+        let program = next.program(&shared.program);
+        let preflight = preflight(next, &shared, &program, report);
+        Order {
             service: shared.service.clone(),
             version: shared.config.version.clone(),
             generation: shared.generation,
             successor,
-            program: self.program.clone(),
+            program,
             extra: self.extra.clone(),
             lengths: shared.config.lengths(),
             leave: shared.config.drain.deadline,
@@ -188,9 +251,11 @@ impl Service {
             sockets: shared.sockets.clone(),
             own_process: Arc::clone(&self.own_process),
             elders: self.elders.offer(),
+            programs: shared.programs.offered(),
+            failures: shared.programs.failures(),
             rejected: self.rejected.clone(),
             queued: Arc::clone(&shared.queued),
-            preflight: None,
+            preflight,
             budget: shared.config.budget.map(ErrorBudget::to_wire),
             health: shared.config.health.clone(),
             drain: shared.drain.clone(),
@@ -199,38 +264,27 @@ impl Service {
             sessions: shared.sessions.clone(),
             on_news: {
                 let shared = Arc::clone(&shared);
-                Box::new(move |news| shared.heard(news))
+                Box::new(move |news| {
+                    shared.tell_manager(successor, &news);
+                    shared.heard(news);
+                })
             },
-        };
-        shared.status.send_modify(|status| {
-            status.upgrading = true;
-            status.queued = false;
-        });
-        shared.event(Event::UpgradeStarted(successor));
-        let (words, mut heard) = mpsc::channel(16);
-        let readers = self.elders.readers();
-        let future = Box::pin(async move {
-            let hand_over = move || {
-                readers.iter().for_each(AbortHandle::abort);
-                shared.sessions.stop_receiving();
-                shared.set_role(Role::Elder);
-            };
-            upgrade::run(order, report, &mut heard, hand_over).await
-        });
-        Active { future, words, replies: std::mem::take(&mut self.waiting), rejections: Vec::new() }
+        }
     }
 
     /// An upgrade has ended. `Some` if that is the end of this reign.
     fn conclude(&mut self, ended: Ended, active: Active) -> Option<Reign> {
-        let Active { replies, rejections, .. } = active;
+        let Active { replies, rejections, identity, program, .. } = active;
         self.shared.status.send_modify(|status| {
             status.upgrading = false;
             status.phase = None;
             status.not_yet = None;
             status.ailing = None;
         });
+        self.beats.extend_no_more();
         match ended {
             Ended::Committed { report, successor } => {
+                self.beats.rest();
                 self.shared.upgrade_ended(&report);
                 answer(replies, || Ok(report.clone()));
                 answer(rejections, || {
@@ -250,7 +304,12 @@ impl Service {
             }
             Ended::RolledBack { report, leaving } => {
                 self.shared.upgrade_ended(&report);
+                self.shared.manager.serves_on(&self.shared, &report);
                 self.shared.set_verdict(None);
+                if let Some(identity) = identity.filter(|_| !self.stop_asked) {
+                    let cause = report.cause.clone().unwrap_or_default();
+                    self.shared.programs.failed(&identity, &program, &cause);
+                }
                 answer(replies, || Err(rejected(&report)));
                 answer(rejections, || Ok(report.clone()));
                 if let Some((task, link)) = leaving {
@@ -316,6 +375,29 @@ async fn finished(
 fn refuse(reply: Reply, why: &str) {
     // Whoever asked may have stopped waiting.
     let _ = reply.send(Err(Error::new(ErrorKind::NotNow, why)));
+}
+
+/// What is to be tried before the program is started: for a release what the configuration says,
+/// for what ran before, that it is still the same.
+fn preflight(
+    next: &Next,
+    shared: &Shared,
+    program: &Program,
+    report: &mut ReportBuilder,
+) -> Option<Pending<Result<()>>> {
+    match next {
+        Next::Release => {
+            let (preflight, program) = (shared.config.preflight.clone()?, program.clone());
+            Some(Box::pin(async move { executable::preflight(&preflight, &program).await }))
+        }
+        Next::Previous(executable) => {
+            let (generation, version) = (executable.generation(), executable.version());
+            report
+                .note(format!("rolls back to the program of generation {generation} ({version})"));
+            let executable = executable.clone();
+            Some(Box::pin(async move { executable.verify().await }))
+        }
+    }
 }
 
 fn rejected(report: &Report) -> Error {

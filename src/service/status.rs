@@ -1,5 +1,7 @@
 //! What a generation says about itself.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::drain::DrainReport;
@@ -26,6 +28,18 @@ pub enum Role {
     Stopping,
     /// Nothing is left to do.
     Ended,
+}
+
+/// A release that can be rolled back to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Previous {
+    /// The generation that ran it.
+    pub generation: Generation,
+    /// The application's version.
+    pub version: String,
+    /// The path by which it was started; its file may have been replaced or deleted since.
+    pub path: PathBuf,
 }
 
 /// One generation as it stands.
@@ -55,6 +69,9 @@ pub struct Status {
     pub ailing: Option<String>,
     /// Whether an upgrade was asked for meanwhile and waits for whoever owns afterwards.
     pub queued: bool,
+    /// What ran before this generation's program, to roll back to.
+    #[serde(default)]
+    pub previous: Option<Previous>,
     /// Older generations that still drain, oldest first. Empty also means that no older code runs.
     pub elders: Vec<Generation>,
 }
@@ -71,6 +88,7 @@ impl Status {
             phase: None,
             not_yet: None,
             ailing: None,
+            previous: None,
             queued: false,
             elders: Vec::new(),
         }

@@ -107,7 +107,7 @@ impl Service {
                 let _ = reply.send(Ok(()));
                 Request::Unhealthy(reason)
             }
-            Command::Approve(_) | Command::Reject { .. } => {
+            Command::Approve(_) | Command::RollBack(_) | Command::Reject { .. } => {
                 return refuse(command, "this generation does not own yet: ask its predecessor");
             }
         };
@@ -137,7 +137,13 @@ impl Service {
 
     /// Born without a predecessor: owns as soon as the application is ready.
     pub(super) async fn first(&mut self) -> Result<(), Outcome> {
-        let lost = |reason: String| Err(Outcome::RolledBack { reason });
+        let shared = std::sync::Arc::clone(&self.shared);
+        let lost = |reason: String| {
+            shared.manager.lost(&reason);
+            Err(Outcome::RolledBack { reason })
+        };
+        shared.manager.starts(None);
+        self.beats.extend(shared.config.deadlines.ready);
         loop {
             let command = tokio::select! {
                 asked = self.signals.next() => match asked {
@@ -149,6 +155,10 @@ impl Service {
                     Asked::Stop => return lost("it was asked to stop by a signal".into()),
                 },
                 command = self.commands.recv() => command,
+                () = self.beats.due() => {
+                    self.beats.beat(&shared);
+                    continue;
+                }
             };
             match command {
                 Some(Command::Ready(prepared)) => {
@@ -159,9 +169,12 @@ impl Service {
                     let text = "this generation is not ready yet";
                     let _ = reply.send(Err(Error::new(ErrorKind::Busy, text)));
                 }
-                Some(Command::NotYet(why)) => self.shared.set_not_yet(why),
                 // There is nobody to take it from; the application may have given up.
                 Some(Command::Take(wanted)) => _ = wanted.reply.send(Ok(None)),
+                Some(Command::NotYet(why)) => {
+                    shared.manager.starts(Some(&why));
+                    shared.set_not_yet(why);
+                }
                 Some(Command::Failed(text)) => return lost(text),
                 Some(Command::Stop) => return lost("it was asked to stop".into()),
                 Some(other) => refuse(other, "this generation is not ready yet"),
@@ -183,6 +196,7 @@ impl Service {
 
     /// What every owner does first, however it came to own.
     pub(super) async fn begin_reign(&mut self) {
+        self.shared.programs.note_contents();
         self.publish_pid_file().await;
         let generation = self.shared.generation;
         let queued_upgrade = self.shared.queued.load(Ordering::Relaxed);
@@ -198,6 +212,10 @@ impl Service {
             status.queued = queued_upgrade;
         });
         self.shared.set_role(Role::Owner);
+        self.beats.extend_no_more();
+        self.shared.manager.owns(&self.shared);
+        self.beats.feed();
+        self.store.begin(&self.shared.sockets);
         tracing::info!(target: "heirloom::handoff", step = "owns", %generation, pid = std::process::id());
         self.shared.event(Event::Owns);
     }

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::pidfd::{self, Exit};
+use crate::sys::spawn::Group;
 use crate::sys::watch::Watched;
 
 /// How long a process that was sent `SIGKILL` may take to give its memory back before
@@ -20,10 +21,14 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// A process that we started. It is reaped on every path.
 ///
-/// Dropped before it has ended, it is killed, unless it was [set free](Self::set_free). A drop must not block a runtime's worker, and a
-/// killed process takes a moment to be gone, so a task of the runtime in which it was started
-/// reaps it. Without that runtime there is one attempt that does not wait; if that comes too
-/// early a zombie is left until this process ends, which is about to happen: its runtime has.
+/// Dropped before it has ended, it is killed, unless it was [set free](Self::set_free). A drop must
+/// not block a runtime's worker, and a killed process takes a moment to be gone, so a task of the
+/// runtime in which it was started reaps it. Without that runtime there is one attempt that does
+/// not wait; if that comes too early a zombie is left until this process ends, which is about to
+/// happen: its runtime has.
+///
+/// If it has a process group of its own, what signals it signals the group, and what it has left in
+/// the group is killed when it ends.
 #[derive(Debug)]
 #[must_use = "dropping it kills the process"]
 pub(crate) struct Child {
@@ -33,14 +38,15 @@ pub(crate) struct Child {
     fd: Arc<OwnedFd>,
     exit: Option<Exit>,
     runtime: Handle,
+    group: Group,
     free: bool,
 }
 
 impl Child {
     /// Takes over a process that has just been started. Must be called in a runtime.
-    pub(super) fn adopt(pid: i32) -> Result<Self> {
+    pub(super) fn adopt(pid: i32, group: Group) -> Result<Self> {
         let wrong = |what: &str, error: io::Error| {
-            let text = format!("successor with pid {pid}: {what}");
+            let text = format!("child with pid {pid}: {what}");
             Error::new(ErrorKind::Spawn, text).with_source(error)
         };
         let pidfd = match pidfd::open(pid) {
@@ -59,7 +65,8 @@ impl Child {
         match watch(&fd) {
             Ok(watched) => {
                 let watched = Some(watched);
-                Ok(Self { pid, watched, fd, exit: None, runtime: Handle::current(), free: false })
+                let runtime = Handle::current();
+                Ok(Self { pid, watched, fd, exit: None, runtime, group, free: false })
             }
             Err(error) => {
                 abandon(pid);
@@ -95,7 +102,14 @@ impl Child {
         let Some(watched) = &self.watched else {
             return Exit::Unknown;
         };
-        match reap(watched).await {
+        let look = |fd: &OwnedFd, _| {
+            // Before it is reaped: until then nobody else's group can have its number.
+            if self.group == Group::Own && pidfd::ended(fd.as_fd())? {
+                let _ = pidfd::signal_group(fd.as_fd(), self.pid, Signal::SIGKILL);
+            }
+            pidfd::wait(fd.as_fd())?.ok_or(io::ErrorKind::WouldBlock.into())
+        };
+        match poll_fn(|cx| watched.poll_read(cx, look)).await {
             Ok(exit) => *self.exit.insert(exit),
             // The runtime is ending. Not remembered, so that the drop still kills.
             Err(_) => Exit::NotYet,
@@ -107,7 +121,14 @@ impl Child {
         if self.exit.is_some() {
             return Ok(());
         }
-        gone_is_fine(pidfd::signal(self.fd.as_fd(), Some(signal)))
+        gone_is_fine(self.signal(signal))
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        match self.group {
+            Group::Ours => pidfd::signal(self.fd.as_fd(), Some(signal)),
+            Group::Own => pidfd::signal_group(self.fd.as_fd(), self.pid, signal),
+        }
     }
 
     /// Whether we may signal it, so that we could end it: not if it has become another user.
@@ -144,7 +165,7 @@ impl Drop for Child {
         };
         if !self.free {
             // If it may not be killed it is reaped whenever it ends.
-            let _ = pidfd::signal(self.fd.as_fd(), Some(Signal::SIGKILL));
+            let _ = self.signal(Signal::SIGKILL);
         }
         if !matches!(pidfd::wait(self.fd.as_fd()), Ok(Some(_))) {
             self.runtime.spawn(async move { reap(&watched).await });

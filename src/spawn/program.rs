@@ -1,9 +1,13 @@
 //! What this process is, in terms that start it again: the program of the next generation.
 
 use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use nix::unistd::{AccessFlags, access};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::origin;
@@ -11,23 +15,25 @@ use crate::sys::origin;
 /// Variables that speak of one process only and would mislead the next.
 const PERSONAL: [&str; 7] = [
     origin::VARIABLE,
+    origin::EXECUTED,
     "LISTEN_PID",
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
     "LISTEN_PIDFDID",
     "WATCHDOG_PID",
-    "WATCHDOG_USEC",
 ];
 
 /// Where a shell looks without `PATH`.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// A program with everything that it is started with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Program {
     /// The file, absolute, with symbolic links as they are: a `current` link is followed at the
     /// upgrade, not now.
     pub(crate) exe: PathBuf,
+    /// The file itself, executed instead of what [`exe`](Self::exe) leads to now.
+    pub(crate) file: Option<Arc<OwnedFd>>,
     /// All arguments, beginning with the program's own name.
     pub(crate) args: Vec<OsString>,
     /// The environment, without what speaks of one process only.
@@ -46,15 +52,33 @@ impl Program {
         let running = identity(Path::new("/proc/self/exe"));
         let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
         let called = args.first().map(OsString::as_os_str).unwrap_or_default();
-        let exe = candidates(called, &path, cwd.as_deref())
-            .find(|candidate| is_running(candidate, running))
+        let exe = origin::executed(std::env::var_os(origin::EXECUTED).as_deref())
+            .or_else(|| {
+                candidates(called, &path, cwd.as_deref())
+                    .find(|candidate| is_running(candidate, running))
+            })
             .or_else(|| std::fs::read_link("/proc/self/exe").ok().map(without_deleted))
             .ok_or_else(|| {
                 let text = format!("the file of this program, called as {called:?}, was not found");
                 Error::new(ErrorKind::Spawn, text)
             })?;
         let env = std::env::vars_os().filter(|(name, _)| !is_personal(name)).collect();
-        Ok(Self { exe, args, env, cwd })
+        Ok(Self { exe, file: None, args, env, cwd })
+    }
+
+    /// A value of its environment.
+    fn variable(&self, name: &str) -> Option<&OsStr> {
+        self.env.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_os_str())
+    }
+
+    /// The file that a name leads to in this program's directory and with its `PATH`, as a shell
+    /// would look for a command; the name itself if there is none.
+    pub(crate) fn command(&self, name: &Path) -> PathBuf {
+        let path = self.variable("PATH").unwrap_or(OsStr::new(DEFAULT_PATH));
+        let mut found = candidates(name.as_os_str(), path, self.cwd.as_deref());
+        found
+            .find(|file| file.is_file() && access(file, AccessFlags::X_OK).is_ok())
+            .unwrap_or_else(|| name.to_owned())
     }
 }
 

@@ -12,12 +12,15 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use super::*;
 
+mod by_descriptor;
+
 /// More than any of these steps takes, on any machine.
 const LONG: Duration = Duration::from_secs(20);
 
 fn program(exe: &str, args: &[&str]) -> Program {
     Program {
         exe: exe.into(),
+        file: None,
         args: [exe].iter().chain(args).map(OsString::from).collect(),
         env: vec![("PATH".into(), "/bin:/usr/bin".into())],
         cwd: None,

@@ -1,11 +1,46 @@
-//! Which process started us and over which descriptor it speaks: the value of `HEIRLOOM_LINK`.
+//! What a spawner tells its child by the environment: which process it is and over which descriptor
+//! it speaks (`HEIRLOOM_LINK`), and by which path the program was meant (`HEIRLOOM_EXECUTED`).
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+use nix::sys::stat::fstat;
 
 /// The environment variable that carries an [`Origin`] to a successor.
 pub(crate) const VARIABLE: &str = "HEIRLOOM_LINK";
+
+/// The environment variable of a program that was executed by a descriptor: `device:inode:path`.
+///
+/// Such a program cannot see by which path it is called: `/proc/self/exe` has every symbolic link
+/// resolved, and the path leads to another file by now. The next generation is looked for there.
+pub(crate) const EXECUTED: &str = "HEIRLOOM_EXECUTED";
+
+/// The value of [`EXECUTED`] for a file that is known by this path.
+pub(crate) fn executed_as(file: BorrowedFd<'_>, path: &Path) -> io::Result<OsString> {
+    let found = fstat(file)?;
+    let mut value = OsString::from(format!("{}:{}:", found.st_dev, found.st_ino));
+    value.push(path);
+    Ok(value)
+}
+
+/// The path in a value of [`EXECUTED`], if it is about the file that this process runs: a helper
+/// of such a program inherits the variable and is another file.
+pub(crate) fn executed(value: Option<&OsStr>) -> Option<PathBuf> {
+    let running = std::fs::metadata("/proc/self/exe").ok()?;
+    executed_file(value?, running.dev(), running.ino())
+}
+
+fn executed_file(value: &OsStr, device: u64, inode: u64) -> Option<PathBuf> {
+    let path = value.as_bytes().strip_prefix(format!("{device}:{inode}:").as_bytes())?;
+    let path = Path::new(OsStr::from_bytes(path));
+    path.is_absolute().then(|| path.to_owned())
+}
 
 /// A link that a spawner left for its child, in terms that a stranger cannot meet by accident:
 /// `fd:inode:pid:starttime`, four decimal numbers.
@@ -75,6 +110,8 @@ pub(crate) fn start_time_in(stat: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     #[test]
@@ -113,5 +150,20 @@ mod tests {
         assert_eq!(start_time_in(b""), None);
         let own = start_time(std::process::id().cast_signed()).unwrap();
         assert!(own > 0);
+    }
+    #[test]
+    fn the_path_of_a_program_is_believed_of_the_running_file_only() {
+        let own = std::fs::File::open("/proc/self/exe").unwrap();
+        let path = Path::new(OsStr::from_bytes(b"/srv/cur\xffrent: app"));
+        let value = executed_as(own.as_fd(), path).unwrap();
+        assert_eq!(executed(Some(&value)).as_deref(), Some(path));
+        let other = std::fs::File::open("/bin/sh").unwrap();
+        assert_eq!(executed(Some(&executed_as(other.as_fd(), path).unwrap())), None);
+        assert_eq!(executed(None), None);
+        let value = |text: &str| executed_file(OsStr::new(text), 1, 22);
+        assert_eq!(value("1:22:/x"), Some("/x".into()));
+        for wrong in ["", "1:22", "1:22:", "1:22:x", "1:2:/x", "1:222:/x", "11:22:/x", "+1:22:/x"] {
+            assert_eq!(value(wrong), None, "{wrong:?}");
+        }
     }
 }

@@ -9,12 +9,16 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 use crate::sys::{checked, retry};
 
 /// `PIDFD_NONBLOCK`, Linux 5.10.
 const NONBLOCK: libc::c_uint = libc::O_NONBLOCK.cast_unsigned();
+
+/// `PIDFD_SIGNAL_PROCESS_GROUP`, Linux 6.9.
+const PROCESS_GROUP: u32 = 1 << 2;
 
 /// The type of the file system of pidfds, `PID_FS_MAGIC`, Linux 6.9.
 const PIDFS_MAGIC: i64 = 0x5049_4446;
@@ -58,11 +62,36 @@ pub(crate) fn open(pid: i32) -> io::Result<OwnedFd> {
 /// Sends a signal, or with `None` only asks whether we might: `PermissionDenied` if not, `ESRCH`
 /// if the process has been reaped, `EBADF` if the descriptor is no pidfd.
 pub(crate) fn signal(pidfd: BorrowedFd<'_>, signal: Option<Signal>) -> io::Result<()> {
-    let number = signal.map_or(0, |signal| signal as i32);
+    send(pidfd, signal.map_or(0, |signal| signal as i32), 0)
+}
+
+/// Sends a signal to all processes of the group that this child was born as the leader of;
+/// `ESRCH` if none is left.
+///
+/// Before Linux 6.9 the group goes by its number, which only a child that nobody has reaped keeps
+/// from being another's: after that it is `ESRCH` there as well.
+pub(crate) fn signal_group(pidfd: BorrowedFd<'_>, pid: i32, signal: Signal) -> io::Result<()> {
+    match send(pidfd, signal as i32, PROCESS_GROUP) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            signal_group_by_number(pidfd, pid, signal)
+        }
+        other => other,
+    }
+}
+
+fn signal_group_by_number(pidfd: BorrowedFd<'_>, pid: i32, signal: Signal) -> io::Result<()> {
+    if !is_child(pidfd) {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    Ok(killpg(Pid::from_raw(pid), signal)?)
+}
+
+/// `pidfd_send_signal(2)`; the number 0 sends nothing.
+fn send(pidfd: BorrowedFd<'_>, number: i32, flags: u32) -> io::Result<()> {
     let (call, fd) = (libc::SYS_pidfd_send_signal, pidfd.as_raw_fd());
     let no_info = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: a null siginfo pointer asks the kernel to fill in what kill(2) would.
-    checked(unsafe { libc::syscall(call, fd, number, no_info, 0_u32) })?;
+    checked(unsafe { libc::syscall(call, fd, number, no_info, flags) })?;
     Ok(())
 }
 
@@ -154,6 +183,31 @@ mod tests {
         assert!(child.wait().is_err());
         let gone = signal(pidfd.as_fd(), None).unwrap_err();
         assert_eq!(gone.raw_os_error(), Some(libc::ESRCH));
+    }
+
+    /// By the kernel's flag and, as before Linux 6.9, by number.
+    #[test]
+    fn a_group_is_signalled_as_a_whole_and_never_by_a_number_that_was_given_back() {
+        use std::io::Read;
+        use std::os::unix::process::CommandExt;
+        for signal_group in [signal_group, signal_group_by_number] {
+            let script = "sleep 60 & echo; wait";
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", script]).process_group(0).stdout(Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            let mut output = child.stdout.take().unwrap();
+            output.read_exact(&mut [0]).unwrap();
+            let pid = child.id().cast_signed();
+            let pidfd = open(pid).unwrap();
+            signal_group(pidfd.as_fd(), pid, Signal::SIGKILL).unwrap();
+            // Both held it.
+            assert_eq!(output.read(&mut [0]).unwrap(), 0);
+            until_ended(&pidfd);
+            assert_eq!(wait(pidfd.as_fd()).unwrap(), Some(Exit::Signal(libc::SIGKILL)));
+            assert!(child.wait().is_err());
+            let gone = signal_group_by_number(pidfd.as_fd(), pid, Signal::SIGKILL).unwrap_err();
+            assert_eq!(gone.raw_os_error(), Some(libc::ESRCH));
+        }
     }
 
     #[test]

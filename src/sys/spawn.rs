@@ -4,21 +4,45 @@
 //! for −1 loses them.
 #![allow(unsafe_code)]
 
+use std::borrow::Cow;
 use std::ffi::{CStr, CString, c_char};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{SigSet, Signal};
+
+/// The first number after the standard streams.
+const FIRST_OTHER: RawFd = 3;
+
+/// The file that a program is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Image<'a> {
+    /// What this path leads to; not looked up in `PATH`, and relative to the new directory.
+    Path(&'a CStr),
+    /// What this descriptor, which is `CLOEXEC`, has open: also a file that has no name any more.
+    /// The program does not get the descriptor. Needs `/proc`.
+    Descriptor(BorrowedFd<'a>),
+}
+
+/// The process group that a program is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// Ours.
+    Ours,
+    /// A new one, whose number is the program's pid.
+    Own,
+}
 
 /// What to start, and what it gets from us.
 ///
-/// Besides the descriptors listed, the program gets 0, 1 and 2 as they are here and, up to
-/// `close_from`, nothing else.
+/// Besides the descriptors listed, the program gets 0, 1 and 2 as they are here (unless they are
+/// listed) and nothing else.
 pub(crate) struct Order<'a> {
-    /// The file to execute; not looked up in `PATH`, and relative to the new directory.
-    pub(crate) exe: &'a CStr,
+    /// The file to execute.
+    pub(crate) image: Image<'a>,
     /// All arguments, beginning with the program's own name.
     pub(crate) args: &'a [CString],
     /// The whole environment, as `NAME=value`.
@@ -29,7 +53,9 @@ pub(crate) struct Order<'a> {
     pub(crate) fds: &'a [(BorrowedFd<'a>, RawFd)],
     /// The signals that are blocked in the program; all others are not.
     pub(crate) blocked: &'a [Signal],
-    /// The number from which on everything is closed.
+    /// The process group of the program.
+    pub(crate) group: Group,
+    /// A number above all that are listed, from which on everything is closed.
     pub(crate) close_from: RawFd,
 }
 
@@ -38,8 +64,10 @@ pub(crate) struct Order<'a> {
 /// Signals that we ignore (as `nohup` makes us) are back at their default. An error means that no
 /// process is left, also when it was the `exec` that failed.
 pub(crate) fn posix_spawn(order: &Order<'_>) -> io::Result<i32> {
+    let image = image(order)?;
     let sources: Vec<_> = order.fds.iter().map(|(fd, to)| (fd.as_raw_fd(), *to)).collect();
-    let plan = plan(&sources, order.close_from)?;
+    let kept = image.descriptor.as_ref().map(AsRawFd::as_raw_fd);
+    let plan = plan(&sources, kept, order.close_from)?;
     let mut actions = Actions::new()?;
     if let Some(cwd) = order.cwd {
         actions.change_directory(cwd)?;
@@ -50,8 +78,8 @@ pub(crate) fn posix_spawn(order: &Order<'_>) -> io::Result<i32> {
             Step::Close(number) => actions.close(number)?,
         }
     }
-    actions.close_from(order.close_from)?;
-    let attributes = Attributes::new(order.blocked)?;
+    actions.close_from(order.close_from.max(kept.map_or(0, |kept| kept + 1)))?;
+    let attributes = Attributes::new(order.blocked, order.group)?;
     let args = pointers(order.args);
     let env = pointers(order.env);
     let mut pid = 0;
@@ -60,7 +88,7 @@ pub(crate) fn posix_spawn(order: &Order<'_>) -> io::Result<i32> {
     let error = unsafe {
         libc::posix_spawn(
             &raw mut pid,
-            order.exe.as_ptr(),
+            image.path.as_ptr(),
             &raw const actions.0,
             &raw const attributes.0,
             args.as_ptr(),
@@ -69,6 +97,49 @@ pub(crate) fn posix_spawn(order: &Order<'_>) -> io::Result<i32> {
     };
     returned(error)?;
     Ok(pid)
+}
+
+/// A file as `execve(2)` wants it: by a path.
+struct Executed<'a> {
+    path: Cow<'a, CStr>,
+    /// What the path names, if it names a descriptor: it stays open, under its number, until the
+    /// `exec`, which closes it.
+    descriptor: Option<Kept<'a>>,
+}
+
+/// A descriptor whose number no other descriptor of the program gets.
+enum Kept<'a> {
+    Ours(BorrowedFd<'a>),
+    Copy(OwnedFd),
+}
+
+impl AsRawFd for Kept<'_> {
+    fn as_raw_fd(&self) -> RawFd {
+        match self {
+            Self::Ours(fd) => fd.as_raw_fd(),
+            Self::Copy(fd) => fd.as_raw_fd(),
+        }
+    }
+}
+
+/// The path of what is to be executed. The number of a descriptor stays as it is where that is
+/// possible: each number that is closed below it costs a step in the child.
+fn image<'a>(order: &Order<'a>) -> io::Result<Executed<'a>> {
+    let fd = match order.image {
+        Image::Path(path) => return Ok(Executed { path: Cow::Borrowed(path), descriptor: None }),
+        Image::Descriptor(fd) => fd,
+    };
+    let number = fd.as_raw_fd();
+    let taken = number < FIRST_OTHER || order.fds.iter().any(|(_, to)| *to == number);
+    let kept = if taken {
+        let copy = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(order.close_from.max(FIRST_OTHER)))?;
+        // SAFETY: the kernel has just opened this descriptor for us alone.
+        Kept::Copy(unsafe { OwnedFd::from_raw_fd(copy) })
+    } else {
+        Kept::Ours(fd)
+    };
+    let path = CString::new(format!("/proc/self/fd/{}", kept.as_raw_fd()))?;
+    Ok(Executed { path: Cow::Owned(path), descriptor: Some(kept) })
 }
 
 /// The strings as C wants them: an array of pointers that ends in a null.
@@ -91,11 +162,14 @@ enum Step {
     Close(RawFd),
 }
 
-/// The order of steps in which no source is overwritten before it has been copied.
+/// The order of steps in which no source is overwritten before it has been copied, and `kept`,
+/// which is nobody's target, stays open. What is left open besides is numbered `close_from` or
+/// higher, and higher than `kept`.
 ///
 /// A move whose target is nobody's source goes first. If there is none, the rest are cycles; one
 /// source steps aside to a free number above `close_from`, where it is closed in the end.
-fn plan(moves: &[(RawFd, RawFd)], close_from: RawFd) -> io::Result<Vec<Step>> {
+fn plan(moves: &[(RawFd, RawFd)], kept: Option<RawFd>, close_from: RawFd) -> io::Result<Vec<Step>> {
+    let end = close_from.max(kept.map_or(0, |kept| kept + 1));
     for (index, (_, to)) in moves.iter().enumerate() {
         let twice = moves[..index].iter().any(|(_, other)| other == to);
         if twice || *to < 0 || *to >= close_from {
@@ -114,7 +188,7 @@ fn plan(moves: &[(RawFd, RawFd)], close_from: RawFd) -> io::Result<Vec<Step>> {
             steps.push(Step::Copy { from, to });
         } else {
             let (from, _) = left[0];
-            let aside = (close_from..=RawFd::MAX)
+            let aside = (end..=RawFd::MAX)
                 .find(|number| left.iter().all(|(source, _)| source != number))
                 .ok_or_else(|| io::Error::from_raw_os_error(libc::EMFILE))?;
             steps.push(Step::Copy { from, to: aside });
@@ -123,7 +197,8 @@ fn plan(moves: &[(RawFd, RawFd)], close_from: RawFd) -> io::Result<Vec<Step>> {
                 .for_each(|(source, _)| *source = aside);
         }
     }
-    let gaps = (3..close_from).filter(|number| moves.iter().all(|(_, to)| to != number));
+    let gaps = (FIRST_OTHER..end)
+        .filter(|number| kept != Some(*number) && moves.iter().all(|(_, to)| to != number));
     steps.extend(gaps.map(Step::Close));
     Ok(steps)
 }
@@ -174,8 +249,8 @@ impl Drop for Actions {
 struct Attributes(libc::posix_spawnattr_t);
 
 impl Attributes {
-    /// The mask of the child, and every signal back at its default.
-    fn new(blocked: &[Signal]) -> io::Result<Self> {
+    /// The mask and the group of the child, and every signal back at its default.
+    fn new(blocked: &[Signal], group: Group) -> io::Result<Self> {
         let mut attributes = MaybeUninit::uninit();
         // SAFETY: the function initialises what the pointer leads to.
         returned(unsafe { libc::posix_spawnattr_init(attributes.as_mut_ptr()) })?;
@@ -191,9 +266,14 @@ impl Attributes {
         returned(unsafe { libc::posix_spawnattr_setsigmask(place, mask.as_ref()) })?;
         // SAFETY: as above.
         returned(unsafe { libc::posix_spawnattr_setsigdefault(place, reset.as_ref()) })?;
-        let flags = (libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF) as libc::c_short;
+        let mut flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
+        if group == Group::Own {
+            // SAFETY: as above. 0 stands for the child's own pid.
+            returned(unsafe { libc::posix_spawnattr_setpgroup(place, 0) })?;
+            flags |= libc::POSIX_SPAWN_SETPGROUP;
+        }
         // SAFETY: initialised attributes.
-        returned(unsafe { libc::posix_spawnattr_setflags(place, flags) })?;
+        returned(unsafe { libc::posix_spawnattr_setflags(place, flags as libc::c_short) })?;
         Ok(attributes)
     }
 }
@@ -215,7 +295,7 @@ mod tests {
     fn carried_out(moves: &[(RawFd, RawFd)], close_from: RawFd) -> BTreeMap<RawFd, RawFd> {
         let mut open: BTreeMap<_, _> = moves.iter().map(|(from, _)| (*from, *from)).collect();
         let mut kept = BTreeMap::new();
-        for step in plan(moves, close_from).unwrap() {
+        for step in plan(moves, None, close_from).unwrap() {
             match step {
                 Step::Copy { from, to } => {
                     let what = open[&from];
@@ -274,10 +354,32 @@ mod tests {
 
     #[test]
     fn a_gap_between_the_numbers_is_closed_and_a_wrong_number_refused() {
-        let steps = plan(&[(9, 3), (5, 6)], 7).unwrap();
+        let steps = plan(&[(9, 3), (5, 6)], None, 7).unwrap();
         assert_eq!(steps[2..], [Step::Close(4), Step::Close(5)]);
         for wrong in [&[(9, 3), (8, 3)][..], &[(9, 7)], &[(9, -1)]] {
-            assert_eq!(plan(wrong, 7).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+            assert_eq!(plan(wrong, None, 7).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         }
+    }
+    #[test]
+    fn the_file_to_execute_stays_open_and_all_around_it_is_closed() {
+        // In a gap, at the end, beyond the end; and a source that is the file itself.
+        for (kept, moves, close_from) in [
+            (5, &[(9, 3), (8, 7)][..], 8),
+            (4, &[(9, 3)], 4),
+            (12, &[(9, 3)], 4),
+            (6, &[(6, 3)], 4),
+        ] {
+            let steps = plan(moves, Some(kept), close_from).unwrap();
+            let end = close_from.max(kept + 1);
+            for number in FIRST_OTHER..end {
+                let target = moves.iter().any(|(_, to)| *to == number);
+                let closed = steps.contains(&Step::Close(number));
+                assert_eq!(closed, !target && number != kept, "{number} of {moves:?}");
+            }
+            assert!(steps.iter().all(|step| !matches!(step, Step::Copy { to, .. } if *to == kept)));
+        }
+        // A cycle steps aside beyond the file, not onto it.
+        let steps = plan(&[(3, 4), (4, 3)], Some(5), 5).unwrap();
+        assert_eq!(steps[0], Step::Copy { from: 3, to: 6 });
     }
 }

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::executable::FailureRecord;
 use super::limits::{
-    MAX_APP_VERSION, MAX_CLAIMED, MAX_CUT, MAX_CUT_TEXT, MAX_ITEMS, MAX_NOTE, MAX_NOTES, MAX_REASON,
+    MAX_APP_VERSION, MAX_CLAIMED, MAX_CUT, MAX_CUT_TEXT, MAX_FAILURES, MAX_ITEMS, MAX_NOTE,
+    MAX_NOTES, MAX_REASON,
 };
 use super::record::{Address, Item};
 use super::text::{self, Line, fit};
@@ -52,6 +54,10 @@ pub(crate) struct Welcome {
     /// How many of its requests the successor may fail before it says that it is not well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
+    /// Programs that have failed and not proven themselves since.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "text::list::<_, _, MAX_FAILURES>")]
+    pub failures: Vec<FailureRecord>,
 }
 
 /// How many requests may fail while the predecessor watches.

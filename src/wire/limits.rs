@@ -34,6 +34,21 @@ pub(crate) const MAX_APP_VERSION: usize = 256;
 /// The longest path or abstract name of a Unix socket, in bytes: `sun_path` of unix(7).
 pub(crate) const MAX_ADDRESS: usize = 108;
 
+/// The longest path or working directory of a program, in bytes: `PATH_MAX` without its NUL.
+pub(crate) const MAX_EXECUTABLE_PATH: usize = 4_095;
+
+/// Arguments of a program.
+pub(crate) const MAX_ARGUMENTS: usize = 256;
+
+/// All arguments of a program together, in bytes.
+pub(crate) const MAX_ARGUMENTS_BYTES: usize = 16 * 1024;
+
+/// Programs whose failures are remembered.
+pub(crate) const MAX_FAILURES: usize = 16;
+
+/// The longest cause of a program's failure, in bytes of UTF-8.
+pub(crate) const MAX_CAUSE: usize = 512;
+
 /// Connections that a last report lists; the rest is only counted.
 pub(crate) const MAX_CUT: usize = 64;
 

@@ -5,6 +5,7 @@
 //! that a peer sends can panic here, and nothing is allocated beyond [`limits`] on its word.
 
 pub(crate) mod body;
+pub(crate) mod executable;
 pub(crate) mod frame;
 pub(crate) mod limits;
 pub(crate) mod message;
@@ -20,8 +21,9 @@ pub(crate) use body::{
     Budget, CutItem, Expect, Expected, Failed, Figures, Hello, LastReport, Offer, Owner, Progress,
     Ready, Refuse, Taken, Welcome,
 };
+pub(crate) use executable::{ExecutableRecord, FailureRecord, Hash, Identity, Which};
 pub(crate) use frame::{FrameKind, HEADER, Header, WireError};
-pub(crate) use limits::{MAX_CUT, MAX_ITEMS, MAX_OFFERED};
+pub(crate) use limits::{MAX_CAUSE, MAX_CUT, MAX_FAILURES, MAX_ITEMS, MAX_OFFERED};
 pub(crate) use message::Message;
 pub(crate) use moving::{
     Answer, Contents, DeclinedItem, Delta, SessionRecord, Sessions, SessionsAnswered, Stated, Take,

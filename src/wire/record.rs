@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::executable::ExecutableRecord;
 use super::text::Bytes;
 use crate::generation::Generation;
 use crate::name::Name;
@@ -45,6 +46,8 @@ pub(crate) enum Role {
     },
     /// The far end of the channel over which sessions of the predecessor come.
     Sessions,
+    /// The file of a program, opened for reading.
+    Executable(ExecutableRecord),
     /// Something that this version does not know. Its descriptor is counted, then closed.
     #[serde(other)]
     Unknown,

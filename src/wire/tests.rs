@@ -28,6 +28,25 @@ fn item(role: Role) -> Item {
     Item { role }
 }
 
+fn executable(of: Which) -> ExecutableRecord {
+    use std::os::unix::ffi::OsStrExt;
+    ExecutableRecord {
+        of,
+        generation: generation(4),
+        version: "1.3.9".into(),
+        path: "/srv/shop/current/shop".into(),
+        args: vec!["shop".into(), std::ffi::OsStr::from_bytes(b"--motto=\xff").into()],
+        cwd: Some("/srv/shop".into()),
+        identity: Identity {
+            size: 4_242_424,
+            mtime: (1_760_000_000, 123_456_789),
+            dev: 26,
+            ino: 40_992,
+            hash: Some(Hash(*b"sixteen bytes !!")),
+        },
+    }
+}
+
 /// One of each role, kind and family.
 fn items() -> Vec<Item> {
     let inet = |text: &str| Address::Inet(text.parse().unwrap());
@@ -55,6 +74,15 @@ fn items() -> Vec<Item> {
     .to_vec()
 }
 
+/// What was added to a kind that others had read before; each has a golden file of its own.
+fn additions() -> Vec<(&'static str, Message)> {
+    let previous = executable(Which::Previous);
+    let identity = Identity { hash: None, ..previous.identity.clone() };
+    let bare = ExecutableRecord { cwd: None, identity, ..previous };
+    let items = [executable(Which::Running), bare].map(|record| item(Role::Executable(record)));
+    vec![("executables", Message::Offer(Offer { items: items.to_vec(), last: true }))]
+}
+
 /// One message of each kind, with every field.
 fn samples() -> Vec<Message> {
     let cut = CutItem {
@@ -79,6 +107,12 @@ fn samples() -> Vec<Message> {
             gap_ms: 500,
             enforceable: true,
             budget: Some(Budget { rate_ppm: 50_000, minimum: 20 }),
+            failures: vec![FailureRecord {
+                identity: executable(Which::Running).identity,
+                failures: 2,
+                at_ms: 1_790_000_000_000,
+                cause: "health check http: status 500".into(),
+            }],
         }),
         Message::Refuse(Refuse { reason: "another upgrade is running".into() }),
         Message::Offer(Offer { items: items(), last: true }),
@@ -162,8 +196,9 @@ fn samples() -> Vec<Message> {
     ]
 }
 
-fn golden(message: &Message) -> PathBuf {
-    let file = format!("{:02}-{}.json", message.kind(), message.name());
+fn golden(message: &Message, addition: Option<&str>) -> PathBuf {
+    let addition = addition.map(|addition| format!("-{addition}")).unwrap_or_default();
+    let file = format!("{:02}-{}{addition}.json", message.kind(), message.name());
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1").join(file)
 }
 
@@ -182,19 +217,13 @@ fn with_unknown_fields(value: &mut Value) {
 #[test]
 fn protocol_1_is_written_and_read_as_released() {
     let samples = samples();
+    let additions = additions();
     for (index, message) in samples.iter().enumerate() {
         assert_eq!(usize::from(message.kind()), index + 1);
-        let path = golden(message);
-        let golden = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path:?}: {e}"));
-        let (kind, payload) = message.encode().unwrap();
-        assert_eq!(String::from_utf8(payload).unwrap(), golden.trim_end(), "{path:?}");
-        assert_eq!(&Message::decode(kind, golden.as_bytes()).unwrap(), message);
-
-        let mut later: Value = serde_json::from_str(&golden).unwrap();
-        with_unknown_fields(&mut later);
-        let later = later.to_string();
-        assert!(later.contains("a later field"));
-        assert_eq!(&Message::decode(kind, later.as_bytes()).unwrap(), message, "{later}");
+        is_as_released(message, &golden(message, None));
+    }
+    for (addition, message) in &additions {
+        is_as_released(message, &golden(message, Some(addition)));
     }
     for (answer, golden) in [
         (Answer::Unknown, r#"{"number":2,"answer":{"is":"unknown"}}"#),
@@ -209,8 +238,21 @@ fn protocol_1_is_written_and_read_as_released() {
         assert_eq!(Message::decode(kind, golden.as_bytes()).unwrap(), message);
         message.carries(0).unwrap();
     }
-    let files = fs::read_dir(golden(&samples[0]).parent().unwrap()).unwrap().count();
-    assert_eq!(files, samples.len(), "a golden file without a message");
+    let files = fs::read_dir(golden(&samples[0], None).parent().unwrap()).unwrap().count();
+    assert_eq!(files, samples.len() + additions.len(), "a golden file without a message");
+}
+
+fn is_as_released(message: &Message, path: &Path) {
+    let golden = fs::read_to_string(path).unwrap_or_else(|e| panic!("{path:?}: {e}"));
+    let (kind, payload) = message.encode().unwrap();
+    assert_eq!(String::from_utf8(payload).unwrap(), golden.trim_end(), "{path:?}");
+    assert_eq!(&Message::decode(kind, golden.as_bytes()).unwrap(), message);
+
+    let mut later: Value = serde_json::from_str(&golden).unwrap();
+    with_unknown_fields(&mut later);
+    let later = later.to_string();
+    assert!(later.contains("a later field"));
+    assert_eq!(&Message::decode(kind, later.as_bytes()).unwrap(), message, "{later}");
 }
 
 #[test]
@@ -289,7 +331,16 @@ fn the_longest_message_of_each_kind_fits_a_frame() {
     let mut record = socket(&long, Kind::UnixSeqpacket, Address::Abstract(vec![0xff; MAX_ADDRESS]));
     record.group = Some(Member { index: u32::MAX, count: u32::MAX });
     record.path_inode = Some((u64::MAX, u64::MAX));
-    let items = vec![item(Role::Socket(record)); MAX_ITEMS];
+    let mut program = executable(Which::Running);
+    program.version = "\"".repeat(MAX_APP_VERSION);
+    program.path = "\u{1}".repeat(MAX_EXECUTABLE_PATH).into();
+    program.cwd = Some(program.path.clone());
+    let argument = "\u{1}".repeat(MAX_ARGUMENTS_BYTES / MAX_ARGUMENTS);
+    program.args = vec![argument.into(); MAX_ARGUMENTS];
+    let mut items = vec![item(Role::Socket(record)); MAX_ITEMS];
+    let programs = [Which::Running, Which::Previous];
+    let programs = programs.map(|of| Role::Executable(ExecutableRecord { of, ..program.clone() }));
+    items.splice(..2, programs.map(item));
     let notes = vec!["\n".repeat(MAX_NOTE); MAX_NOTES];
     let claimed = vec![u32::MAX; MAX_CLAIMED];
     let text = "\\".repeat(10 * MAX_REASON);

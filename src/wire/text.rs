@@ -95,17 +95,17 @@ pub(super) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>, const LIMIT: 
     from.deserialize_seq(List::<T, LIMIT>(PhantomData))
 }
 
-/// The bytes of a path or of an abstract name: `"text"` where that is readable, else
-/// `{"bytes": "hexadecimal"}`.
+/// The bytes of a path, an argument or an abstract name, at most `LIMIT`: `"text"` where that is
+/// readable, else `{"bytes": "hexadecimal"}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Bytes(pub(super) Vec<u8>);
+pub(super) struct Bytes<const LIMIT: usize = MAX_ADDRESS>(pub(super) Vec<u8>);
 
 #[derive(Serialize, Deserialize)]
 struct Hex {
     bytes: String,
 }
 
-impl Serialize for Bytes {
+impl<const LIMIT: usize> Serialize for Bytes<LIMIT> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match std::str::from_utf8(&self.0) {
             Ok(text) if !text.contains(char::is_control) => to.serialize_str(text),
@@ -114,26 +114,26 @@ impl Serialize for Bytes {
     }
 }
 
-impl<'de> Deserialize<'de> for Bytes {
+impl<'de, const LIMIT: usize> Deserialize<'de> for Bytes<LIMIT> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = Bytes;
+        struct Either<const LIMIT: usize>;
+        impl<'de, const LIMIT: usize> Visitor<'de> for Either<LIMIT> {
+            type Value = Bytes<LIMIT>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "at most {MAX_ADDRESS} bytes as text or as {{\"bytes\": hexadecimal}}")
+                write!(f, "at most {LIMIT} bytes as text or as {{\"bytes\": hexadecimal}}")
             }
 
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Bytes, E> {
-                if text.len() > MAX_ADDRESS {
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Bytes<LIMIT>, E> {
+                if text.len() > LIMIT {
                     return Err(E::invalid_length(text.len(), &self));
                 }
                 Ok(Bytes(text.as_bytes().to_vec()))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Bytes, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Bytes<LIMIT>, A::Error> {
                 let Hex { bytes } = Hex::deserialize(MapAccessDeserializer::new(map))?;
-                if bytes.len() > 2 * MAX_ADDRESS {
+                if bytes.len() > 2 * LIMIT {
                     return Err(A::Error::invalid_length(bytes.len() / 2, &self));
                 }
                 unhex(&bytes).map(Bytes).ok_or_else(|| {
@@ -141,11 +141,11 @@ impl<'de> Deserialize<'de> for Bytes {
                 })
             }
         }
-        from.deserialize_any(Either)
+        from.deserialize_any(Either::<LIMIT>)
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     bytes
         .iter()
@@ -154,7 +154,7 @@ fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     if !rest.is_empty() {
@@ -186,7 +186,7 @@ mod tests {
             (b"line\nbreak", r#"{"bytes":"6c696e650a627265616b"}"#),
             (b"", r#""""#),
         ] {
-            let bytes = Bytes(bytes.to_vec());
+            let bytes: Bytes = Bytes(bytes.to_vec());
             assert_eq!(serde_json::to_string(&bytes).unwrap(), json);
             assert_eq!(serde_json::from_str::<Bytes>(json).unwrap(), bytes);
         }

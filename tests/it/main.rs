@@ -2,11 +2,12 @@
 //! or the kernel may do, and looks at it from outside.
 //!
 //! The test binary is its own server: with `HEIRLOOM_FIXTURE` in its environment it runs
-//! [`support::fixture`], without it the tests. The server's behaviour is a file in the test's
+//! [`support::fixture`], with `HEIRLOOM_ASK` a client of it, without both the tests. The server's behaviour is a file in the test's
 //! directory that each generation reads anew, so a test changes the release by writing that file.
 //!
 //! A test's name is the promise it checks; the number of the promise stands in its comment.
-//! `HEIRLOOM_MATRIX=1` prints the kill matrix, `HEIRLOOM_SOAK=N` runs the soak with N upgrades.
+//! `HEIRLOOM_MATRIX=1` runs and prints the whole fault matrix, `HEIRLOOM_SOAK=N` runs the soak with N upgrades,
+//! `HEIRLOOM_CHAOS=N` the chaos.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,6 +31,7 @@ macro_rules! trials {
 mod support;
 
 mod activation;
+mod chaos;
 mod failures;
 mod groups;
 mod health;
@@ -37,14 +39,18 @@ mod judgement;
 mod listeners;
 mod main_job;
 mod matrix;
+mod notify;
 mod probation;
+mod releases;
 mod scale;
+mod sessions;
 mod signals;
 mod soak;
 mod spawn;
 mod states;
 mod stop;
 mod succession;
+mod systemd;
 mod tidy;
 
 use std::process::ExitCode;
@@ -52,6 +58,9 @@ use std::process::ExitCode;
 use support::fixture;
 
 fn main() -> ExitCode {
+    if let Some(command) = std::env::var_os(fixture::ASK) {
+        return fixture::ask(&command);
+    }
     if let Some(directory) = std::env::var_os(fixture::VARIABLE) {
         return fixture::main(directory.into());
     }
@@ -63,18 +72,23 @@ fn main() -> ExitCode {
         listeners::trials(),
         groups::trials(),
         activation::trials(),
+        notify::trials(),
+        systemd::trials(),
         failures::trials(),
         probation::trials(),
         judgement::trials(),
         health::trials(),
+        releases::trials(),
         spawn::trials(),
         states::trials(),
+        sessions::trials(),
         signals::trials(),
         matrix::trials(),
         scale::trials(),
         stop::trials(),
         succession::trials(),
         soak::trials(),
+        chaos::trials(),
         tidy::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()

@@ -41,7 +41,44 @@ fn golden() -> Vec<(u8, Vec<u8>)> {
 }
 
 fn messages() -> Seeds {
-    golden().into_iter().map(|(kind, payload)| [&[kind, 0], &payload[..]].concat()).collect()
+    let odd = [
+        // Text that would steer a terminal, that is cut, and that no JSON text can be.
+        (7, r#"{"error":"a\u001b[31m\u0000\r\n\ud83d\ude00"}"#.to_owned()),
+        (7, format!(r#"{{"error":"{}"}}"#, "\u{e9}".repeat(600))),
+        (3, r#"{"reason":"\ud800"}"#.to_owned()),
+        // Fields twice, structures as lists, numbers that do not fit.
+        (8, r#"{"sequence":1,"sequence":2}"#.to_owned()),
+        (8, r#"[18446744073709551615]"#.to_owned()),
+        (8, r#"{"sequence":18446744073709551616}"#.to_owned()),
+        (8, r#"{"sequence":-1}"#.to_owned()),
+        // What the parser would say back.
+        (8, format!(r#"{{"sequence":"{}"}}"#, "\\u001b[2J".repeat(200))),
+        // Addresses as bytes, with a digit too few, and of two families.
+        (4, socket(r#"{"path":{"bytes":"2f72756e2fff00"}}"#)),
+        (4, socket(r#"{"abstract":{"bytes":"0A"}}"#)),
+        (4, socket(r#"{"path":{"bytes":"2f7"}}"#)),
+        (4, socket(r#"{"path":"/x","inet":"[::1]:80"}"#)),
+        (4, socket(r#"{"inet":"[fe80::1%7]:80"}"#)),
+        (4, socket(r#"{"vsock":{"cid":3}}"#)),
+        // A report that is shortened, and counts that cannot grow.
+        (22, last_report(64, "18446744073709551615")),
+        (22, last_report(9, "1")),
+    ];
+    let golden = golden().into_iter();
+    let odd = odd.into_iter().map(|(kind, payload)| (kind, payload.into_bytes()));
+    golden.chain(odd).map(|(kind, payload)| [&[kind, 0], &payload[..]].concat()).collect()
+}
+
+fn socket(address: &str) -> String {
+    let record = format!(r#""name":"http","kind":"unix-stream","address":{address}"#);
+    format!(r#"{{"items":[{{"role":"socket",{record}}}],"last":true}}"#)
+}
+
+fn last_report(cut: usize, unlisted: &str) -> String {
+    let item = r#"{"listener":"http","name":"GET \"/\"","reason":"","age_ms":1}"#;
+    let cut = vec![item; cut].join(",");
+    let rest = r#""forced":true,"elapsed_ms":2"#;
+    format!(r#"{{"drained":1,"cut":[{cut}],"unlisted":{unlisted},{rest}}}"#)
 }
 
 /// An instruction that stages a frame, with as much of its payload as an instruction can hold.
@@ -108,12 +145,19 @@ fn environment() -> Seeds {
         "P$p\0I$i\0F1\0Nhttp",
         "P$p\0I1\0F1\0Nhttp",
         "P1\0F1\0Nhttp",
+        "P2\0F1",
         "P$p\0F2\0None",
+        "P$p\0F1\0None:two",
+        "P$p\0F4096",
         "P$p\0F4097",
         "P$p\0F18446744073709551616",
         "P$p\0F1\0Nb\u{7}d",
         "P$p\0F1\0N\u{fc}ml",
         "Px\0F1",
+        "X$d:/srv/app",
+        "X$d:srv/app",
+        "X1:2:/srv/app",
+        "X$d",
         "L3:40991:$q:$s\0P$p\0F2\0Na:b",
     ]
     .map(|text| text.as_bytes().to_vec())

@@ -27,12 +27,18 @@ use crate::requests::Requests;
 use crate::spawn::Process;
 use crate::state::States;
 use crate::verdict::Verdict;
-use crate::wire::{Budget, Failed, Figures, Message, SocketRecord};
+use crate::wire::{
+    Budget, ExecutableRecord, Failed, FailureRecord, Figures, Message, SocketRecord,
+};
 
 /// What a successor knows once it holds the whole offer.
 pub(crate) struct Inheritance {
     pub generation: Generation,
     pub sockets: Vec<(SocketRecord, OwnedFd)>,
+    /// What the predecessor runs, and what ran before it.
+    pub programs: Vec<(ExecutableRecord, OwnedFd)>,
+    /// Programs that have failed.
+    pub failures: Vec<FailureRecord>,
 }
 
 /// What the application says while the handoff runs.

@@ -87,7 +87,12 @@ pub(crate) async fn adopt(socket: OwnedFd, lengths: Lengths) -> Result<(Adoption
         checks: super::expected::Checks::default(),
         taking: super::taking::Taking::default(),
     };
-    let inheritance = Inheritance { generation: welcome.generation, sockets: whole.sockets };
+    let inheritance = Inheritance {
+        generation: welcome.generation,
+        sockets: whole.sockets,
+        programs: whole.programs,
+        failures: welcome.failures,
+    };
     Ok((adoption, inheritance))
 }
 

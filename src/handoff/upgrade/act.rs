@@ -9,11 +9,11 @@ use crate::handoff::predecessor::{Action, Event, Outcome};
 use crate::health::{Finding, Load, Subject};
 use crate::hooks::Moment;
 use crate::inventory::in_background;
-use crate::spawn::{Process, spawn};
+use crate::spawn::{Child, Process, spawn};
 use crate::verdict::Decision;
 use crate::wire::Message;
 
-impl<H: FnOnce() + Send> Upgrade<H> {
+impl<H: FnOnce(i32) + Send> Upgrade<H> {
     pub(super) fn perform(&mut self, actions: Vec<Action>) {
         // The last word to the successor carries the cause with which the handoff ends.
         for action in &actions {
@@ -53,7 +53,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
                 Action::EndSuccessor => self.end_successor(),
                 Action::HandOver => {
                     if let Some(hand_over) = self.on_hand_over.take() {
-                        hand_over();
+                        hand_over(self.charge.child.as_ref().map_or(0, Child::pid));
                     }
                     self.order.sockets.committed_as_predecessor();
                     self.begin_to_move();
@@ -90,6 +90,14 @@ impl<H: FnOnce() + Send> Upgrade<H> {
                 None => Ok(()),
             }
         }));
+    }
+
+    /// While the successor starts, this generation is asked what its successor will be asked.
+    pub(super) fn measure_ourselves(&mut self) {
+        let (generation, sockets) = (self.order.generation, self.order.sockets.clone());
+        if let Some(checks) = &mut self.checks {
+            checks.measure_ourselves(generation, sockets);
+        }
     }
 
     /// The successor serves: what is asked of it now, it answers.

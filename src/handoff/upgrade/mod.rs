@@ -89,8 +89,8 @@ struct Upgrade<H> {
 }
 
 /// Runs one upgrade to its verdict. `on_hand_over` is called when this generation ceases to own,
-/// before the successor is told that it does.
-pub(crate) async fn run<H: FnOnce() + Send>(
+/// before the successor is told that it does; it gets the successor's pid, 0 if that is not known.
+pub(crate) async fn run<H: FnOnce(i32) + Send>(
     order: Order,
     report: ReportBuilder,
     words: &mut mpsc::Receiver<Word>,
@@ -113,6 +113,7 @@ pub(crate) async fn run<H: FnOnce() + Send>(
     });
     let mut upgrade = Upgrade::new(order, report, machine, verdict, on_hand_over);
     upgrade.enter_phase();
+    upgrade.measure_ourselves();
     upgrade.perform(actions);
     while upgrade.outcome.is_none() {
         if let Some(event) = upgrade.next(words).await {
@@ -122,7 +123,7 @@ pub(crate) async fn run<H: FnOnce() + Send>(
     upgrade.finish().await
 }
 
-impl<H: FnOnce() + Send> Upgrade<H> {
+impl<H: FnOnce(i32) + Send> Upgrade<H> {
     fn new(
         order: Order,
         report: ReportBuilder,
@@ -212,13 +213,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
                 self.report.note(note);
             }
         }
-        if event == Event::Adopted {
-            self.charge.adopted = true;
-            let (generation, sockets) = (self.order.generation, self.order.sockets.clone());
-            if let Some(checks) = &mut self.checks {
-                checks.measure_ourselves(generation, sockets);
-            }
-        }
+        self.charge.adopted |= event == Event::Adopted;
         if event == Event::Serving {
             self.served = true;
             self.end_gap();

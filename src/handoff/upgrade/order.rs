@@ -24,7 +24,7 @@ use crate::session::Sessions;
 use crate::spawn::{Child, Extra, Program};
 use crate::state::States;
 use crate::verdict::{Decision, Verdict};
-use crate::wire::Budget;
+use crate::wire::{Budget, FailureRecord};
 
 /// What an upgrade needs to know of the service that asks for it.
 pub(crate) struct Order {
@@ -57,6 +57,10 @@ pub(crate) struct Order {
     /// A pidfd of this process.
     pub own_process: Arc<OwnedFd>,
     pub elders: Vec<offer::Elder>,
+    /// What the successor could be rolled back to.
+    pub programs: Vec<offer::Program>,
+    /// Programs that have failed.
+    pub failures: Vec<FailureRecord>,
     /// Links of rejected successors that have not gone yet.
     pub rejected: Vec<LinkSender>,
     /// An upgrade is to be run by whoever owns afterwards.

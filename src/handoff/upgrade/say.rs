@@ -5,13 +5,13 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Upgrade;
+use super::{Order, Upgrade};
 use crate::error::chain;
 use crate::handoff::offer;
 use crate::handoff::predecessor::Say;
 use crate::wire::{Message, Owner, Refuse, Welcome};
 
-impl<H: FnOnce() + Send> Upgrade<H> {
+impl<H: FnOnce(i32) + Send> Upgrade<H> {
     pub(super) fn say(&mut self, say: Say) {
         let message = match say {
             Say::Offer => return self.offer(),
@@ -45,14 +45,9 @@ impl<H: FnOnce() + Send> Upgrade<H> {
     fn welcome(&mut self) -> Message {
         let sockets = self.order.sockets.offer();
         self.offered = sockets.len();
-        let theirs = self.open_sessions();
-        self.offer = offer::offer(
-            &self.verdict,
-            &self.order.own_process,
-            &self.order.elders,
-            theirs,
-            sockets,
-        );
+        let sessions = self.open_sessions();
+        let Order { own_process, elders, programs, .. } = &self.order;
+        self.offer = offer::offer(&self.verdict, own_process, elders, sessions, programs, sockets);
         let parcels = self.offer.as_deref().unwrap_or_default();
         let descriptors = parcels.iter().map(|(_, descriptors)| descriptors.len()).sum();
         let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
@@ -70,6 +65,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
             gap_ms: millis(lengths.gap),
             enforceable: self.enforceable(),
             budget: self.order.budget,
+            failures: self.order.failures.clone(),
         })
     }
 

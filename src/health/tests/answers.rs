@@ -83,7 +83,7 @@ async fn what_accepts_and_does_not_answer_is_told_from_what_does_not_accept() {
     });
     let failure = service.failure(http().timeout(SHORT)).await;
     assert_eq!(failure.cause, Cause::Silent(Reached::Server));
-    assert_eq!(failure.text, "no answer within 100ms (the connection was accepted)");
+    assert_eq!(failure.text, "no answer within 300ms (the connection was accepted)");
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn half_an_answer_is_not_silence() {
         }
     });
     let failure = service.failure(http().timeout(SHORT)).await;
-    assert_eq!(failure, Failure::wrong("the answer is not complete after 100ms"));
+    assert_eq!(failure, Failure::wrong("the answer is not complete after 300ms"));
 }
 
 #[tokio::test]

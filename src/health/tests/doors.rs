@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 
 use super::*;
 use crate::listener::UnixListener;
+use crate::wire::Address;
 
 fn count(count: usize) -> NonZeroUsize {
     NonZeroUsize::new(count).unwrap()
@@ -127,7 +128,25 @@ async fn without_a_link_there_is_no_check() {
     drop(announcements);
     let mut rounds = Rounds::new(http(), Arc::new(service.subject()), announce);
     let Round::Failed(failure) = rounds.next().await else { panic!("nobody was told") };
-    assert_eq!(failure, Failure::wrong("the link to generation 1 has ended"));
+    assert_eq!(failure, Failure::not_asked("the link to generation 1 has ended"));
+}
+
+#[tokio::test]
+async fn what_hinders_the_checker_is_not_the_candidates_fault() {
+    let service = Service::answering(OK);
+    let mut subject = service.subject();
+    // An address of documentation (RFC 5737): no machine has it, so nobody can come from it.
+    subject.doors[0].address = Address::Inet("192.0.2.1:80".parse().unwrap());
+    let subject = Arc::new(subject);
+    let custom = HealthCheck::custom("own", |candidate: Candidate| async move {
+        candidate.connect("main").await.map(drop)
+    });
+    for check in [http(), custom] {
+        let mut rounds = Rounds::new(check, Arc::clone(&subject), service.announce.clone());
+        let Round::Failed(failure) = rounds.next().await else { panic!("it cannot ask") };
+        assert_eq!(failure.cause, Cause::NotAsked, "{failure:?}");
+        assert!(failure.text.starts_with("a socket to reach 192.0.2.1:80: "), "{failure:?}");
+    }
 }
 
 fn unix(service: &Service, path: &str) -> UnixListener {
@@ -188,9 +207,14 @@ async fn a_full_queue_of_a_unix_listener_is_no_refusal() {
         socket.connect(&socket2::SockAddr::unix(&path)?).map(|()| socket)
     };
     let _queued: Vec<_> = std::iter::from_fn(|| client().ok()).collect();
-    let failure = service.failure(http()).await;
-    assert_eq!(failure.cause, Cause::Silent(Reached::Queue));
-    assert!(failure.text.ends_with("the queue of its listener is full"), "{}", failure.text);
+    let custom = HealthCheck::custom("own", |candidate: Candidate| async move {
+        candidate.connect("main").await.map(drop)
+    });
+    for check in [http(), custom] {
+        let failure = service.failure(check).await;
+        assert_eq!(failure.cause, Cause::Silent(Reached::Queue));
+        assert!(failure.text.ends_with("its queue is full"), "{}", failure.text);
+    }
 }
 
 #[tokio::test]

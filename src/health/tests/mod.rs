@@ -24,7 +24,7 @@ use crate::listener::{ListenOptions, TcpListener};
 /// Far beyond what any of these takes; reaching it is a failure.
 const LONG: Duration = Duration::from_secs(20);
 /// For checks that are meant to get no answer.
-const SHORT: Duration = Duration::from_millis(100);
+const SHORT: Duration = Duration::from_millis(300);
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
 

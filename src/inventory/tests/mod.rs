@@ -1,6 +1,7 @@
 //! Two generations of sockets in one process: what one offers, the other inherits.
 
 mod claims;
+mod doors;
 mod groups;
 mod paths;
 mod turns;

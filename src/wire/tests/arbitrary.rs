@@ -44,6 +44,30 @@ fn records() -> impl Strategy<Value = SocketRecord> {
     )
 }
 
+fn executables() -> impl Strategy<Value = ExecutableRecord> {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+    let bytes = |limit| vec(any::<u8>(), 0..=limit).prop_map(OsString::from_vec);
+    let of = prop_oneof![Just(Which::Running), Just(Which::Previous), Just(Which::Other)];
+    let hash = option::of(any::<[u8; 16]>().prop_map(Hash));
+    let identity = any::<(u64, (i64, u32), u64, u64)>();
+    let args = vec(bytes(40), 0..9);
+    let paths = (bytes(200), option::of(bytes(200)));
+    (of, any::<u64>(), text(MAX_APP_VERSION), paths, args, identity, hash).prop_map(
+        |(of, number, version, (path, cwd), args, (size, mtime, dev, ino), hash)| {
+            ExecutableRecord {
+                of,
+                generation: generation(number),
+                version,
+                path: path.into(),
+                args,
+                cwd: cwd.map(PathBuf::from),
+                identity: Identity { size, mtime, dev, ino, hash },
+            }
+        },
+    )
+}
+
 fn roles() -> impl Strategy<Value = Role> {
     prop_oneof![
         8 => records().prop_map(Role::Socket),
@@ -55,6 +79,7 @@ fn roles() -> impl Strategy<Value = Role> {
             hurried,
         }),
         1 => any::<u64>().prop_map(|n| Role::ElderProcess { generation: generation(n) }),
+        1 => executables().prop_map(Role::Executable),
     ]
 }
 

@@ -13,11 +13,12 @@ use heirloom::{Event, Outcome, Role, Running, Starting};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 use serde_json::{Map, Value, json};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::fixture::Fixture;
-use super::release::{Habit, OnYield, Start};
-use super::{process, services, states, wait};
+use super::release::{Ailment, Habit, OnYield, Start};
+use super::{faults, process, services, sessions, states, wait};
 
 /// What every session of the server can use.
 pub(crate) struct App {
@@ -46,6 +47,7 @@ pub(crate) async fn main(
     fixture.write("starting", json!({ "version": fixture.release.version }));
     begin(&fixture).await?;
     states::carry(&fixture, &starting).await?;
+    let taken = sessions::take(&starting, fixture.release.moving.as_ref())?;
     let mut services = Vec::new();
     let mut addresses = Map::new();
     for socket in &fixture.release.sockets {
@@ -72,7 +74,16 @@ pub(crate) async fn main(
         end: watch::Sender::new(None),
     });
     let watchers = watch(&app);
+    taken.send_replace(Some(Arc::clone(&app)));
     start_habits(&fixture);
+    if let Some((delay, ailment)) = fixture.release.ailment {
+        let (app, runtime) = (Arc::clone(&app), Handle::current());
+        drop(std::thread::spawn(move || {
+            wait::pause(delay);
+            let _in = runtime.enter();
+            fall_ill(&app, ailment);
+        }));
+    }
     let neglected = usize::from(fixture.release.habits.contains(&Habit::NeglectsOneMember));
     for (service, socket) in services.drain(..).skip(neglected) {
         service.serve(&app, &socket);
@@ -168,7 +179,7 @@ fn keep_note(fixture: &Fixture, starting: &Starting) -> Result<(), Failure> {
 }
 
 /// Gives up root's rights, as a server does that has bound its ports.
-fn become_user(user: u32) -> Result<(), Failure> {
+pub(crate) fn become_user(user: u32) -> Result<(), Failure> {
     if Uid::effective().is_root() {
         setgroups(&[])?;
         setgid(Gid::from_raw(user))?;
@@ -191,16 +202,26 @@ fn watch(app: &Arc<App>) -> [tokio::task::JoinHandle<()>; 2] {
         }
     });
     let mut events = app.running.events();
+    let mut statuses = app.running.watch_status();
     let fixture = Arc::clone(&app.fixture);
     let watch_events = tokio::spawn(async move {
-        while let Ok(event) = events.recv().await {
-            match &event {
-                Event::UpgradeEnded(report) => fixture.write("report", json!(report)),
-                other => fixture.write("event", json!(other)),
+        let write = |event| match event {
+            Event::UpgradeEnded(report) => fixture.write("report", json!(report)),
+            other => fixture.write("event", json!(other)),
+        };
+        loop {
+            // The last event may have been before this task was there to hear it.
+            tokio::select! {
+                biased;
+                event = events.recv() => match event {
+                    Ok(event) => write(event),
+                    Err(_) => return,
+                },
+                _ = statuses.wait_for(|status| status.role == Role::Ended) => break,
             }
-            if matches!(event, Event::Ended(_)) {
-                return;
-            }
+        }
+        while let Ok(event) = events.try_recv() {
+            write(event);
         }
     });
     [watch_statuses, watch_events]
@@ -216,6 +237,26 @@ fn start_habits(fixture: &Arc<Fixture>) {
             }
             _ => {}
         }
+    }
+}
+
+/// Once it owns it is well: nobody would be left to serve.
+fn fall_ill(app: &App, ailment: Ailment) {
+    if app.running.status().role != Role::Successor {
+        return;
+    }
+    app.fixture.write("ill", json!(ailment));
+    match ailment {
+        Ailment::Abort => std::process::abort(),
+        #[allow(clippy::exit, reason = "that is the ailment")]
+        Ailment::Exit(status) => std::process::exit(status),
+        Ailment::Panic => {
+            // A backtrace takes longer than probation.
+            std::panic::set_hook(Box::new(|_| {}));
+            app.end.send_replace(Some(End::Panic));
+        }
+        Ailment::Fail => _ = app.end.send_replace(Some(End::Fail)),
+        Ailment::Hang(time) => faults::block_workers(time),
     }
 }
 

@@ -83,6 +83,8 @@ async fn answer(app: &Arc<App>, guard: &Guard, line: &str) -> (String, Then) {
         "accepted" => app.accepted.load(Ordering::Relaxed).to_string(),
         "status" => json!(app.running.status()).to_string(),
         "upgrade" => told(app.running.upgrade().await),
+        "unattended" => told(app.running.upgrade_unattended().await),
+        "roll-back" => told(app.running.roll_back().await),
         "commit" => told(app.running.commit().await),
         "abort-upgrade" => told(app.running.abort(rest).await),
         "unhealthy" => match app.running.unhealthy(rest).await {
@@ -123,6 +125,7 @@ fn look_or_break(app: &App, command: &str, rest: &str) -> String {
             count(app, good, failed);
             json!("counted")
         }
+        "label" => json!(own::label()),
         "owns" => json!(app.running.is_owner()),
         "masks" => json!(process::blocked_signals()),
         "descriptors" => json!(process::descriptors(std::process::id().cast_signed())),

@@ -7,20 +7,18 @@
 use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, raise};
-use nix::sys::socket::{Shutdown, shutdown};
 use serde_json::json;
+use tokio::runtime::Handle;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer};
 
-use super::fixture::Fixture;
-use super::process;
+use super::fixture::{Fixture, WORKERS};
 use super::release::{Action, Fault, Side};
 use super::wait::pause;
-
-/// The number that the link has in a successor.
-const LINK: i32 = 3;
+use super::{disk, link, process, shortage};
 
 pub(crate) struct Faults {
     pub fixture: Arc<Fixture>,
@@ -42,26 +40,52 @@ impl<S: tracing::Subscriber> Layer<S> for Faults {
         let directory: &PathBuf = &self.fixture.directory;
         if let Some(fault) = Fault::take(directory, side, &name) {
             self.fixture.write("fault", json!(fault));
-            act(fault.action);
+            act(&self.fixture, side, fault.action);
         }
     }
 }
 
-fn act(action: Action) {
+fn act(fixture: &Fixture, side: Side, action: Action) {
+    let own = std::process::id().cast_signed();
     match action {
         // To this very thread: it does not go one instruction further.
         Action::Kill => raise(Signal::SIGKILL).unwrap(),
         Action::Stop => raise(Signal::SIGSTOP).unwrap(),
+        Action::StopBoth => {
+            let others = match side {
+                Side::Predecessor => process::children_of(own),
+                Side::Successor => vec![nix::unistd::getppid().as_raw()],
+            };
+            others.into_iter().for_each(|pid| process::signal(pid, Signal::SIGSTOP));
+            raise(Signal::SIGSTOP).unwrap();
+        }
         #[allow(clippy::exit, reason = "that is the fault")]
         Action::Exit(status) => std::process::exit(status),
         Action::Block(time) => pause(time),
-        Action::CutLink => shutdown(LINK, Shutdown::Both).unwrap(),
+        Action::BlockWorkers(time) => block_workers(time),
+        Action::CutLink => link::cut(side),
+        Action::Garbage(bytes) => link::write_garbage(side, bytes),
+        Action::NoDescriptors => shortage::of_descriptors(),
+        Action::NoMemory => shortage::of_memory(),
+        Action::FewProcesses(more, time) => shortage::of_processes(more, time),
+        Action::FullDisk => disk::fill(&fixture.directory),
         Action::HangUpChildren(times) => {
-            for child in process::children_of(std::process::id().cast_signed()) {
+            for child in process::children_of(own) {
                 (0..times).for_each(|_| process::signal(child, Signal::SIGHUP));
             }
         }
     }
+}
+
+/// This thread and all others on which the runtime could run a task.
+pub(crate) fn block_workers(time: Duration) {
+    let end = Instant::now() + time;
+    let rest = move || pause(end.saturating_duration_since(Instant::now()));
+    // Before there is a runtime there is only this thread.
+    if let Ok(runtime) = Handle::try_current() {
+        (0..WORKERS).for_each(|_| drop(runtime.spawn(async move { rest() })));
+    }
+    rest();
 }
 
 #[derive(Default)]

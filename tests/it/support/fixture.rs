@@ -1,8 +1,11 @@
 //! The server under test, from `main` to its exit code.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::OpenOptions;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
@@ -10,6 +13,7 @@ use serde_json::{Value, json};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::client::Client;
 use super::faults::Faults;
 use super::journal::Journal;
 use super::release::{Habit, Health, Release, Start};
@@ -18,8 +22,15 @@ use super::{app, process, wait};
 /// The environment variable that makes the test binary a server; its value is the directory.
 pub(crate) const VARIABLE: &str = "HEIRLOOM_FIXTURE";
 
+/// The variable that makes the test binary a client, which asks the server of the working directory
+/// for this and ends with 1 if it failed.
+pub(crate) const ASK: &str = "HEIRLOOM_ASK";
+
 /// A server that a test has lost ends by itself after so many seconds.
 const LONGEST_LIFE: u32 = 900;
+
+/// The threads that run its tasks.
+pub(crate) const WORKERS: usize = 2;
 
 /// What the whole process knows.
 pub(crate) struct Fixture {
@@ -45,8 +56,14 @@ pub(crate) fn main(directory: PathBuf) -> ExitCode {
         journal: Journal::open(&directory),
         directory,
     });
+    if std::env::args_os().any(|argument| argument == "--check") {
+        return check_release(&fixture);
+    }
     let start = born(&fixture);
     log(&fixture);
+    if let Some(user) = fixture.release.born_as {
+        app::become_user(user).unwrap();
+    }
     match fixture.release.start {
         Start::ExitBeforeHello(status) => {
             return ExitCode::from(u8::try_from(status).unwrap());
@@ -68,6 +85,18 @@ pub(crate) fn main(directory: PathBuf) -> ExitCode {
     exit
 }
 
+/// One command to the server of this directory, by its socket `main`.
+pub(crate) fn ask(command: &OsStr) -> ExitCode {
+    let bound = Journal::read(Path::new("."));
+    let mut bound = bound.iter().rev().filter(|entry| entry.event == "bound");
+    let address = bound.find_map(|entry| serde_json::from_value(entry.data["main"].clone()).ok());
+    let mut client = Client::connect(&address.unwrap()).unwrap();
+    let answer = client.ask(command.to_str().unwrap());
+    let _ = writeln!(std::io::stderr(), "{answer}");
+    let failed = serde_json::from_str::<Value>(&answer).is_ok_and(|said| !said["error"].is_null());
+    ExitCode::from(u8::from(failed))
+}
+
 /// The expert's path.
 fn run_in_own_runtime(fixture: &Arc<Fixture>) -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -81,10 +110,7 @@ fn run_in_own_runtime(fixture: &Arc<Fixture>) -> ExitCode {
 
 /// What the process was given at birth, before it has opened anything but the journal.
 fn born(fixture: &Fixture) -> u64 {
-    let own = std::process::id().cast_signed();
-    let journal = Journal::path(&fixture.directory);
-    let mut descriptors = process::descriptors(own);
-    descriptors.retain(|_, target| target.as_str() != journal.as_os_str());
+    let descriptors = given(fixture);
     let arguments: Vec<Vec<u8>> =
         std::env::args_os().map(|argument| argument.as_bytes().to_vec()).collect();
     fixture.write(
@@ -98,6 +124,14 @@ fn born(fixture: &Fixture) -> u64 {
         }),
     );
     super::journal::now_us()
+}
+
+/// The descriptors that this process was started with.
+fn given(fixture: &Fixture) -> BTreeMap<i32, String> {
+    let journal = Journal::path(&fixture.directory);
+    let mut descriptors = process::descriptors(std::process::id().cast_signed());
+    descriptors.retain(|_, target| target.as_str() != journal.as_os_str());
+    descriptors
 }
 
 fn log(fixture: &Arc<Fixture>) {
@@ -142,13 +176,16 @@ fn config(fixture: &Fixture) -> heirloom::Config {
         .drain_spread(std::time::Duration::ZERO)
         .shutdown_deadline(release.shutdown)
         .max_draining(release.max_draining)
-        .worker_threads(2);
+        .worker_threads(WORKERS);
     if release.habits.contains(&Habit::PassesDescriptor) {
         let file = std::fs::File::open("/dev/zero").unwrap();
         config = config.pass_descriptor(file, 7).unwrap();
     }
     if let Some((rate, minimum)) = release.error_budget {
         config = config.error_budget(heirloom::ErrorBudget::new(rate).minimum(minimum));
+    }
+    if release.preflight {
+        config = config.preflight(heirloom::Preflight::arguments(["--check"]));
     }
     for health in &release.health {
         config = config.health_check(check(health));
@@ -158,9 +195,29 @@ fn config(fixture: &Fixture) -> heirloom::Config {
         config = state.configure(config);
     }
     if release.pid_file {
-        config = config.pid_file(fixture.directory.join("pid"));
+        config = config.pid_file(release.pid_path(&fixture.directory));
+    }
+    if release.habits.contains(&Habit::MayVeto) {
+        let ill = fixture.directory.join("ill");
+        config = config.watchdog_when(move || match std::fs::read_to_string(&ill) {
+            Ok(why) => Err(why),
+            Err(_) => Ok(()),
+        });
+    }
+    if release.habits.contains(&Habit::AcceptsUnenforceable) {
+        config = config.accept_unenforceable();
     }
     config
+}
+
+/// What a server does that is only asked whether it could run.
+fn check_release(fixture: &Fixture) -> ExitCode {
+    fixture.write("checked", json!(given(fixture).keys().collect::<Vec<_>>()));
+    if fixture.release.start == Start::Misconfigured {
+        let _ = writeln!(std::io::stderr(), "the configuration has no name");
+        return ExitCode::from(3);
+    }
+    ExitCode::SUCCESS
 }
 
 fn check(health: &Health) -> heirloom::HealthCheck {

@@ -3,22 +3,32 @@
 pub(crate) mod app;
 pub(crate) mod client;
 pub(crate) mod commands;
+pub(crate) mod dice;
+pub(crate) mod disk;
 pub(crate) mod faults;
 pub(crate) mod fixture;
 pub(crate) mod journal;
+pub(crate) mod link;
 pub(crate) mod load;
+pub(crate) mod manager;
+pub(crate) mod outside;
 pub(crate) mod own;
 pub(crate) mod process;
 pub(crate) mod release;
 pub(crate) mod server;
 pub(crate) mod services;
+pub(crate) mod sessions;
+pub(crate) mod shortage;
 pub(crate) mod states;
+pub(crate) mod traffic;
+pub(crate) mod unit;
 pub(crate) mod wait;
 
 pub(crate) use client::Client;
 pub(crate) use load::Load;
 pub(crate) use release::{Release, Socket, Start};
 pub(crate) use server::Server;
+pub(crate) use traffic::Traffic;
 
 /// The tests and all that they start have standard streams and nothing else, whatever a shell or a
 /// harness left open for them.

@@ -1,6 +1,7 @@
 //! What a server looks at, or does, in its own process when a client asks for it.
 
 use std::fs;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -38,18 +39,32 @@ pub(crate) fn start_again(directory: &Path) -> i32 {
     child.unwrap().id().cast_signed()
 }
 
+/// The label at the end of the running program's file, whatever stands at its path.
+pub(crate) fn label() -> String {
+    let mut file = fs::File::open("/proc/self/exe").unwrap();
+    file.seek(SeekFrom::End(-16)).unwrap();
+    let mut label = String::new();
+    file.read_to_string(&mut label).unwrap();
+    label.trim().to_owned()
+}
+
 fn flags(descriptor: &OwnedFd) -> OFlag {
     OFlag::from_bits_retain(fcntl(descriptor, FcntlArg::F_GETFL).unwrap())
 }
 
 /// Duplicates of the listening sockets.
 fn listeners() -> Vec<OwnedFd> {
-    let own = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
     let numbers = process::descriptors(getpid().as_raw_pid()).into_keys();
     let copies = numbers.filter_map(|number| {
-        let copy = pidfd_getfd(&own, number, PidfdGetfdFlags::empty()).ok()?;
+        let copy = duplicate(number)?;
         let listens = SockRef::from(&copy).is_listener().unwrap_or(false);
         listens.then_some(copy)
     });
     copies.collect()
+}
+
+/// A descriptor of this process by its number; none if it is not open.
+pub(crate) fn duplicate(number: i32) -> Option<OwnedFd> {
+    let own = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+    pidfd_getfd(&own, number, PidfdGetfdFlags::empty()).ok()
 }

@@ -43,6 +43,13 @@ pub(crate) fn counts() -> Counts {
     }
 }
 
+/// The bytes of this process's address space.
+pub(crate) fn virtual_memory() -> u64 {
+    let status = status("self");
+    let kb = field(&status, "VmSize").split_whitespace().next().and_then(|kb| kb.parse().ok());
+    1024 * kb.unwrap_or(0_u64)
+}
+
 /// The open descriptors of a process and what each leads to. The one that reads the list is left
 /// out.
 pub(crate) fn descriptors(pid: i32) -> BTreeMap<i32, String> {
@@ -101,6 +108,20 @@ pub(crate) fn wake_ups(pid: i32) -> u64 {
         .filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok())
         .filter_map(|status| field(&status, "voluntary_ctxt_switches").parse::<u64>().ok())
         .sum()
+}
+
+/// The processor time that a process has used, in user and in kernel mode.
+pub(crate) fn cpu(pid: i32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after = stat.rsplit(')').next().unwrap_or_default();
+    let ticks: u64 = after
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|ticks| ticks.parse::<u64>().ok())
+        .sum();
+    // USER_HZ of proc(5) is 100 wherever Linux runs.
+    Duration::from_millis(ticks * 10)
 }
 
 pub(crate) fn children_of(parent: i32) -> Vec<i32> {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::disk;
+use super::sessions::Moving;
 use super::states::Stateful;
 
 /// Short deadlines, one TCP listener, nothing wrong.
@@ -13,6 +15,8 @@ pub(crate) struct Release {
     pub version: String,
     pub sockets: Vec<Socket>,
     pub start: Start,
+    /// What goes wrong so long after its turn came, if it does not own by then.
+    pub ailment: Option<(Duration, Ailment)>,
     pub start_delay: Duration,
     pub probation: Duration,
     pub gap: Duration,
@@ -30,10 +34,14 @@ pub(crate) struct Release {
     pub directory: Option<PathBuf>,
     /// Becomes this user once it has its sockets.
     pub user: Option<u32>,
+    /// Is this user from the start. Its program has to be set-user-ID root.
+    pub born_as: Option<u32>,
     pub habits: Vec<Habit>,
     /// The rate of failed requests that a successor of this release may have, and how many
     /// requests prove something.
     pub error_budget: Option<(f64, u64)>,
+    /// The new program is tried with `--check` before it is started for real.
+    pub preflight: bool,
     /// Asked by `echo well` through the front door, answered by `well`.
     pub health: Vec<Health>,
     pub min_healthy_time: Duration,
@@ -43,6 +51,8 @@ pub(crate) struct Release {
     pub on_yield: OnYield,
     /// What it does with state; nothing if there is none.
     pub state: Option<Stateful>,
+    /// How its sessions move; they do not if there is none.
+    pub moving: Option<Moving>,
 }
 
 /// A health check of the release's successor.
@@ -124,6 +134,18 @@ pub(crate) enum Start {
     Misconfigured,
 }
 
+/// What goes wrong with an application that serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Ailment {
+    Abort,
+    Exit(i32),
+    Panic,
+    /// Its `main` returns an error.
+    Fail,
+    /// Nothing of it runs for so long.
+    Hang(Duration),
+}
+
 /// What an application does besides serving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Habit {
@@ -145,6 +167,12 @@ pub(crate) enum Habit {
     AnswersWrong,
     /// Nobody accepts on the first socket of a group.
     NeglectsOneMember,
+    /// Its PID file is on a disk of its own, which may be full.
+    OwnDisk,
+    /// It is not well while there is a file `ill`, and says so when the watchdog is to be fed.
+    MayVeto,
+    /// It hands over to a process that it may not signal.
+    AcceptsUnenforceable,
 }
 
 /// What happens to a process at one step of a handoff.
@@ -166,10 +194,24 @@ pub(crate) enum Action {
     Kill,
     Stop,
     Exit(i32),
+    /// The other side stops, then this one.
+    StopBoth,
     /// The thread that drives the handoff does nothing for so long.
     Block(Duration),
+    /// Every thread that runs tasks does nothing for so long.
+    BlockWorkers(Duration),
     /// The link is shut down in both directions.
     CutLink,
+    /// The other side finds so many bytes on the link that are no message.
+    Garbage(usize),
+    /// No descriptor can be opened any more, none be accepted.
+    NoDescriptors,
+    /// No memory can be mapped any more.
+    NoMemory,
+    /// For this time so many threads or processes more can be started, and no more. Not for root.
+    FewProcesses(usize, Duration),
+    /// The disk on which the PID file is has no room left.
+    FullDisk,
     /// The children get so many SIGHUP.
     HangUpChildren(usize),
 }
@@ -181,6 +223,7 @@ impl Default for Release {
             version: String::from("1.0"),
             sockets: vec![Socket::tcp("main")],
             start: Start::Well,
+            ailment: None,
             start_delay: Duration::ZERO,
             probation: millis(50),
             gap: millis(2_000),
@@ -196,14 +239,17 @@ impl Default for Release {
             pid_file: false,
             directory: None,
             user: None,
+            born_as: None,
             habits: Vec::new(),
             error_budget: None,
+            preflight: false,
             health: Vec::new(),
             min_healthy_time: Duration::ZERO,
             progress: millis(30_000),
             not_yet: 0,
             on_yield: OnYield::NotAsked,
             state: None,
+            moving: None,
         }
     }
 }
@@ -212,6 +258,15 @@ impl Release {
     /// With these sockets instead of the one.
     pub(crate) fn with(sockets: impl IntoIterator<Item = Socket>) -> Self {
         Self { sockets: sockets.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Where the PID file is, as the server sees it.
+    pub(crate) fn pid_path(&self, directory: &Path) -> PathBuf {
+        if self.habits.contains(&Habit::OwnDisk) {
+            directory.join(disk::NAME).join("pid")
+        } else {
+            directory.join("pid")
+        }
     }
 
     pub(crate) fn read(directory: &Path) -> Self {
@@ -233,6 +288,12 @@ impl Fault {
 
     pub(crate) fn arm(&self, directory: &Path) {
         write(directory, "fault.json", self);
+    }
+
+    /// One that was armed does not happen any more.
+    pub(crate) fn disarm(directory: &Path) {
+        // It may have happened.
+        let _ = std::fs::remove_file(directory.join("fault.json"));
     }
 
     /// The armed fault, if it is for this step. It happens once.

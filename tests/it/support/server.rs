@@ -13,8 +13,9 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::client::{Address, Client};
+use super::disk;
 use super::fixture::VARIABLE;
-use super::journal::{Entry, Journal};
+use super::journal::{self, Entry, Journal};
 use super::process;
 use super::release::{Action, Fault, Release, Side};
 use super::wait::until;
@@ -32,6 +33,8 @@ pub(crate) enum Program<'a> {
     Nothing,
     /// A shell script, in which `$SERVER` is the server.
     Script(&'a str),
+    /// A copy of the server in a file of its own, which ends with this label.
+    Copy(&'a str),
 }
 
 impl Server {
@@ -45,6 +48,29 @@ impl Server {
         let server = Self::prepare(release);
         server.launch(make);
         server.until_owner(0);
+        server
+    }
+
+    /// Generation 0, which becomes this user, as soon as it owns. Its program is a copy that
+    /// everybody may run, with these permissions. Only root can start it.
+    pub(crate) fn start_as(release: Release, user: u32, permissions: u32) -> Self {
+        let server = Self::prepare(Release { user: Some(user), ..release });
+        let allow = |path: &Path, mode: u32| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let program = server.path("server");
+        fs::remove_file(&program).unwrap();
+        // Not by this process: a child that another test starts meanwhile would hold the copy open
+        // for writing for a moment, and it could not be run (ETXTBSY).
+        let real = std::env::current_exe().unwrap();
+        assert!(Command::new("cp").arg(real).arg(&program).status().unwrap().success());
+        allow(&program, permissions);
+        allow(server.directory(), 0o777);
+        server.launch(|directory| Command::new(directory.join("server")));
+        server.until_owner(0);
+        for name in ["events.jsonl", "trace.log", "output.log"] {
+            allow(&server.path(name), 0o666);
+        }
         server
     }
 
@@ -91,6 +117,12 @@ impl Server {
         self.directory.path().join(name)
     }
 
+    /// The PID file, as this process of the server sees it.
+    pub(crate) fn pid_file(&self, pid: i32) -> PathBuf {
+        let path = self.release.borrow().pid_path(self.directory.path());
+        disk::seen_by(pid, &path)
+    }
+
     /// Changes what the next generation will be.
     pub(crate) fn next_release(&self, change: impl FnOnce(&mut Release)) {
         let mut release = self.release.borrow_mut();
@@ -106,6 +138,11 @@ impl Server {
         match program {
             Program::Server => symlink(real, &path).unwrap(),
             Program::Nothing => {}
+            Program::Copy(label) => {
+                let temporary = self.path(".server");
+                copy_labelled(&temporary, label);
+                fs::rename(temporary, path).unwrap();
+            }
             Program::Script(commands) => {
                 let text = format!("#!/bin/sh\nSERVER='{}'\n{commands}\n", real.display());
                 // Written elsewhere and renamed, so that nobody has it open for writing when it runs.
@@ -122,9 +159,30 @@ impl Server {
         Fault::new(side, step, action).arm(self.directory.path());
     }
 
+    /// The fault that has not happened will not.
+    pub(crate) fn no_fault(&self) {
+        Fault::disarm(self.directory.path());
+    }
+
     /// Everything that the generations have written down.
     pub(crate) fn journal(&self) -> Vec<Entry> {
         Journal::read(self.directory.path())
+    }
+
+    /// The journal begins anew, with what this process has said last of each event; no other lives.
+    pub(crate) fn forget_all_but(&self, pid: i32) {
+        let (own, others): (Vec<_>, Vec<_>) =
+            self.journal().into_iter().partition(|entry| entry.pid == pid);
+        // Those whose parent died before them are ours to reap.
+        others.iter().for_each(|entry| process::reap(entry.pid));
+        let mut kept: Vec<Entry> = Vec::new();
+        for entry in own.into_iter().rev() {
+            let known = kept.iter().any(|other| other.event == entry.event);
+            if !known && ["starting", "bound", "status"].contains(&entry.event.as_str()) {
+                kept.insert(0, entry);
+            }
+        }
+        journal::rewrite(self.directory.path(), &kept);
     }
 
     /// The newest entry of this event that meets the condition, as soon as there is one.
@@ -266,6 +324,13 @@ impl Server {
             let _ = writeln!(error, "---- {name}\n{}", last.join("\n"));
         }
     }
+}
+
+/// A copy of the server with a label at its end, where no loader looks.
+pub(crate) fn copy_labelled(path: &Path, label: &str) {
+    fs::copy(std::env::current_exe().unwrap(), path).unwrap();
+    let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
+    write!(file, "{label:>16}").unwrap();
 }
 
 impl Drop for Server {
