@@ -18,6 +18,7 @@ trials![
     p6_sessions_move_across_five_upgrades_and_no_byte_is_lost_or_doubled,
     a_session_that_the_successor_declines_stays_and_drains,
     a_session_goes_on_at_the_elder_if_the_successor_dies_at_the_commit,
+    p4_sessions_go_on_at_the_elder_if_the_successor_hangs_at_the_commit,
     a_successor_that_cannot_open_them_leaves_sessions_where_they_are,
     an_owner_that_hands_over_in_turn_takes_no_more,
     ten_thousand_sessions_move,
@@ -145,6 +146,22 @@ fn a_session_goes_on_at_the_elder_if_the_successor_dies_at_the_commit() {
     // And the next one takes them after all, or they stay; either way they live.
     server.upgrade_well();
     clients.iter_mut().for_each(|client| _ = client.says("later"));
+}
+
+/// P4. Stopped at its commit, it has not said that it takes sessions: none is sent.
+fn p4_sessions_go_on_at_the_elder_if_the_successor_hangs_at_the_commit() {
+    let server = Server::start(moving(Moving::default()));
+    let mut clients: Vec<Client> = (0..50).map(|_| Client::connect(&server)).collect();
+    clients.iter_mut().for_each(|client| _ = client.says("before"));
+    server.fault(Side::Successor, "owner", Action::Stop);
+    server.signal(server.pid(0), Signal::SIGHUP);
+    server.until_report(0);
+    // Once it has been silent for Config::session_deadline.
+    for client in &mut clients {
+        assert_eq!(client.says("after"), 0);
+    }
+    let stayed = server.journal().iter().filter(|entry| entry.event == "declined").count();
+    assert_eq!(stayed, clients.len());
 }
 
 fn a_successor_that_cannot_open_them_leaves_sessions_where_they_are() {
