@@ -43,9 +43,11 @@ mod notify;
 mod probation;
 mod releases;
 mod scale;
+mod sessions;
 mod signals;
 mod soak;
 mod spawn;
+mod states;
 mod stop;
 mod succession;
 mod systemd;
@@ -78,6 +80,8 @@ fn main() -> ExitCode {
         health::trials(),
         releases::trials(),
         spawn::trials(),
+        states::trials(),
+        sessions::trials(),
         signals::trials(),
         matrix::trials(),
         scale::trials(),
