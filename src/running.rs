@@ -39,6 +39,12 @@ impl Running {
         Self { shared }
     }
 
+    /// What this generation was configured with, for the wings.
+    #[cfg(feature = "http")]
+    pub(crate) fn config(&self) -> &crate::Config {
+        &self.shared.config
+    }
+
     /// This generation's number.
     #[must_use]
     pub fn generation(&self) -> Generation {

@@ -75,7 +75,7 @@ impl Starting {
     /// ```
     pub fn ready_when<F, Fut, E>(&mut self, name: impl Into<String>, check: F)
     where
-        F: Fn() -> Fut + Send + 'static,
+        F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
@@ -105,7 +105,10 @@ impl Starting {
     pub async fn ready(self) -> Result<Running> {
         let shared = Arc::clone(&self.shared);
         let mut turn = shared.turn.subscribe();
-        let not_yet = async |why| drop(shared.ask(Command::NotYet(why)).await);
+        let not_yet = |why| {
+            let shared = Arc::clone(&shared);
+            async move { drop(shared.ask(Command::NotYet(why)).await) }
+        };
         tokio::select! {
             biased;
             // It is not wanted any more.
@@ -124,5 +127,40 @@ impl Starting {
             Turn::Lost { kind, why } => Err(Error::new(kind, why)),
             Turn::Waiting => Err(crate::service::ended()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Config;
+
+    fn can_be_spawned<T: Send>(_: &T) {}
+
+    /// An application may start and ask from tasks of its own, with the service in its hands.
+    #[test]
+    fn what_an_application_holds_goes_from_thread_to_thread() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Starting>();
+        shared::<Running>();
+        let start = async {
+            let start = Config::new("test").start().await?;
+            let listener = start.tcp("main", "127.0.0.1:0").await?;
+            let running = start.ready().await?;
+            drop(listener);
+            running.upgrade().await
+        };
+        can_be_spawned(&start);
+        let ask = async |running: Running| {
+            running.upgrade_unattended().await?;
+            running.roll_back().await?;
+            running.abort("no").await?;
+            running.commit().await?;
+            running.unhealthy("ill").await?;
+            running.stop().await;
+            running.finished().await
+        };
+        let asked = |running: Running| can_be_spawned(&ask(running));
+        let _ = asked;
     }
 }

@@ -6,6 +6,7 @@ use super::{Command, Role, Service, refuse};
 use crate::birth::Asked;
 use crate::drain::DrainReport;
 use crate::error::{Error, ErrorKind, Result, chain};
+use crate::handoff::life::Life;
 use crate::handoff::predecessor::Event;
 use crate::handoff::upgrade::Relation;
 use crate::hooks::Moment;
@@ -39,6 +40,7 @@ impl Service {
         let mut drain = std::pin::pin!(shared.drain.run(&shared.config.drain, &hurry));
         let mut link_ended = false;
         let mut child_ended = false;
+        let mut life_ended = relation.life.is_none();
         let mut drained = None;
         loop {
             tokio::select! {
@@ -47,6 +49,7 @@ impl Service {
                     link_ended = self.heard_as_elder(&mut relation, envelope);
                 }
                 _ = relation.child.ended(), if !child_ended => child_ended = true,
+                () = ended(relation.life.as_ref()), if !life_ended => life_ended = true,
                 // What was asked goes to the owner even if nothing is left to drain.
                 asked = self.signals.next() => {
                     self.asked_as_elder(&mut relation, asked);
@@ -66,10 +69,11 @@ impl Service {
                 () = hurry.notified(), if drained.is_some() => self.leaving.abort_all(),
             }
             let over = drained.take_if(|_| self.leaving.is_empty());
-            if over.is_some() && link_ended && !child_ended {
+            let unheld = link_ended && life_ended;
+            if over.is_some() && unheld && !child_ended {
                 child_ended = self.dies(&mut relation).await;
             }
-            if link_ended && child_ended && relation.tell(Event::Abandoned) {
+            if unheld && child_ended && relation.tell(Event::Abandoned) {
                 if let Some(path) = &shared.config.pid_file {
                     // It may have died before it could rename it.
                     PidFile::sweep(path, relation.child.pid());
@@ -160,6 +164,14 @@ impl Service {
         self.elders.watch();
         self.shared.set_role(Role::Owner);
         self.begin_reign().await;
+    }
+}
+
+/// The end of every newer generation that took over from this one.
+async fn ended(life: Option<&Life>) {
+    match life {
+        Some(life) => life.ended().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -206,11 +206,36 @@ impl Service {
                 self.elders.count()
             ));
         }
-        let program = next.program(&shared.program);
         let identity = next.identity(&shared.program);
-        let path = program.exe.clone();
-        let preflight = preflight(&next, &shared, &program, &mut report);
-        let order = Order {
+        let order = self.order(&next, successor, &mut report);
+        let path = order.program.exe.clone();
+        shared.status.send_modify(|status| {
+            status.upgrading = true;
+            status.queued = false;
+        });
+        shared.event(Event::UpgradeStarted(successor));
+        shared.manager.upgrades(successor);
+        // It ends by deadlines of its own.
+        self.beats.extend(Duration::MAX);
+        let (words, mut heard) = mpsc::channel(16);
+        let readers = self.elders.readers();
+        let future = Box::pin(async move {
+            let hand_over = move |pid| {
+                readers.iter().for_each(AbortHandle::abort);
+                shared.set_role(Role::Elder);
+                shared.manager.hands_over(pid, successor);
+            };
+            upgrade::run(order, report, &mut heard, hand_over).await
+        });
+        let replies = std::mem::take(&mut self.waiting);
+        Active { future, words, replies, rejections: Vec::new(), identity, program: path }
+    }
+
+    fn order(&self, next: &Next, successor: Generation, report: &mut ReportBuilder) -> Order {
+        let shared = Arc::clone(&self.shared);
+        let program = next.program(&shared.program);
+        let preflight = preflight(next, &shared, &program, report);
+        Order {
             service: shared.service.clone(),
             version: shared.config.version.clone(),
             generation: shared.generation,
@@ -239,27 +264,7 @@ impl Service {
                     shared.heard(news);
                 })
             },
-        };
-        shared.status.send_modify(|status| {
-            status.upgrading = true;
-            status.queued = false;
-        });
-        shared.event(Event::UpgradeStarted(successor));
-        shared.manager.upgrades(successor);
-        // It ends by deadlines of its own.
-        self.beats.extend(Duration::MAX);
-        let (words, mut heard) = mpsc::channel(16);
-        let readers = self.elders.readers();
-        let future = Box::pin(async move {
-            let hand_over = move |pid| {
-                readers.iter().for_each(AbortHandle::abort);
-                shared.set_role(Role::Elder);
-                shared.manager.hands_over(pid, successor);
-            };
-            upgrade::run(order, report, &mut heard, hand_over).await
-        });
-        let replies = std::mem::take(&mut self.waiting);
-        Active { future, words, replies, rejections: Vec::new(), identity, program: path }
+        }
     }
 
     /// An upgrade has ended. `Some` if that is the end of this reign.

@@ -124,6 +124,7 @@ impl Service {
             ownership.sender,
             ownership.receiver,
             ownership.process,
+            ownership.life,
         );
         // One that was asked for here in this very moment stays remembered.
         shared.queued.fetch_or(ownership.queued_upgrade, Ordering::Relaxed);

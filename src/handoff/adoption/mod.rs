@@ -10,6 +10,7 @@ mod receive;
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -79,6 +80,7 @@ pub(crate) struct Ownership {
     pub sender: LinkSender,
     pub receiver: LinkReceiver,
     pub process: Process,
+    pub life: Option<Arc<OwnedFd>>,
     /// Elders that the predecessor held, oldest first.
     pub elders: Vec<Elder>,
     pub queued_upgrade: bool,
@@ -94,6 +96,8 @@ pub(crate) struct Adoption {
     verdict: Verdict,
     process: Process,
     process_ended: bool,
+    /// The far end of the predecessor's pipe.
+    life: Option<Arc<OwnedFd>>,
     elders: Vec<Elder>,
     predecessor: Generation,
     queued_upgrade: bool,
@@ -278,6 +282,7 @@ impl Adoption {
             sender: self.sender,
             receiver: self.receiver,
             process: self.process,
+            life: self.life,
             elders: self.elders,
             queued_upgrade: self.queued_upgrade,
         }

@@ -27,6 +27,7 @@ pub(crate) use self::order::{Ended, News, Order, Relation, Word};
 use super::Timer;
 use super::clock::Clock;
 use super::leaving::Leaving;
+use super::life::Life;
 use super::offer;
 use super::predecessor::{Cause, Event, Outcome, Plan, Predecessor, State};
 use crate::error::{Result, chain};
@@ -64,6 +65,7 @@ struct Upgrade<H> {
     protocol: u32,
     offer: Result<Vec<offer::Parcel>>,
     offering: Option<JoinHandle<Result<()>>>,
+    life: Option<Life>,
     /// Sockets in the offer.
     offered: usize,
     parking: Option<Pending<Result<()>>>,
@@ -143,6 +145,7 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
             protocol: SPOKEN.max,
             offer: Ok(Vec::new()),
             offering: None,
+            life: None,
             offered: 0,
             parking: None,
             ready: offer::Gathered::default(),
@@ -247,7 +250,9 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
             let report = self.report.finish(UpgradeOutcome::Committed, None, now);
             let generation = self.order.successor;
             let machine = self.machine;
-            let successor = Box::new(Relation { machine, generation, sender, receiver, child });
+            let life = self.life.take();
+            let relation = Relation { machine, generation, sender, receiver, child, life };
+            let successor = Box::new(relation);
             return Ended::Committed { report, successor };
         }
         let mut text = cause.as_ref().map_or_else(String::new, Cause::to_string);

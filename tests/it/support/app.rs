@@ -202,18 +202,23 @@ fn watch(app: &Arc<App>) -> [tokio::task::JoinHandle<()>; 2] {
     let mut statuses = app.running.watch_status();
     let fixture = Arc::clone(&app.fixture);
     let watch_events = tokio::spawn(async move {
+        let write = |event| match event {
+            Event::UpgradeEnded(report) => fixture.write("report", json!(report)),
+            other => fixture.write("event", json!(other)),
+        };
         loop {
             // The last event may have been before this task was there to hear it.
-            let event = tokio::select! {
+            tokio::select! {
                 biased;
-                event = events.recv() => event,
-                _ = statuses.wait_for(|status| status.role == Role::Ended) => return,
-            };
-            match event {
-                Ok(Event::UpgradeEnded(report)) => fixture.write("report", json!(report)),
-                Ok(other) => fixture.write("event", json!(other)),
-                Err(_) => return,
+                event = events.recv() => match event {
+                    Ok(event) => write(event),
+                    Err(_) => return,
+                },
+                _ = statuses.wait_for(|status| status.role == Role::Ended) => break,
             }
+        }
+        while let Ok(event) = events.try_recv() {
+            write(event);
         }
     });
     [watch_statuses, watch_events]

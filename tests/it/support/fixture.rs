@@ -56,7 +56,7 @@ pub(crate) fn main(directory: PathBuf) -> ExitCode {
         journal: Journal::open(&directory),
         directory,
     });
-    if std::env::args().any(|argument| argument == "--check") {
+    if std::env::args_os().any(|argument| argument == "--check") {
         return check_release(&fixture);
     }
     let start = born(&fixture);
