@@ -83,7 +83,6 @@ impl Service {
             if let Some(report) = over {
                 super::tell_drain(&report);
                 self.send_last_report(&relation, &report).await;
-                shared.manager.has_heard().await;
                 return End::Drained(report);
             }
         }
@@ -151,6 +150,7 @@ impl Service {
         let sent = relation.sender.send(message, Vec::new());
         // The owner may be stopped, or gone; this generation ends all the same.
         let _ = tokio::time::timeout(self.shared.config.deadlines.commit, sent).await;
+        self.shared.manager.has_heard().await;
     }
 
     /// Every newer generation died while this one still drained.

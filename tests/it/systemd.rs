@@ -176,9 +176,14 @@ fn crash() {
 }
 
 fn restart() {
-    let unit = Unit::start(Release::default(), KEEPS);
-    let load = load(&unit);
+    let unit = Unit::start(
+        Release::with([Socket::tcp("main"), Socket::unix("admin")]),
+        &format!("{KEEPS}\nType=notify-reload"),
+    );
+    let addresses = [unit.server.address("main"), unit.server.address("admin")];
+    let load = Load::start(&addresses, 2);
     for _ in 0..3 {
+        unit.systemctl("reload").unwrap();
         unit.systemctl("restart").unwrap();
         load.until_answered(20);
     }
@@ -223,17 +228,21 @@ fn stop_during_upgrade() {
 
 fn long_drain() {
     let release = Release { drain: LONG, ..Release::default() };
-    let unit = Unit::start(release, "TimeoutStopSec=1");
+    let unit = Unit::start(release, "TimeoutStopSec=1\nType=notify-reload");
+    let mut elder = unit.server.client("main");
+    assert_eq!(elder.ask("hold"), "held 0");
+    unit.systemctl("reload").unwrap();
     let mut held = unit.server.client("main");
-    assert_eq!(held.ask("hold"), "held 0");
+    assert_eq!(held.ask("hold"), "held 1");
     let begun = Instant::now();
     systemctl(&["stop", "--no-block", &unit.name]).unwrap();
-    unit.server.until_role(0, "stopping");
+    unit.server.until_role(1, "stopping");
     until("three times the timeout to pass", || {
         (begun.elapsed() > Duration::from_secs(3)).then_some(())
     });
     assert_eq!(unit.show("ActiveState"), "deactivating");
-    assert_eq!(held.ask("release"), "released 0");
+    assert_eq!(elder.ask("release"), "released 0");
+    assert_eq!(held.ask("release"), "released 1");
     unit.until_shows("ActiveState", |state| state == "inactive");
     assert_eq!(unit.show("Result"), "success");
 }
@@ -270,7 +279,8 @@ fn hanging() {
 /// can. Either way it serves.
 fn owner_dies() {
     for (access, heard) in [("main", false), ("all", true)] {
-        let lines = format!("NotifyAccess={access}\nRestart=always\nRestartSec=100ms");
+        let lines =
+            format!("Type=notify-reload\nNotifyAccess={access}\nRestart=always\nRestartSec=100ms");
         let unit = Unit::start(Release { drain: LONG, ..Release::default() }, &lines);
         let first = unit.main_pid();
         let mut held = unit.server.client("main");
@@ -294,6 +304,14 @@ fn owner_dies() {
             unit.main_pid(),
             unit.show("ActiveState"),
             unit.show("SubState"),
+        ));
+        until("an answer", || Client::connect(&unit.server.address("main")).ok()?.who().ok());
+        let reloaded = unit.systemctl("reload");
+        report(&format!(
+            "NotifyAccess={access}: then a reload {reloaded:?}: main {}, {}, restarts {}",
+            unit.main_pid(),
+            unit.show("ActiveState"),
+            unit.show("NRestarts"),
         ));
         until("an answer", || Client::connect(&unit.server.address("main")).ok()?.who().ok());
     }
