@@ -113,10 +113,12 @@ pub(crate) struct Gathered {
 }
 
 impl Gathered {
-    /// Adds a frame; true if it was the last.
+    /// Adds a frame; true if it was the last. Notes that the report would drop are not kept: a
+    /// successor may send as many frames as it likes before it is ready.
     pub(crate) fn add(&mut self, ready: Ready, descriptors: Vec<OwnedFd>) -> bool {
         self.claimed.extend(ready.claimed);
-        self.notes.extend(ready.notes);
+        let room = MAX_REPORTED.saturating_sub(self.notes.len());
+        self.notes.extend(ready.notes.into_iter().take(room));
         for (item, fd) in ready.bound.into_iter().zip(descriptors) {
             if let Role::Socket(record) = item.role {
                 self.bound.push((record, fd));
@@ -234,5 +236,16 @@ mod tests {
             assert_eq!(ends.iter().filter(|end| **end).count(), 1);
             assert_eq!(ends.last(), Some(&true));
         }
+    }
+
+    #[test]
+    fn p9_a_ready_without_an_end_is_not_kept() {
+        let mut gathered = Gathered::default();
+        for _ in 0..1_000 {
+            let notes = vec!["n".to_owned(); MAX_NOTES];
+            let more = Ready { claimed: Vec::new(), bound: Vec::new(), last: false, notes };
+            assert!(!gathered.add(more, Vec::new()));
+        }
+        assert_eq!(gathered.notes.len(), MAX_REPORTED);
     }
 }

@@ -69,10 +69,14 @@ impl Service {
                 () = hurry.notified(), if drained.is_some() => self.leaving.abort_all(),
             }
             let over = drained.take_if(|_| self.leaving.is_empty());
-            let unheld = link_ended && life_ended;
-            if over.is_some() && unheld && !child_ended {
-                child_ended = self.dies(&mut relation).await;
+            if over.is_some()
+                && link_ended
+                && !(child_ended && life_ended)
+                && self.dies(&mut relation).await
+            {
+                (child_ended, life_ended) = (true, true);
             }
+            let unheld = link_ended && life_ended;
             if unheld && child_ended && relation.tell(Event::Abandoned) {
                 if let Some(path) = &shared.config.pid_file {
                     // It may have died before it could rename it.
@@ -88,11 +92,17 @@ impl Service {
         }
     }
 
-    /// Whether the successor, whose link has ended, is about to die: a process that ends closes
-    /// its descriptors first.
+    /// Whether the successor, whose link has ended, is about to die, and nobody newer lives: a
+    /// process that ends closes its descriptors one by one, and is known to have ended after that.
     async fn dies(&self, relation: &mut Relation) -> bool {
         let wait = self.shared.config.deadlines.commit;
-        tokio::time::timeout(wait, relation.child.ended()).await.is_ok()
+        let both = async {
+            relation.child.ended().await;
+            if let Some(life) = &relation.life {
+                life.ended().await;
+            }
+        };
+        tokio::time::timeout(wait, both).await.is_ok()
     }
 
     /// True if the link has ended.
