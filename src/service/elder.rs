@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use super::{Command, Role, Service, refuse};
 use crate::birth::Asked;
-use crate::drain::DrainReport;
+use crate::drain::{self, DrainReport};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::handoff::life::Life;
 use crate::handoff::predecessor::Event;
@@ -58,12 +60,7 @@ impl Service {
                     self.told_as_elder(&mut relation, command);
                 }
                 report = &mut drain, if drained.is_none() => drained = Some(report),
-                Ok(()) = progress.changed() => {
-                    let now = progress.borrow_and_update().clone();
-                    let oldest = now.oldest.map_or(0, |held| millis(held.age));
-                    let active = now.active as u64;
-                    post(&relation, Message::Progress(Progress { active, oldest_ms: oldest, cut: 0 }));
-                }
+                Ok(()) = progress.changed() => tell_progress(&relation, &mut progress),
                 // A rejected successor ends with this process, but it has its own to finish.
                 Some(gone) = self.leaving.join_next() => self.gone(gone.ok()),
                 () = hurry.notified(), if drained.is_some() => self.leaving.abort_all(),
@@ -183,6 +180,13 @@ async fn ended(life: Option<&Life>) {
         Some(life) => life.ended().await,
         None => std::future::pending().await,
     }
+}
+
+fn tell_progress(relation: &Relation, progress: &mut watch::Receiver<drain::Progress>) {
+    let now = progress.borrow_and_update().clone();
+    let oldest = now.oldest.map_or(0, |held| millis(held.age));
+    let active = now.active as u64;
+    post(relation, Message::Progress(Progress { active, oldest_ms: oldest, cut: 0 }));
 }
 
 fn post(relation: &Relation, message: Message) {
