@@ -12,7 +12,8 @@
 //! 8. [`rolled_back`]: what a roll back means for an application.
 //! 9. [`releases`]: how to put one in place, check it before it starts, and go back.
 //! 10. [`signals`]: which ones are used, and the limits of a runtime of your own.
-//! 11. [`troubleshooting`]: messages, their causes and their remedies.
+//! 11. [`supervisors`]: under systemd, in a container, under any supervisor.
+//! 12. [`troubleshooting`]: messages, their causes and their remedies.
 //!
 //! With the feature `http` there is one more, `http`: what each kind of HTTP connection does in a
 //! drain.
@@ -31,5 +32,6 @@ pub mod releases;
 pub mod rolled_back;
 pub mod signals;
 pub mod starting;
+pub mod supervisors;
 pub mod troubleshooting;
 pub mod upgrade;

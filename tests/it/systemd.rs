@@ -317,7 +317,8 @@ fn owner_dies() {
     }
 }
 
-/// The hardening of the shipped unit.
+/// The unit that is shipped, and its hardening.
+const SHIPPED: &str = include_str!("../../examples/deploy/systemd/server.service");
 const HARDENED: &str = include_str!("../../examples/deploy/systemd/hardening.conf");
 
 fn hardened() {
@@ -326,7 +327,9 @@ fn hardened() {
         health: vec![Health::of("main")],
         ..Release::default()
     };
-    let unit = Unit::prepare(release, &format!("{KEEPS}\nType=notify-reload"));
+    let service = SHIPPED.split("[Service]").nth(1).unwrap().split("[Install]").next().unwrap();
+    let ours = service.lines().filter(|line| !line.starts_with("ExecStart="));
+    let unit = Unit::prepare(release, &ours.collect::<Vec<_>>().join("\n"));
     let directory = unit.server.directory().display().to_string();
     let lines = HARDENED.split("[Service]").nth(1).unwrap();
     std::fs::create_dir_all(format!("/run/systemd/system/{}.service.d", unit.name)).unwrap();
