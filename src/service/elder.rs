@@ -40,8 +40,7 @@ impl Service {
         tracing::info!(target: "heirloom::handoff", step = "draining", connections, pid = std::process::id());
         let mut progress = shared.drain.watch();
         let mut drain = std::pin::pin!(shared.drain.run(&shared.config.drain, &hurry));
-        let mut link_ended = false;
-        let mut child_ended = false;
+        let (mut link_ended, mut child_ended) = (false, false);
         let mut life_ended = relation.life.is_none();
         let mut drained = None;
         loop {

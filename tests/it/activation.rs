@@ -78,7 +78,8 @@ fn p9_sockets_meant_for_nobody_are_taken_only_by_who_says_so() {
         let server = Server::prepare(Release { habits, ..Release::default() });
         server.launch_on(handed(listener), |directory| {
             let mut command = Command::new("/bin/sh");
-            let script = "exec 3<&0 </dev/null; export LISTEN_FDS=1; exec \"$0\"";
+            let script =
+                "exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_FDNAMES=main; exec \"$0\"";
             command.arg("-c").arg(script).arg(directory.join("server"));
             command
         });
