@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::birth::{STOP, UPGRADE};
+use crate::birth::{STOP, UPGRADE, Unnamed};
 use crate::drain::DrainSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::executable::{HoldOff, Preflight};
@@ -69,6 +69,7 @@ pub struct Config {
     /// Whether a service manager is told anything.
     pub(crate) manager: bool,
     pub(crate) watchdog: Option<WatchdogCheck>,
+    pub(crate) unnamed: Unnamed,
 }
 
 /// What has to be well for the watchdog to be fed.
@@ -123,6 +124,7 @@ impl Config {
             states: Limits { length: 1 << 30, deadline: Duration::from_secs(10) },
             manager: true,
             watchdog: None,
+            unnamed: Unnamed::Ignored,
         }
     }
 
@@ -393,6 +395,17 @@ impl Config {
     /// manager is told what `sd_notify(3)` knows.
     pub fn without_service_manager(mut self) -> Self {
         self.manager = false;
+        self
+    }
+
+    /// Takes sockets of `LISTEN_FDS` also if `LISTEN_PID` is not set, as tools for development pass
+    /// them (`systemfd --no-pid`), which do not know the process that the build starts. Default:
+    /// without `LISTEN_PID` they are for nobody, as `sd_listen_fds(3)` has it.
+    ///
+    /// Not for production: a process that such a server starts inherits the variables, and takes
+    /// them for its own if it does likewise.
+    pub fn take_unnamed_sockets(mut self) -> Self {
+        self.unnamed = Unnamed::Taken;
         self
     }
 

@@ -45,6 +45,9 @@ mod inventory;
 mod link;
 mod listener;
 mod name;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod parent;
 mod pid_file;
 mod readiness;
 mod report;

@@ -14,7 +14,8 @@
 //! 10. [`sessions`]: connections that go on in the next generation.
 //! 11. [`releases`]: how to put one in place, check it before it starts, and go back.
 //! 12. [`signals`]: which ones are used, and the limits of a runtime of your own.
-//! 13. [`troubleshooting`]: messages, their causes and their remedies.
+//! 13. [`supervisors`]: under systemd, in a container, under any supervisor.
+//! 14. [`troubleshooting`]: messages, their causes and their remedies.
 //!
 //! With the feature `http` there is one more, `http`: what each kind of HTTP connection does in a
 //! drain.
@@ -35,5 +36,6 @@ pub mod sessions;
 pub mod signals;
 pub mod starting;
 pub mod state;
+pub mod supervisors;
 pub mod troubleshooting;
 pub mod upgrade;

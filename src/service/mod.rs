@@ -183,14 +183,6 @@ impl Shared {
         }
     }
 
-    fn tell_manager(&self, to: Generation, news: &News) {
-        match news {
-            News::Phase(phase) => self.manager.phase(to, *phase),
-            News::NotYet(why) => self.manager.not_yet(to, why),
-            _ => {}
-        }
-    }
-
     fn set_verdict(&self, verdict: Option<Arc<Verdict>>) {
         *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = verdict;
     }

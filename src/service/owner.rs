@@ -283,7 +283,7 @@ impl Service {
             on_news: {
                 let shared = Arc::clone(&shared);
                 Box::new(move |news| {
-                    shared.tell_manager(successor, &news);
+                    shared.manager.hears(successor, &news);
                     shared.heard(news);
                 })
             },

@@ -21,6 +21,9 @@ impl Service {
         shared.set_role(Role::Stopping);
         answer(std::mem::take(&mut self.waiting), || Err(ended()));
         self.elders.tell_all(&Message::Stopping);
+        if self.store.is_used() {
+            shared.sockets.leave_paths();
+        }
         shared.sockets.stop();
         shared.sessions.stop_receiving();
         shared.manager.stops(shared.drain.active());

@@ -40,6 +40,7 @@ mod listeners;
 mod main_job;
 mod matrix;
 mod notify;
+mod parent;
 mod probation;
 mod releases;
 mod scale;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         groups::trials(),
         activation::trials(),
         notify::trials(),
+        parent::trials(),
         systemd::trials(),
         failures::trials(),
         probation::trials(),

@@ -37,7 +37,7 @@ const FLOORS: [&[&str]; 6] = [
     &["handoff"],
     &["config", "service", "sockets", "running", "starting", "run"],
     // Wings: nobody imports them.
-    &["http"],
+    &["http", "parent", "bin"],
 ];
 
 /// The vocabulary beside the stairs: everybody may import it, and it imports nothing else.

@@ -198,6 +198,9 @@ fn config(fixture: &Fixture) -> heirloom::Config {
     if release.pid_file {
         config = config.pid_file(release.pid_path(&fixture.directory));
     }
+    if release.habits.contains(&Habit::TakesUnnamed) {
+        config = config.take_unnamed_sockets();
+    }
     if release.habits.contains(&Habit::MayVeto) {
         let ill = fixture.directory.join("ill");
         config = config.watchdog_when(move || match std::fs::read_to_string(&ill) {
