@@ -45,11 +45,20 @@ pub(crate) enum Birth {
     Fresh,
 }
 
+/// What to make of descriptors that were passed without the pid of the process they are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unnamed {
+    /// They are for nobody, as `sd_listen_fds(3)` has it.
+    Ignored,
+    /// They are ours.
+    Taken,
+}
+
 /// Finds out how this process was born, and takes over what was left for it.
 ///
 /// Each inherited descriptor becomes owned and `CLOEXEC`. That happens once in a process: the same
 /// numbers mean other descriptors later, or ones that have an owner.
-pub(crate) fn birth() -> Result<Birth> {
+pub(crate) fn birth(unnamed: Unnamed) -> Result<Birth> {
     static TAKEN: Mutex<bool> = Mutex::new(false);
     let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
     if *taken {
@@ -59,7 +68,11 @@ pub(crate) fn birth() -> Result<Birth> {
     take_name_back();
     let pid = std::process::id().cast_signed();
     let parent = std::os::unix::process::parent_id().cast_signed();
-    let birth = birth_of(&Process { pid, parent }, |name| std::env::var_os(name))?;
+    let birth = birth_of(&Process { pid, parent }, |name| {
+        let value = std::env::var_os(name);
+        let ours = name == "LISTEN_PID" && unnamed == Unnamed::Taken;
+        value.or_else(|| ours.then(|| pid.to_string().into()))
+    })?;
     *taken = !matches!(birth, Birth::Fresh);
     Ok(birth)
 }

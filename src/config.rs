@@ -1,10 +1,12 @@
 //! Every setting, its default and its reason.
 
+mod moving;
+mod program;
 mod steering;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt::Display;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +14,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use self::steering::Steering;
-use crate::birth::{STOP, UPGRADE};
+use crate::birth::{STOP, UPGRADE, Unnamed};
 use crate::drain::DrainSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::executable::{HoldOff, Preflight};
@@ -20,6 +22,7 @@ use crate::handoff::clock::Lengths;
 use crate::health::{HealthCheck, Policy};
 use crate::name::Name;
 use crate::requests::ErrorBudget;
+use crate::state::Limits;
 
 /// How a server built on this crate behaves; every setting has a default that suits a server
 /// behind one address with requests of up to half a minute.
@@ -34,11 +37,13 @@ use crate::requests::ErrorBudget;
 /// | start of the program until its first word | [`hello_deadline`](Self::hello_deadline) | 10 s |
 /// | the offer's way to the successor | [`adopt_deadline`](Self::adopt_deadline) | 10 s |
 /// | the application's start until it is ready | [`ready_deadline`](Self::ready_deadline) | 60 s |
+/// | each state that is handed over | [`state_deadline`](Self::state_deadline) | 10 s |
 /// | from ready to serving, while new connections wait | [`gap_deadline`](Self::gap_deadline) | 500 ms |
 /// | watch over the successor | [`probation`](Self::probation) | 5 s |
 /// | until its health checks are content | [`progress_deadline`](Self::progress_deadline) | 30 s |
 /// | longest silence of the other side | [`silence_deadline`](Self::silence_deadline) | 2 s |
 /// | from permission to commit, and from commit to owner | [`commit_deadline`](Self::commit_deadline) | 2 s |
+/// | each session that is handed over | [`session_deadline`](Self::session_deadline) | 5 s |
 /// | drain of what was accepted | [`drain_deadline`](Self::drain_deadline) | 30 s |
 /// | the runtime's end after the application's | [`shutdown_deadline`](Self::shutdown_deadline) | 2 s |
 #[derive(Clone)]
@@ -63,9 +68,12 @@ pub struct Config {
     pub(crate) budget: Option<ErrorBudget>,
     pub(crate) ready_interval: Duration,
     pub(crate) steering: Steering,
+    pub(crate) states: Limits,
+    pub(crate) session_deadline: Duration,
     /// Whether a service manager is told anything.
     pub(crate) manager: bool,
     pub(crate) watchdog: Option<WatchdogCheck>,
+    pub(crate) unnamed: Unnamed,
 }
 
 /// What has to be well for the watchdog to be fed.
@@ -117,8 +125,11 @@ impl Config {
             budget: None,
             ready_interval: Duration::from_millis(100),
             steering: Steering::default(),
+            session_deadline: Duration::from_secs(5),
+            states: Limits { length: 1 << 30, deadline: Duration::from_secs(10) },
             manager: true,
             watchdog: None,
+            unnamed: Unnamed::Ignored,
         }
     }
 
@@ -140,7 +151,8 @@ impl Config {
     /// Tries the new program before it is started for real. Default: it is not tried.
     ///
     /// It has to exit with 0 within its deadline; otherwise the upgrade fails, with its last words
-    /// in the report, and nothing has been started. What it says is not proven by it: it gets no
+    /// in the report, and nothing has been started. So it does if another file is put in the
+    /// program's place meanwhile, which would be started untried. What it says is not proven by it: it gets no
     /// socket and takes no turn.
     pub fn preflight(mut self, preflight: Preflight) -> Self {
         self.preflight = Some(preflight);
@@ -298,60 +310,6 @@ impl Config {
         self
     }
 
-    /// The program of the next generation. Default: the one that runs now, looked up again by the
-    /// path it was started by, symbolic links followed at the time of the upgrade.
-    pub fn executable(mut self, path: impl Into<PathBuf>) -> Self {
-        self.program.executable = Some(path.into());
-        self
-    }
-
-    /// The arguments of the next generation, the program's name included. Default: ours.
-    pub fn arguments<S: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
-        self.program.arguments = Some(arguments.into_iter().map(Into::into).collect());
-        self
-    }
-
-    /// Sets a variable in the environment of the next generation, which otherwise is ours as it
-    /// was at the start.
-    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        let pair = (name.as_ref().to_owned(), Some(value.as_ref().to_owned()));
-        self.program.environment.push(pair);
-        self
-    }
-
-    /// Removes a variable from the environment of the next generation.
-    pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
-        self.program.environment.push((name.as_ref().to_owned(), None));
-        self
-    }
-
-    /// The working directory of the next generation. Default: the path of ours at the start.
-    pub fn current_dir(mut self, path: impl Into<PathBuf>) -> Self {
-        self.program.directory = Some(path.into());
-        self
-    }
-
-    /// Passes a descriptor to each next generation under the given number (4 or more; 3 is the
-    /// link's). Nothing else but the standard streams is inherited.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Config`] if the number is below 4 or taken; [`ErrorKind::Io`] if the
-    /// descriptor cannot be duplicated.
-    pub fn pass_descriptor(mut self, descriptor: impl AsFd, number: i32) -> Result<Self> {
-        if number < 4 || self.pass.iter().any(|(_, taken)| *taken == number) {
-            return Err(Error::new(
-                ErrorKind::Config,
-                format!("descriptor number {number} cannot be passed: use a free one from 4 on"),
-            ));
-        }
-        let descriptor = descriptor.as_fd().try_clone_to_owned().map_err(|error| {
-            Error::new(ErrorKind::Io, format!("descriptor to pass as {number}")).with_source(error)
-        })?;
-        self.pass.push((Arc::new(descriptor), number));
-        Ok(self)
-    }
-
     /// Accepts a successor that this process may not signal (another user, another namespace).
     /// Default: it is refused, since a roll back could not be enforced.
     ///
@@ -391,6 +349,17 @@ impl Config {
         self
     }
 
+    /// Takes sockets of `LISTEN_FDS` also if `LISTEN_PID` is not set, as tools for development pass
+    /// them (`systemfd --no-pid`), which do not know the process that the build starts. Default:
+    /// without `LISTEN_PID` they are for nobody, as `sd_listen_fds(3)` has it.
+    ///
+    /// Not for production: a process that such a server starts inherits the variables, and takes
+    /// them for its own if it does likewise.
+    pub fn take_unnamed_sockets(mut self) -> Self {
+        self.unnamed = Unnamed::Taken;
+        self
+    }
+
     /// What cannot work is said before anything is started.
     pub(crate) fn check(&self) -> Result<()> {
         self.service_name()?;
@@ -400,6 +369,7 @@ impl Config {
             ("adopt", self.deadlines.adopt),
             ("ready", self.deadlines.ready),
             ("gap", self.deadlines.gap),
+            ("state", self.states.deadline),
             ("silence", self.deadlines.silence),
             ("commit", self.deadlines.commit),
         ];

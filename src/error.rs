@@ -47,6 +47,8 @@ pub enum ErrorKind {
     NotReady,
     /// Nobody answers at a control socket.
     NobodyThere,
+    /// The predecessor does not hand a state over: its version, its size, or the provider's error.
+    StateRefused,
     /// The request was passed on to the generation that owns now.
     PassedOn,
     /// This generation is stopping or has stopped.

@@ -46,6 +46,9 @@ mod inventory;
 mod link;
 mod listener;
 mod name;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod parent;
 mod pid_file;
 mod readiness;
 mod report;
@@ -53,9 +56,11 @@ mod requests;
 mod run;
 mod running;
 mod service;
+mod session;
 mod sockets;
 mod spawn;
 mod starting;
+mod state;
 mod status;
 mod sys;
 mod systemd;
@@ -84,8 +89,10 @@ pub use report::{Report, UpgradeOutcome, UpgradePhase};
 pub use requests::{ErrorBudget, Requests};
 pub use run::run;
 pub use running::Running;
+pub use session::{NotMoved, Session, SessionStream};
 pub use sockets::Sockets;
 pub use starting::Starting;
+pub use state::{Blob, State, StateWriter};
 pub use status::{Event, Outcome, Previous, Role, Status};
 
 #[cfg(doctest)]

@@ -156,7 +156,7 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     pub(crate) fn now(config: &Config) -> Result<Self> {
-        let birth = birth::birth()?;
+        let birth = birth::birth(config.unnamed)?;
         let captured = match &birth {
             Birth::Inherited { link } => {
                 adoption::greet(link.as_fd(), &config.version)?;

@@ -1,15 +1,16 @@
 //! What an application holds while it serves.
 
+mod sessions;
+mod states;
 mod steering;
 
 use std::error::Error as StdError;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{broadcast, watch};
 
-use crate::drain::{DrainPhase, Guard, Progress};
+use crate::drain::{Guard, Progress};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::hooks::Moment;
@@ -168,8 +169,11 @@ impl Running {
     /// writes, take no new leadership. Hooks run one after the other, in the order in which they
     /// were added.
     ///
+    /// What must not miss anything is added before the turn, by
+    /// [`Starting::on_yield`](crate::Starting::on_yield).
+    ///
     /// No new connection is accepted meanwhile, by anybody: all hooks together have
-    /// [`Config::gap_deadline`](crate::Config::gap_deadline). An error, or being late, ends the
+    /// [`Config::gap_deadline`](crate::Config::gap_deadline). An error, a panic, or being late ends the
     /// upgrade; the hooks of [`on_roll_back`](Self::on_roll_back) follow then as after any roll
     /// back. A successor that takes over because this process did not answer asks no hook.
     pub fn on_yield<F, Fut, E>(&self, hook: F)
@@ -185,7 +189,11 @@ impl Running {
     /// and accepts again, and in the successor, which was rejected and finishes what it has. Also
     /// called when a generation owns again because every newer one died.
     ///
-    /// [`is_owner`](Self::is_owner) tells the two sides apart. Nobody waits for it.
+    /// [`is_owner`](Self::is_owner) tells the two sides apart. Nobody waits for it but the
+    /// end of this generation, for at most [`Config::commit_deadline`](crate::Config::commit_deadline).
+    ///
+    /// One that comes before the hook is added is missed: see
+    /// [`Starting::on_roll_back`](crate::Starting::on_roll_back).
     pub fn on_roll_back<F, Fut>(&self, hook: F)
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -198,7 +206,11 @@ impl Running {
     /// now on, and in the successor, which owns. A generation without a predecessor owns from the
     /// start, and is not told.
     ///
-    /// [`is_owner`](Self::is_owner) tells the two sides apart. Nobody waits for it.
+    /// [`is_owner`](Self::is_owner) tells the two sides apart. Nobody waits for it but the
+    /// end of this generation, for at most [`Config::commit_deadline`](crate::Config::commit_deadline).
+    ///
+    /// One that comes before the hook is added is missed: see
+    /// [`Starting::on_commit`](crate::Starting::on_commit).
     pub fn on_commit<F, Fut>(&self, hook: F)
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -256,7 +268,7 @@ impl Running {
         Fut: Future<Output: Send> + Send + 'static,
     {
         let handler = Arc::new(handler);
-        let farewell = self.shared.config.drain.force_grace / 2;
+        let farewell = self.shared.config.farewell();
         tokio::spawn(async move {
             loop {
                 match listener.accept().await {
@@ -266,7 +278,7 @@ impl Running {
                         tokio::spawn(async move {
                             tokio::select! {
                                 _ = handler(state, connection) => {}
-                                () = cut(guard, farewell) => {}
+                                () = guard.cut(farewell) => {}
                             }
                         });
                     }
@@ -295,13 +307,6 @@ impl Running {
         let ended = self.shared.until(&mut outcome, Option::is_some).await?;
         ended.ok_or_else(|| Error::new(ErrorKind::Stopping, "the service ended without an outcome"))
     }
-}
-
-/// Resolves when a connection has to be dropped: it was told that it is cut, and had half of the
-/// grace to say goodbye.
-async fn cut(guard: Guard, farewell: Duration) {
-    guard.reached(DrainPhase::Force).await;
-    tokio::time::sleep(farewell).await;
 }
 
 #[cfg(test)]

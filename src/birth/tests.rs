@@ -190,7 +190,9 @@ fn p5_activation_passes_descriptors_with_their_names() {
 #[test]
 #[ignore = "started with descriptors by the test above"]
 fn activated() {
-    let Birth::Activated { descriptors } = birth().unwrap() else { panic!("not activated") };
+    let Birth::Activated { descriptors } = birth(Unnamed::Ignored).unwrap() else {
+        panic!("not activated")
+    };
     let told: Vec<_> = descriptors
         .iter()
         .map(|(name, fd)| {

@@ -18,6 +18,8 @@ pub(crate) struct Elder {
     pub hurried: bool,
     pub link: Arc<OwnedFd>,
     pub process: Arc<OwnedFd>,
+    /// The far end of its pipe. None if its successor did not know of such a thing.
+    pub life: Option<Arc<OwnedFd>>,
 }
 
 /// A program that a successor could be rolled back to.
@@ -30,31 +32,38 @@ pub(crate) struct Program {
 /// A message with the descriptors that leave with it.
 pub(crate) type Parcel = (Message, Vec<Arc<OwnedFd>>);
 
-/// The whole offer of a predecessor, in order: the verdict, its own process, elders, programs,
-/// sockets.
+/// The whole offer of a predecessor, in order: the verdict, its own process, elders, the channel of
+/// sessions, programs, sockets.
 pub(crate) fn offer(
     verdict: &Verdict,
     own_process: &Arc<OwnedFd>,
+    life: Arc<OwnedFd>,
     elders: &[Elder],
-    programs: &[Program],
-    journals: &[(Generation, Arc<OwnedFd>)],
+    sessions: Option<OwnedFd>,
+    (programs, journals): (&[Program], &[(Generation, Arc<OwnedFd>)]),
     sockets: Vec<(SocketRecord, Arc<OwnedFd>)>,
 ) -> Result<Vec<Parcel>> {
     let register = verdict.as_fd().try_clone_to_owned().map_err(|error| {
         Error::new(ErrorKind::Io, "the verdict's register could not be duplicated")
             .with_source(error)
     })?;
-    let mut items =
-        vec![(Role::Verdict, Arc::new(register)), (Role::Predecessor, Arc::clone(own_process))];
+    let mut items = vec![
+        (Role::Verdict, Arc::new(register)),
+        (Role::Predecessor, Arc::clone(own_process)),
+        (Role::Life, life),
+    ];
     for elder in elders {
         let generation = elder.generation;
         let hurried = elder.hurried;
         items.push((Role::ElderLink { generation, hurried }, Arc::clone(&elder.link)));
         items.push((Role::ElderProcess { generation }, Arc::clone(&elder.process)));
+        let life = elder.life.iter().map(|life| (Role::ElderLife { generation }, Arc::clone(life)));
+        items.extend(life);
     }
     for (writer, file) in journals {
         items.push((Role::Journal { writer: *writer }, Arc::clone(file)));
     }
+    items.extend(sessions.map(|channel| (Role::Sessions, Arc::new(channel))));
     for program in programs {
         items.push((Role::Executable(program.record.clone()), Arc::clone(&program.file)));
     }
@@ -109,10 +118,12 @@ pub(crate) struct Gathered {
 }
 
 impl Gathered {
-    /// Adds a frame; true if it was the last.
+    /// Adds a frame; true if it was the last. Notes that the report would drop are not kept: a
+    /// successor may send as many frames as it likes before it is ready.
     pub(crate) fn add(&mut self, ready: Ready, descriptors: Vec<OwnedFd>) -> bool {
         self.claimed.extend(ready.claimed);
-        self.notes.extend(ready.notes);
+        let room = MAX_REPORTED.saturating_sub(self.notes.len());
+        self.notes.extend(ready.notes.into_iter().take(room));
         for (item, fd) in ready.bound.into_iter().zip(descriptors) {
             if let Role::Socket(record) = item.role {
                 self.bound.push((record, fd));
@@ -128,8 +139,11 @@ pub(crate) struct Received {
     pub sockets: Vec<(SocketRecord, OwnedFd)>,
     verdict: Option<OwnedFd>,
     process: Option<OwnedFd>,
+    life: Option<OwnedFd>,
+    lives: Vec<(Generation, OwnedFd)>,
     links: Vec<(Generation, bool, OwnedFd)>,
     processes: Vec<(Generation, OwnedFd)>,
+    sessions: Option<OwnedFd>,
     programs: Vec<(ExecutableRecord, OwnedFd)>,
     journals: Vec<(Generation, OwnedFd)>,
     count: usize,
@@ -141,7 +155,9 @@ pub(crate) struct Whole {
     pub sockets: Vec<(SocketRecord, OwnedFd)>,
     pub verdict: Verdict,
     pub predecessor: OwnedFd,
+    pub life: Option<Arc<OwnedFd>>,
     pub elders: Vec<Elder>,
+    pub sessions: Option<OwnedFd>,
     pub programs: Vec<(ExecutableRecord, OwnedFd)>,
     /// The journal of the predecessor, and of elders.
     pub journals: Vec<(Generation, OwnedFd)>,
@@ -161,6 +177,9 @@ impl Received {
                 }
                 Role::ElderProcess { generation } => self.processes.push((generation, fd)),
                 Role::Journal { writer } => self.journals.push((writer, fd)),
+                Role::Life => self.life = Some(fd),
+                Role::ElderLife { generation } => self.lives.push((generation, fd)),
+                Role::Sessions => self.sessions = Some(fd),
                 Role::Executable(record) => self.programs.push((record, fd)),
                 Role::Unknown => {}
             }
@@ -184,20 +203,25 @@ impl Received {
         let verdict = self.verdict.ok_or_else(|| missing("holds no verdict register"))?;
         let predecessor = self.process.ok_or_else(|| missing("does not name its process"))?;
         let mut processes = self.processes;
+        let mut lives = self.lives;
         let mut elders = Vec::new();
         for (generation, hurried, link) in self.links {
             let at = processes.iter().position(|(of, _)| *of == generation);
             let at = at.ok_or_else(|| missing("holds an elder's link without its process"))?;
             let (_, process) = processes.swap_remove(at);
             let (link, process) = (Arc::new(link), Arc::new(process));
-            elders.push(Elder { generation, hurried, link, process });
+            let life = lives.iter().position(|(of, _)| *of == generation);
+            let life = life.map(|at| Arc::new(lives.swap_remove(at).1));
+            elders.push(Elder { generation, hurried, link, process, life });
         }
         let verdict = Verdict::adopt(verdict)?;
         Ok(Whole {
             sockets: self.sockets,
             verdict,
             predecessor,
+            life: self.life.map(Arc::new),
             elders,
+            sessions: self.sessions,
             programs: self.programs,
             journals: self.journals,
         })
@@ -226,5 +250,16 @@ mod tests {
             assert_eq!(ends.iter().filter(|end| **end).count(), 1);
             assert_eq!(ends.last(), Some(&true));
         }
+    }
+
+    #[test]
+    fn p9_a_ready_without_an_end_is_not_kept() {
+        let mut gathered = Gathered::default();
+        for _ in 0..1_000 {
+            let notes = vec!["n".to_owned(); MAX_NOTES];
+            let more = Ready { claimed: Vec::new(), bound: Vec::new(), last: false, notes };
+            assert!(!gathered.add(more, Vec::new()));
+        }
+        assert_eq!(gathered.notes.len(), MAX_REPORTED);
     }
 }

@@ -25,9 +25,12 @@ mod ask;
 mod baseline;
 mod candidate;
 mod check;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod herald;
 mod http;
 mod load;
+mod patience;
 mod round;
 mod saturation;
 mod stream;

@@ -173,8 +173,9 @@ impl<M, H> Http<M, H> {
         self
     }
 
-    /// Calls `observe` with the status of each answer as it begins, and with 500 for a service that
-    /// fails without one. It is called on the connection's task and must not block.
+    /// Calls `observe` with the status of each answer to a client as it begins, and with 500 for a
+    /// service that fails without one. Error budgets need nothing of this: the wing counts each 5xx
+    /// as a failed [request](crate::Requests), and any other answer as one that succeeded. It is called on the connection's task and must not block.
     pub fn on_answer(mut self, observe: impl Fn(StatusCode) + Send + Sync + 'static) -> Self {
         self.settings.on_answer = Some(Arc::new(observe));
         self

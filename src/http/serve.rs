@@ -11,6 +11,7 @@ use super::make::Make;
 use super::mover::Mover;
 use super::server::{Hooks, Server};
 use crate::listener::{Listener, Transport};
+use crate::requests::Requests;
 use crate::running::Running;
 
 impl Running {
@@ -47,7 +48,8 @@ impl Running {
         H: Handshake<T::Stream>,
     {
         let lame_duck = self.config().drain.lame_duck;
-        let server = Arc::new(server.into_server::<T::Addr>(lame_duck, None));
+        let server =
+            Arc::new(server.into_server::<T::Addr>(lame_duck, Some(self.requests()), None));
         tokio::spawn(run(listener, server));
     }
 }
@@ -57,6 +59,7 @@ impl<M, H> Http<M, H> {
     pub(super) fn into_server<A>(
         self,
         lame_duck: Duration,
+        requests: Option<Requests>,
         mover: Option<Arc<dyn Mover>>,
     ) -> Server<M, H>
     where
@@ -70,7 +73,7 @@ impl<M, H> Http<M, H> {
         // With answers held back while requests wait, a flushed stream would not mean that hyper
         // holds nothing.
         settings.http1.pipeline_flush(false);
-        let hooks = Arc::new(Hooks { on_answer: settings.on_answer.clone(), mover });
+        let hooks = Arc::new(Hooks { on_answer: settings.on_answer.clone(), requests, mover });
         Server { make, handshake, settings, hooks, lame_duck }
     }
 }

@@ -9,6 +9,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::mover::Mover;
 use crate::drain::Guard;
+use crate::requests::Requests;
 
 /// Told the status of each answer.
 pub(super) type OnAnswer = Arc<dyn Fn(StatusCode) + Send + Sync>;
@@ -50,6 +51,8 @@ impl Default for Settings {
 #[derive(Default)]
 pub(super) struct Hooks {
     pub(super) on_answer: Option<OnAnswer>,
+    /// Where answers are counted, for error budgets.
+    pub(super) requests: Option<Requests>,
     /// Where idle connections go in a drain.
     pub(super) mover: Option<Arc<dyn Mover>>,
 }
@@ -57,18 +60,19 @@ pub(super) struct Hooks {
 impl Hooks {
     /// An answer has begun on the connection of this guard.
     pub(super) fn answered(&self, guard: &Guard, status: StatusCode) {
-        if let Some(on_answer) = &self.on_answer
-            && counts(guard)
-        {
+        // A check of the health is no client.
+        if guard.is_health_check() {
+            return;
+        }
+        match &self.requests {
+            Some(requests) if status.is_server_error() => requests.failed(),
+            Some(requests) => requests.succeeded(),
+            None => {}
+        }
+        if let Some(on_answer) = &self.on_answer {
             on_answer(status);
         }
     }
-}
-
-/// Whether what happens on a connection says something about the service: a check of its health
-/// does not.
-fn counts(_: &Guard) -> bool {
-    true
 }
 
 /// One server: its settings, and how long a connection is given to be idle.
@@ -79,4 +83,24 @@ pub(super) struct Server<M, H> {
     pub(super) hooks: Arc<Hooks>,
     /// How long a connection has to be silent in a drain before it is closed.
     pub(super) lame_duck: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drain::Drain;
+
+    #[tokio::test]
+    async fn answers_are_counted_and_those_to_health_checks_are_not() {
+        let (drain, name) = (Drain::new(), "http".parse().unwrap());
+        let requests = Requests::new();
+        let hooks = Hooks { requests: Some(requests.clone()), ..Hooks::default() };
+        let client = drain.guard(&name, None);
+        let check = drain.guard_of_check(&name, None);
+        for status in [StatusCode::OK, StatusCode::NOT_FOUND, StatusCode::BAD_GATEWAY] {
+            hooks.answered(&client, status);
+            hooks.answered(&check, status);
+        }
+        assert_eq!(requests.totals(), (2, 1), "a client's own mistake is none of ours");
+    }
 }

@@ -3,12 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use nix::sys::stat::{SFlag, fstat};
 use socket2::{Domain, SockRef, Type};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::listener::address_of;
+use crate::listener::{Occupant, address_of, inode_of, is_temporary, occupant};
 use crate::name::Name;
 use crate::wire::{Address, Kind, SocketRecord};
 
@@ -80,6 +81,7 @@ impl Table {
         if self.closed {
             return Ok(Vec::new());
         }
+        self.find_renamed(name, kind, wanted);
         let named = self.by_name.get(name).map(Vec::as_slice).unwrap_or_default();
         let address = match self.compatible(named, kind, wanted) {
             Some(address) => address,
@@ -105,6 +107,30 @@ impl Table {
             }
         }
         Ok(taken)
+    }
+
+    /// A Unix socket of ours that comes back from a service manager's store shows the name it was
+    /// bound to, not the path to which it was renamed. Under its own name, in the same directory,
+    /// with a living socket at the path, it is the one that is wanted there.
+    fn find_renamed(&mut self, name: &Name, kind: Kind, wanted: &[Address]) {
+        for &at in self.by_name.get(name).map(Vec::as_slice).unwrap_or_default() {
+            let Some(found) = &mut self.slots[at] else { continue };
+            let Address::Path(shown) = &found.record.address else { continue };
+            if found.index.is_some() || found.record.kind != kind || !is_temporary(shown) {
+                continue;
+            }
+            let beside = wanted.iter().find_map(|wanted| match wanted {
+                Address::Path(path) if path.parent() == shown.parent() => Some(path.clone()),
+                _ => None,
+            });
+            let lives = |path: &PathBuf| matches!(occupant(path), Ok(Occupant::Other(_)));
+            if let Some(path) = beside.filter(lives) {
+                found.record.path_inode = inode_of(&path).ok();
+                found.record.address = Address::Path(path);
+                let place = (kind, found.record.address.clone());
+                self.by_address.entry(place).or_default().push(at);
+            }
+        }
     }
 
     /// Takes a descriptor that is not one of our sockets.

@@ -35,6 +35,14 @@ impl Inventory {
         Arc::clone(&self.added)
     }
 
+    /// The paths of Unix sockets stay when this generation stops: who gets the sockets from the
+    /// store serves them.
+    pub(crate) fn leave_paths(&self) {
+        for place in self.book().cores().iter().filter_map(|core| core.place()) {
+            place.disown();
+        }
+    }
+
     /// The names of what was inherited and never claimed, once.
     pub(crate) fn take_unclaimed(&self) -> Vec<Name> {
         std::mem::take(&mut self.book().unclaimed)

@@ -32,7 +32,7 @@ pub use self::datagram::{UdpSocket, UnixDatagram};
 pub(crate) use self::expected::{Expected, Expecting, Taken};
 pub use self::options::ListenOptions;
 pub(crate) use self::place::{
-    Occupant, Place, fits, inode_of, occupant, temporary_name, unlink_if,
+    Occupant, Place, fits, inode_of, is_temporary, occupant, temporary_name, unlink_if,
 };
 pub use self::raw::Pause;
 pub(crate) use self::raw::RawPause;

@@ -178,6 +178,15 @@ pub(crate) fn temporary_name(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::new(io::ErrorKind::AddrInUse, "no temporary name beside it is free"))
 }
 
+/// Whether this is a name that [`temporary_name`] gives: the socket was renamed since, and the
+/// kernel still calls it so.
+pub(crate) fn is_temporary(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let numbers = name.and_then(|name| name.strip_prefix(".h")?.split_once('-'));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    numbers.is_some_and(|(pid, number)| is_number(pid) && is_number(number))
+}
+
 /// An error that says so when `path` is too long for a Unix socket.
 pub(crate) fn fits(path: &Path) -> io::Result<()> {
     let length = path.as_os_str().len();

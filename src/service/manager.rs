@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::Shared;
 use crate::birth::Supervisor;
 use crate::generation::Generation;
+use crate::handoff::upgrade::News;
 use crate::report::{Report, UpgradePhase};
 use crate::systemd::{Address, Message, Notifier};
 
@@ -75,13 +76,22 @@ impl Manager {
         self.post(|| Message::new().reloading().status(&format!("upgrades to generation {to}")));
     }
 
+    /// What becomes known of it.
+    pub(super) fn hears(&self, to: Generation, news: &News) {
+        match news {
+            News::Phase(phase) => self.phase(to, *phase),
+            News::NotYet(why) => self.not_yet(to, why),
+            _ => {}
+        }
+    }
+
     /// How far it is.
-    pub(super) fn phase(&self, to: Generation, phase: UpgradePhase) {
+    fn phase(&self, to: Generation, phase: UpgradePhase) {
         self.post(|| Message::new().status(&format!("upgrades to generation {to}: {phase}")));
     }
 
     /// What the successor waits for.
-    pub(super) fn not_yet(&self, to: Generation, why: &str) {
+    fn not_yet(&self, to: Generation, why: &str) {
         self.post(|| {
             Message::new().status(&format!("upgrades to generation {to}: it waits for {why}"))
         });

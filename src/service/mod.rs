@@ -4,6 +4,7 @@
 //! over a link), then the owner, then an elder, and it may own again. What the application holds
 //! ([`Starting`](crate::Starting), [`Running`](crate::Running)) only asks it.
 
+mod command;
 mod control;
 mod elder;
 mod elders;
@@ -18,12 +19,13 @@ mod successor;
 mod survey;
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
+use self::command::refuse;
+pub(crate) use self::command::{Command, Reply, Wish};
 use self::control::Answering;
 use self::elders::Elders;
 use self::manager::{Beats, Manager};
@@ -34,15 +36,14 @@ pub(crate) use self::shared::Shared;
 use self::store::Store;
 use crate::birth::{Asked, Signals, Supervisor, WATCHDOG_USEC};
 use crate::config::{Config, ProgramOverrides};
-use crate::control::{Clients, Started};
-use crate::drain::{Drain, DrainReport};
+use crate::control::Clients;
+use crate::drain::Drain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::handoff::adoption::Adoption;
 use crate::inventory::Inventory;
 use crate::link::LinkSender;
 use crate::pid_file::{PidFile, Prepared, Published};
-use crate::report::Report;
 use crate::report::journal::Journal;
 use crate::spawn::{Extra, Program};
 use crate::status::{Event, Outcome, Role};
@@ -51,46 +52,6 @@ use crate::status::{Event, Outcome, Role};
 const EVENTS: usize = 256;
 /// How many questions of the application may wait.
 const COMMANDS: usize = 64;
-
-/// Where the answer to a wish for an upgrade goes.
-pub(crate) type Reply = oneshot::Sender<Result<Report>>;
-
-/// What the application asks for.
-pub(crate) enum Command {
-    /// It is ready; the PID file's temporary has been written.
-    Ready(Option<Prepared>),
-    /// It failed before its end, with this text.
-    Failed(String),
-    /// The next generation is to be started.
-    Upgrade(Wish),
-    /// Whether new connections are taken.
-    Hold(Hold),
-    /// The successor that is watched has proven itself.
-    Approve(Reply),
-    /// The program before this one is to run again: an upgrade that runs is ended, else the
-    /// previous program is started.
-    RollBack(Reply),
-    /// The upgrade that runs is not wanted, and why.
-    Reject { reason: String, reply: Reply },
-    /// It starts, and waits for this.
-    NotYet(String),
-    /// It is not well, and why: a predecessor shall take the turn back.
-    Unhealthy { reason: String, reply: oneshot::Sender<Result<()>> },
-    /// Drain and end.
-    Stop,
-}
-
-/// A wish for an upgrade.
-pub(crate) struct Wish {
-    /// Is told how it ends.
-    pub reply: Reply,
-    /// Is told when it has begun, or is remembered.
-    pub taken: Option<oneshot::Sender<Started>>,
-    /// Whether it is remembered while another upgrade runs.
-    pub queue: bool,
-    /// Instead of the program that would be started.
-    pub executable: Option<PathBuf>,
-}
 
 /// What is known before the runtime exists.
 pub(crate) struct Captured {
@@ -166,13 +127,11 @@ pub(crate) fn begin(
     let manager = Manager::of(&supervisor);
     let program = program(captured.program, &supervisor, &config.program);
     let shared = Arc::new(Shared::new(config, generation, holdings, (commands, manager, program))?);
-    let extra =
-        Extra { descriptors: shared.config.pass.clone(), blocked: shared.config.upgrade_signal };
     let task = Service {
         shared: Arc::clone(&shared),
         commands: received,
         signals: Ears(Some(captured.signals)),
-        extra,
+        extra: extra(&shared.config),
         own_process: captured.own_process,
         elders: Elders::new(),
         leaving: JoinSet::new(),
@@ -190,6 +149,11 @@ pub(crate) fn begin(
     };
     tokio::spawn(task.live(adoption));
     Ok(shared)
+}
+
+/// What the next generation gets besides its link.
+fn extra(config: &Config) -> Extra {
+    Extra { descriptors: config.pass.clone(), blocked: config.upgrade_signal }
 }
 
 /// The program of the next generation: ours, but for what the configuration says.
@@ -212,18 +176,6 @@ fn program(mut ours: Program, supervisor: &Supervisor, overrides: &ProgramOverri
         ours.env.extend(value.clone().map(|value| (name.clone(), value)));
     }
     ours
-}
-
-/// At most so many of those that were cut are logged one by one; the report has more.
-const NAMED_CUTS: usize = 16;
-
-/// The end of a drain, and who was cut by it.
-fn tell_drain(report: &DrainReport) {
-    for held in report.cut.iter().take(NAMED_CUTS) {
-        tracing::warn!(target: "heirloom::handoff", %held, "cut at the end of the drain");
-    }
-    let (drained, cut, elapsed) = (report.drained, report.cut_count, report.elapsed);
-    tracing::info!(target: "heirloom::handoff", step = "drained", outcome = %report.outcome, drained, cut, ?elapsed);
 }
 
 /// Why a reign ended.
@@ -255,26 +207,12 @@ impl Ears {
     }
 }
 
-/// A command that means nothing to a generation which does not own, or stops.
-fn refuse(command: Command, why: &str) {
-    // Whoever asked may have stopped waiting.
-    let error = || Error::new(ErrorKind::NotNow, why);
-    match command {
-        Command::Upgrade(wish) => _ = wish.reply.send(Err(ended())),
-        Command::Hold(hold) => hold.refuse(error()),
-        Command::Approve(reply) | Command::RollBack(reply) | Command::Reject { reply, .. } => {
-            let _ = reply.send(Err(error()));
-        }
-        Command::Unhealthy { reply, .. } => _ = reply.send(Err(error())),
-        Command::Ready(_) | Command::Failed(_) | Command::NotYet(_) | Command::Stop => {}
-    }
-}
-
 impl Service {
     async fn live(mut self, adoption: Option<Adoption>) {
         let outcome = self.run(adoption).await;
         self.say_farewell(&outcome).await;
         self.shared.sockets.finish();
+        self.shared.hooks.settled(self.shared.config.deadlines.commit).await;
         self.shared.set_role(Role::Ended);
         self.shared.event(Event::Ended(outcome.clone()));
         self.shared.outcome.send_replace(Some(outcome));

@@ -13,18 +13,16 @@ use tokio::task::{AbortHandle, JoinHandle};
 use super::elders::News;
 use super::pause::upgrading;
 use super::programs::Next;
-use super::{Command, Event, Gone, Reign, Reply, Role, Service, Shared, Wish};
+use super::{Command, Event, Gone, Reign, Reply, Role, Service, Wish};
 use crate::birth::Asked;
 use crate::control::{Accepting, Started};
 use crate::error::{Error, ErrorKind, Result};
-use crate::executable;
 use crate::generation::Generation;
-use crate::handoff::upgrade::{self, Ended, Order, Pending, Relation, Word};
+use crate::handoff::upgrade::{self, Ended, Order, Relation, Word};
 use crate::pid_file::PidFile;
 use crate::report::Report;
 use crate::report::builder::ReportBuilder;
 use crate::requests::ErrorBudget;
-use crate::spawn::Program;
 use crate::wire::Identity;
 
 type Running = Pin<Box<dyn Future<Output = Ended> + Send>>;
@@ -39,6 +37,8 @@ struct Active {
     /// What it starts, if it can be told, and where that stands.
     identity: Option<Identity>,
     program: PathBuf,
+    /// Whether that is what ran before this generation.
+    goes_back: bool,
 }
 
 enum Happened {
@@ -143,6 +143,8 @@ impl Service {
             Command::Failed(_) | Command::Ready(_) | Command::NotYet(_) => {}
             Command::Hold(hold) if active.is_some() => hold.refuse(upgrading()),
             Command::Hold(hold) => self.hold(hold),
+            // It is ready, and asks no more.
+            Command::Take(_) => super::refuse(command, "this generation owns"),
             // Handled by the caller.
             Command::Upgrade(_) | Command::Stop => {}
         }
@@ -151,6 +153,12 @@ impl Service {
     /// An operator wants the program back that ran before.
     fn roll_back(&mut self, active: &mut Option<Active>, reply: Reply) {
         if let Some(active) = active {
+            if active.goes_back {
+                // Two operators want the same thing: to end it would leave them with what neither
+                // wants.
+                active.replies.push(reply);
+                return;
+            }
             let reason = String::from("an operator asked to roll back");
             let _ = active.words.try_send(Word::Reject(reason));
             active.rejections.push(reply);
@@ -241,19 +249,32 @@ impl Service {
                 readers.iter().for_each(AbortHandle::abort);
                 // Whoever owns then has it before it answers for the service.
                 shared.note_tally();
+                shared.sessions.stop_receiving();
                 shared.set_role(Role::Elder);
                 shared.manager.hands_over(pid, successor);
             };
             upgrade::run(order, report, &mut heard, hand_over).await
         });
         let replies = std::mem::take(&mut self.waiting);
-        Active { future, words, replies, rejections: Vec::new(), identity, program: path }
+        let goes_back = matches!(next, Next::Previous(_));
+        Active {
+            future,
+            words,
+            replies,
+            rejections: Vec::new(),
+            identity,
+            program: path,
+            goes_back,
+        }
     }
 
     fn order(&self, next: &Next, successor: Generation, report: &mut ReportBuilder) -> Order {
         let shared = Arc::clone(&self.shared);
         let program = next.program(&shared.program);
-        let preflight = preflight(next, &shared, &program, report);
+        if let Some(note) = next.note() {
+            report.note(note);
+        }
+        let preflight = next.preflight(shared.config.preflight.as_ref(), &program);
         Order {
             service: shared.service.clone(),
             version: shared.config.version.clone(),
@@ -278,10 +299,12 @@ impl Service {
             health: shared.config.health.clone(),
             drain: shared.drain.clone(),
             hooks: shared.hooks.clone(),
+            states: shared.states.clone(),
+            sessions: shared.sessions.clone(),
             on_news: {
                 let shared = Arc::clone(&shared);
                 Box::new(move |news| {
-                    shared.tell_manager(successor, &news);
+                    shared.manager.hears(successor, &news);
                     shared.heard(news);
                 })
             },
@@ -361,8 +384,8 @@ impl Service {
             News::Progress(_) => self.survey_elders(),
             News::Drained(report) => {
                 let cut = (report.cut.len() as u64).saturating_add(report.unlisted);
-                let drained = report.drained;
-                self.shared.event(Event::ElderDrained { generation, drained, cut });
+                let (drained, moved) = (report.drained, report.moved);
+                self.shared.event(Event::ElderDrained { generation, drained, moved, cut });
             }
             News::Ended => {
                 self.elders.forget(generation);
@@ -395,29 +418,6 @@ async fn finished(
 fn refuse(reply: Reply, why: &str) {
     // Whoever asked may have stopped waiting.
     let _ = reply.send(Err(Error::new(ErrorKind::NotNow, why)));
-}
-
-/// What is to be tried before the program is started: for a new one what the configuration says,
-/// for what ran before, that it is still the same.
-fn preflight(
-    next: &Next,
-    shared: &Shared,
-    program: &Program,
-    report: &mut ReportBuilder,
-) -> Option<Pending<Result<()>>> {
-    match next {
-        Next::Release | Next::Program(_) => {
-            let (preflight, program) = (shared.config.preflight.clone()?, program.clone());
-            Some(Box::pin(async move { executable::preflight(&preflight, &program).await }))
-        }
-        Next::Previous(executable) => {
-            let (generation, version) = (executable.generation(), executable.version());
-            report
-                .note(format!("rolls back to the program of generation {generation} ({version})"));
-            let executable = executable.clone();
-            Some(Box::pin(async move { executable.verify().await }))
-        }
-    }
 }
 
 fn rejected(report: &Report) -> Error {

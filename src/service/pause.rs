@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+use super::stop::tell_drain;
 use super::{Service, Shared};
 use crate::control::Accepting;
 use crate::drain::DrainReport;
@@ -96,7 +97,7 @@ impl Service {
             shared.sockets.hold();
             in_background(shared.sockets.pause());
             let report = shared.drain.run(&shared.config.drain, &hurry).await;
-            super::tell_drain(&report);
+            tell_drain(&report);
             let _ = reply.send(Ok(report));
         });
         self.draining = Some(Draining(task.abort_handle()));

@@ -24,7 +24,9 @@ use crate::report::journal::{Journal, Tally};
 use crate::report::metrics::{self, Gauges};
 use crate::report::{Report, UpgradePhase};
 use crate::requests::Requests;
+use crate::session::Sessions;
 use crate::spawn::Program;
+use crate::state::States;
 use crate::status::{Event, Outcome, Role, Status};
 use crate::verdict::{Decision, Verdict};
 
@@ -37,6 +39,8 @@ pub(crate) struct Shared {
     pub drain: Drain,
     pub requests: Requests,
     pub hooks: Hooks,
+    pub states: States,
+    pub sessions: Sessions,
     pub manager: Manager,
     pub programs: Programs,
     /// What the next upgrade starts.
@@ -83,6 +87,8 @@ impl Shared {
             service,
             generation,
             sockets,
+            sessions: Sessions::new(drain.clone(), config.sessions()),
+            states: States::new(config.states),
             drain,
             requests: Requests::new(),
             hooks: Hooks::default(),
@@ -211,14 +217,6 @@ impl Shared {
             News::Asked => self.remember_upgrade(),
             News::NotYet(why) => self.set_not_yet(why),
             News::Health(ailing) => self.status.send_modify(|status| status.ailing = ailing),
-        }
-    }
-
-    pub(super) fn tell_manager(&self, to: Generation, news: &News) {
-        match news {
-            News::Phase(phase) => self.manager.phase(to, *phase),
-            News::NotYet(why) => self.manager.not_yet(to, why),
-            _ => {}
         }
     }
 

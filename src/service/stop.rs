@@ -24,13 +24,17 @@ impl Service {
         shared.set_accepting(Accepting::Stopping);
         answer(std::mem::take(&mut self.waiting), || Err(ended()));
         self.elders.tell_all(&Message::Stopping);
+        if self.store.is_used() {
+            shared.sockets.leave_paths();
+        }
         shared.manager.stops(shared.drain.active());
         self.beats.extend(self.longest_stop());
         self.give_notice().await;
         shared.sockets.stop();
+        shared.sessions.stop_receiving();
         tracing::info!(target: "heirloom::handoff", step = "stopping", connections = shared.drain.active());
         let report = self.drain_hurriable().await;
-        super::tell_drain(&report);
+        tell_drain(&report);
         let left = shared.config.drain.deadline.saturating_sub(report.elapsed);
         self.outlive(left).await;
         self.remove_pid_file();
@@ -131,4 +135,16 @@ impl Service {
             }
         }
     }
+}
+
+/// At most so many of those that were cut are logged one by one; the report has more.
+const NAMED_CUTS: usize = 16;
+
+/// The end of a drain, and who was cut by it.
+pub(super) fn tell_drain(report: &DrainReport) {
+    for held in report.cut.iter().take(NAMED_CUTS) {
+        tracing::warn!(target: "heirloom::handoff", %held, "cut at the end of the drain");
+    }
+    let DrainReport { drained, moved, cut_count: cut, elapsed, .. } = *report;
+    tracing::info!(target: "heirloom::handoff", step = "drained", outcome = %report.outcome, drained, moved, cut, ?elapsed);
 }

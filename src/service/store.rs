@@ -53,6 +53,11 @@ impl Store {
         self.update(sockets);
     }
 
+    /// Whether the sockets of this generation outlive its process.
+    pub(super) fn is_used(&self) -> bool {
+        self.most > 0
+    }
+
     /// Resolves when what is open may have changed. Cancel safe.
     pub(super) async fn changed(&mut self) {
         if self.most == 0 {

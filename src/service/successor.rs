@@ -8,6 +8,7 @@ use super::{Command, Event, Outcome, PidFileState, Role, Service, Wish, ended, r
 use crate::birth::Asked;
 use crate::error::{Error, ErrorKind};
 use crate::handoff::adoption::{Adoption, Fate, Ownership, Request, Stage, Turn};
+use crate::hooks::Moment;
 use crate::wire::Message;
 
 impl Service {
@@ -21,6 +22,7 @@ impl Service {
             drain: &shared.drain,
             requests: &shared.requests,
             hooks: &shared.hooks,
+            states: &shared.states,
             settings: &shared.config.drain,
             hurry: &hurry,
             turn: &shared.turn,
@@ -76,6 +78,7 @@ impl Service {
         let request_for = match command {
             Command::Ready(prepared) => {
                 self.pid_file = prepared.map(PidFileState::Prepared);
+                self.shared.status.send_modify(|status| status.not_yet = None);
                 Request::Ready
             }
             Command::Failed(text) => Request::Failed(text),
@@ -100,6 +103,7 @@ impl Service {
                 self.shared.set_not_yet(why.clone());
                 Request::NotYet(why)
             }
+            Command::Take(wanted) => Request::Take(wanted),
             Command::Unhealthy { reason, reply } => {
                 // Whoever asked may have stopped waiting.
                 let _ = reply.send(Ok(()));
@@ -121,16 +125,22 @@ impl Service {
         for note in shared.sockets.committed_as_successor() {
             tracing::info!(target: "heirloom::handoff", note, "after the commit");
         }
+        if let Some(channel) = ownership.sessions {
+            shared.sessions.receive_from(channel);
+        }
         self.elders.inherit(ownership.elders);
         self.elders.add(
             ownership.predecessor,
             ownership.sender,
             ownership.receiver,
             ownership.process,
+            ownership.life,
         );
         // One that was asked for here in this very moment stays remembered.
         shared.queued.fetch_or(ownership.queued_upgrade, Ordering::Relaxed);
         self.begin_reign().await;
+        // Not before this generation says of itself that it owns: a hook may ask.
+        shared.hooks.tell(Moment::Commit);
     }
 
     /// Born without a predecessor: owns as soon as the application is ready.
@@ -167,6 +177,8 @@ impl Service {
                     let text = "this generation is not ready yet";
                     let _ = wish.reply.send(Err(Error::new(ErrorKind::Busy, text)));
                 }
+                // There is nobody to take it from; the application may have given up.
+                Some(Command::Take(wanted)) => _ = wanted.reply.send(Ok(None)),
                 Some(Command::NotYet(why)) => {
                     shared.manager.starts(Some(&why));
                     shared.set_not_yet(why);

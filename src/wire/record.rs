@@ -39,11 +39,21 @@ pub(crate) enum Role {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         hurried: bool,
     },
+    /// The far end of the predecessor's pipe: it stays open for as long as any newer generation
+    /// lives.
+    Life,
+    /// The same of a generation that still drains.
+    ElderLife {
+        /// The one that drains.
+        generation: Generation,
+    },
     /// The pidfd of a generation that still drains.
     ElderProcess {
         /// The one that drains.
         generation: Generation,
     },
+    /// The far end of the channel over which sessions of the predecessor come.
+    Sessions,
     /// The file of a program, opened for reading.
     Executable(ExecutableRecord),
     /// The journal of upgrades and counts, as this generation writes it.
@@ -217,6 +227,7 @@ mod tests {
         assert_eq!(read(r#"{"role":"verdict","more":[{}]}"#).role, Role::Verdict);
         let writer = Generation::FIRST.next();
         assert_eq!(read(r#"{"role":"journal","writer":1}"#).role, Role::Journal { writer });
+        assert_eq!(read(r#"{"role":"sessions","window":9}"#).role, Role::Sessions);
         assert_eq!(read(r#"{"role":"quic-state","port":9}"#).role, Role::Unknown);
         let item = read(
             r#"{"role":"socket","name":"v","kind":"vsock","address":{"vsock":{"cid":3}},"x":1}"#,

@@ -8,12 +8,14 @@ use std::process::{Command, Stdio};
 
 use crate::support::client::Address;
 use crate::support::process;
+use crate::support::release::Habit;
 use crate::support::{Load, Release, Server, Socket};
 
 trials![
     p1_an_activated_listener_is_claimed_by_name_and_handed_on,
     p9_an_activated_descriptor_of_the_wrong_kind_is_named,
     p9_sockets_meant_for_another_process_are_left_alone,
+    p9_sockets_meant_for_nobody_are_taken_only_by_who_says_so,
 ];
 
 /// What a service manager does: the socket is number 3, and the variables name the new process.
@@ -66,4 +68,24 @@ fn p9_sockets_meant_for_another_process_are_left_alone() {
     server.until_owner(0);
     assert_ne!(server.address("main"), foreign);
     server.upgrade_well();
+}
+
+/// P9. `systemfd --no-pid` passes them so; a successor has its own from its predecessor.
+fn p9_sockets_meant_for_nobody_are_taken_only_by_who_says_so() {
+    for (habits, takes) in [(vec![], false), (vec![Habit::TakesUnnamed], true)] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let passed = Address::Inet(listener.local_addr().unwrap());
+        let server = Server::prepare(Release { habits, ..Release::default() });
+        server.launch_on(handed(listener), |directory| {
+            let mut command = Command::new("/bin/sh");
+            let script =
+                "exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_FDNAMES=main; exec \"$0\"";
+            command.arg("-c").arg(script).arg(directory.join("server"));
+            command
+        });
+        server.until_owner(0);
+        assert_eq!(server.address("main") == passed, takes);
+        server.upgrade_well();
+        assert_eq!(server.address("main") == passed, takes);
+    }
 }

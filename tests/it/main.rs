@@ -44,12 +44,15 @@ mod main_job;
 mod matrix;
 mod metrics;
 mod notify;
+mod parent;
 mod probation;
 mod releases;
 mod scale;
+mod sessions;
 mod signals;
 mod soak;
 mod spawn;
+mod states;
 mod stop;
 mod succession;
 mod systemd;
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         groups::trials(),
         activation::trials(),
         notify::trials(),
+        parent::trials(),
         systemd::trials(),
         failures::trials(),
         probation::trials(),
@@ -86,6 +90,8 @@ fn main() -> ExitCode {
         health::trials(),
         releases::trials(),
         spawn::trials(),
+        states::trials(),
+        sessions::trials(),
         signals::trials(),
         matrix::trials(),
         scale::trials(),

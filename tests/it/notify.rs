@@ -251,7 +251,13 @@ fn restarted(manager: &Manager, directory: &Path) -> Command {
 
 /// P1. Whoever connects meanwhile waits in the backlog; only the work in flight is lost.
 fn p1_a_killed_service_gets_its_sockets_back_from_the_store() {
-    let (server, manager) = start(Release::default(), "");
+    for socket in [Socket::tcp("main"), Socket::unix("main")] {
+        kill_and_restart(Release::with([socket]));
+    }
+}
+
+fn kill_and_restart(release: Release) {
+    let (server, manager) = start(release, "");
     let address = server.address("main");
     let second = server.upgrade_well();
     manager.until_said("the store", 0, |said| said.pid == second && said.has("FDSTORE=1"));

@@ -32,11 +32,13 @@ const FLOORS: [&[&str]; 6] = [
         "listener",
         "inventory",
         "health",
+        "state",
+        "session",
     ],
     &["handoff", "control"],
     &["config", "service", "sockets", "running", "starting", "run"],
     // Wings: nobody imports them.
-    &["http"],
+    &["http", "parent", "bin"],
 ];
 
 /// The vocabulary beside the stairs: everybody may import it, and it imports nothing else.

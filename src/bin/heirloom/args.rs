@@ -79,6 +79,14 @@ pub(crate) enum Verb {
     Metrics,
     /// Says by its exit code whether the service is ready for new connections
     Check,
+    /// Runs a server as its stable parent, under supervisors that watch one process; 'run --help'
+    /// says how. To be given first, before all options
+    #[command(disable_help_flag = true)]
+    Run {
+        /// Options of 'run', then -- and the server
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
     /// Prints completions for a shell
     #[command(hide = true)]
     Completions {

@@ -32,12 +32,7 @@ pub(crate) async fn run(args: &Args, printer: &Printer) -> Result<Exit> {
         Verb::Abort { reason } => {
             printer.report(&client.abort(reason).await?);
         }
-        Verb::Drain => {
-            let mut progress = Progress::new(printer);
-            let report = client.drain(|news| progress.tell(news)).await;
-            progress.end();
-            printer.drained("drained, and stays", &report?);
-        }
+        Verb::Drain => drain(&client, printer).await?,
         Verb::Pause => {
             client.pause().await?;
             printer.done("paused");
@@ -46,19 +41,18 @@ pub(crate) async fn run(args: &Args, printer: &Printer) -> Result<Exit> {
             client.resume().await?;
             printer.done("resumed");
         }
-        Verb::Stop { force } => {
-            let how = if *force { Stop::Force } else { Stop::Gracefully };
-            let mut progress = Progress::new(printer);
-            let report = client.stop(how, |news| progress.tell(news)).await;
-            progress.end();
-            printer.drained("stopped", &report?);
-        }
+        Verb::Stop { force: true } => stop(&client, Stop::Force, printer).await?,
+        Verb::Stop { force: false } => stop(&client, Stop::Gracefully, printer).await?,
         Verb::Watch => return watch(&client, printer).await,
         Verb::History => printer.history(&client.history().await?),
         Verb::Metrics => printer.text(&client.metrics().await?),
         Verb::Check => {
             client.check().await?;
             printer.done("ready");
+        }
+        Verb::Run { .. } => {
+            printer.complain("'run' comes first: heirloom run [OPTIONS] -- SERVER");
+            return Ok(Exit::Usage);
         }
         // Answered without a service.
         Verb::Completions { .. } | Verb::Man => {}
@@ -78,6 +72,22 @@ async fn upgrade(client: &Client, upgrade: Upgrade, wait: bool, printer: &Printe
     let report = client.upgrade_and_wait(upgrade, |news| progress.tell(news)).await;
     progress.end();
     Ok(ended(printer, &report?))
+}
+
+async fn drain(client: &Client, printer: &Printer) -> Result<()> {
+    let mut progress = Progress::new(printer);
+    let report = client.drain(|news| progress.tell(news)).await;
+    progress.end();
+    printer.drained("drained, and stays", &report?);
+    Ok(())
+}
+
+async fn stop(client: &Client, how: Stop, printer: &Printer) -> Result<()> {
+    let mut progress = Progress::new(printer);
+    let report = client.stop(how, |news| progress.tell(news)).await;
+    progress.end();
+    printer.drained("stopped", &report?);
+    Ok(())
 }
 
 /// An upgrade that was to commit.

@@ -1,10 +1,11 @@
-//! `heirloom`: steers a running service over its control socket.
+//! `heirloom`: steers a running service over its control socket, and runs one as its parent.
 
 mod args;
 mod commands;
 mod exit;
 mod print;
 mod progress;
+mod run;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -16,6 +17,11 @@ use self::exit::Exit;
 use self::print::Printer;
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|command| command == "run") {
+        // What follows is another program's, `--` included.
+        return run::main(arguments.collect());
+    }
     let args = Args::parse();
     let exit = match &args.verb {
         Verb::Completions { shell } => {
@@ -28,7 +34,7 @@ fn main() -> ExitCode {
             Exit::Done
         }
         Verb::Man => man(),
-        _ => run(&args),
+        _ => steer(&args),
     };
     exit.into()
 }
@@ -41,7 +47,7 @@ fn man() -> Exit {
     written.map_or(Exit::Failed, |()| Exit::Done)
 }
 
-fn run(args: &Args) -> Exit {
+fn steer(args: &Args) -> Exit {
     let printer = Printer::new(args);
     let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match built {

@@ -78,12 +78,15 @@ pub(crate) async fn adopt(socket: OwnedFd, lengths: Lengths) -> Result<(Adoption
         verdict: whole.verdict,
         process: Process::from_pidfd(whole.predecessor)?,
         process_ended: false,
+        life: whole.life,
         elders: whole.elders,
+        sessions: whole.sessions,
         predecessor: welcome.predecessor,
         queued_upgrade: false,
         sequence: 0,
         budget: welcome.budget,
         checks: super::expected::Checks::default(),
+        taking: super::taking::Taking::default(),
     };
     let inheritance = Inheritance {
         generation: welcome.generation,

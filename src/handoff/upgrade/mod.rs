@@ -11,6 +11,7 @@ mod checks;
 mod hear;
 mod order;
 mod say;
+mod supply;
 
 use std::future::Future;
 use std::os::fd::OwnedFd;
@@ -24,9 +25,11 @@ use tokio::task::JoinHandle;
 use self::checks::{Checked, Checks};
 use self::order::Charge;
 pub(crate) use self::order::{Ended, News, Order, Relation, Word};
+use self::supply::Supply;
 use super::Timer;
 use super::clock::Clock;
 use super::leaving::Leaving;
+use super::life::Life;
 use super::offer;
 use super::predecessor::{Cause, Event, Outcome, Plan, Predecessor, State};
 use crate::error::{Result, chain};
@@ -64,6 +67,7 @@ struct Upgrade<H> {
     protocol: u32,
     offer: Result<Vec<offer::Parcel>>,
     offering: Option<JoinHandle<Result<()>>>,
+    life: Option<Life>,
     /// Sockets in the offer.
     offered: usize,
     parking: Option<Pending<Result<()>>>,
@@ -72,8 +76,13 @@ struct Upgrade<H> {
     parked_at: Option<Instant>,
     /// The application has been asked to yield, and has not been told how that ended.
     asked_to_yield: bool,
+    /// The application's hooks that ran when the turn was not given in time.
+    held_up_by: Option<&'static str>,
     served: bool,
     checks: Option<Checks>,
+    supply: Supply,
+    /// Our end of the channel on which sessions will leave.
+    sessions: Option<OwnedFd>,
     /// What the successor has served, as it said last.
     figures: Figures,
     /// What the successor said last that it waits for.
@@ -129,6 +138,8 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
         Self {
             clock: Clock::new(order.lengths),
             checks: Checks::of(order.health.clone()),
+            sessions: None,
+            supply: Supply::new(order.states.clone()),
             order,
             on_hand_over: Some(on_hand_over),
             charge: Charge { child: None, verdict: Arc::clone(&verdict), adopted: false },
@@ -143,12 +154,14 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
             protocol: SPOKEN.max,
             offer: Ok(Vec::new()),
             offering: None,
+            life: None,
             offered: 0,
             parking: None,
             ready: offer::Gathered::default(),
             sequence: 0,
             parked_at: None,
             asked_to_yield: false,
+            held_up_by: None,
             served: false,
             figures: Figures::default(),
             not_yet: None,
@@ -247,20 +260,12 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
             let report = self.report.finish(UpgradeOutcome::Committed, None, now);
             let generation = self.order.successor;
             let machine = self.machine;
-            let successor = Box::new(Relation { machine, generation, sender, receiver, child });
+            let life = self.life.take();
+            let relation = Relation { machine, generation, sender, receiver, child, life };
+            let successor = Box::new(relation);
             return Ended::Committed { report, successor };
         }
-        let mut text = cause.as_ref().map_or_else(String::new, Cause::to_string);
-        let why = match &cause {
-            Some(Cause::TooLate(Timer::Ready)) => self.not_yet.as_ref(),
-            Some(Cause::TooLate(Timer::Progress)) => {
-                self.checks.as_ref().and_then(|checks| checks.ailing.as_ref())
-            }
-            _ => None,
-        };
-        if let Some(why) = why {
-            text = format!("{text}: {why}");
-        }
+        let mut text = cause.as_ref().map_or_else(String::new, |cause| self.in_full(cause));
         if let (Some(Cause::LinkClosed), Some(leaving)) = (&cause, &mut self.leaving)
             && let Some(exit) = leaving.status(STATUS_WAIT).await
         {
@@ -276,6 +281,24 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
         }
         let report = self.report.finish(outcome, Some(text), Instant::now());
         Ended::RolledBack { report, leaving: self.leaving.map(Leaving::into_parts) }
+    }
+}
+
+impl<H> Upgrade<H> {
+    /// The cause, with what is known behind it.
+    fn in_full(&self, cause: &Cause) -> String {
+        let why = match cause {
+            Cause::TooLate(Timer::Ready) => self.not_yet.clone(),
+            Cause::TooLate(Timer::Progress) => {
+                self.checks.as_ref().and_then(|checks| checks.ailing.clone())
+            }
+            Cause::Park(_) => {
+                let hook = self.held_up_by;
+                hook.map(|hook| format!("the application's {hook} has not returned"))
+            }
+            _ => None,
+        };
+        why.map_or_else(|| cause.to_string(), |why| format!("{cause}: {why}"))
     }
 }
 

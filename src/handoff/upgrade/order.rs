@@ -12,6 +12,7 @@ use crate::drain::Drain;
 use crate::error::Result;
 use crate::generation::Generation;
 use crate::handoff::clock::Lengths;
+use crate::handoff::life::Life;
 use crate::handoff::offer;
 use crate::handoff::predecessor::{Action, Event, Predecessor};
 use crate::health::Policy;
@@ -20,7 +21,9 @@ use crate::inventory::Inventory;
 use crate::link::{LinkReceiver, LinkSender};
 use crate::name::Name;
 use crate::report::{Report, UpgradePhase};
+use crate::session::Sessions;
 use crate::spawn::{Child, Extra, Program};
+use crate::state::States;
 use crate::verdict::{Decision, Verdict};
 use crate::wire::{Budget, FailureRecord};
 
@@ -43,6 +46,10 @@ pub(crate) struct Order {
     pub drain: Drain,
     /// What the application does when the turn changes hands.
     pub hooks: Hooks,
+    /// What this generation hands over to a successor that asks.
+    pub states: States,
+    /// What may go on in the successor after the commit.
+    pub sessions: Sessions,
     pub lengths: Lengths,
     /// How long a rejected successor that has served may take to finish.
     pub leave: Duration,
@@ -116,6 +123,8 @@ pub(crate) struct Relation {
     pub sender: LinkSender,
     pub receiver: LinkReceiver,
     pub child: Child,
+    /// Whether any newer generation lives.
+    pub life: Option<Life>,
     /// Decides whether this side owns again.
     pub machine: Predecessor,
 }

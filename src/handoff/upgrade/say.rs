@@ -1,10 +1,13 @@
 //! What the successor is told.
 
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Order, Upgrade};
 use crate::error::chain;
+use crate::handoff::life::Life;
 use crate::handoff::offer;
 use crate::handoff::predecessor::Say;
 use crate::wire::{Message, Owner, Refuse, Welcome};
@@ -43,8 +46,13 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
     fn welcome(&mut self) -> Message {
         let sockets = self.order.sockets.offer();
         self.offered = sockets.len();
+        let sessions = self.open_sessions();
         let Order { own_process, elders, programs, journals, .. } = &self.order;
-        self.offer = offer::offer(&self.verdict, own_process, elders, programs, journals, sockets);
+        self.offer = Life::new().and_then(|(life, far)| {
+            self.life = Some(life);
+            let holdings = (programs.as_slice(), journals.as_slice());
+            offer::offer(&self.verdict, own_process, far, elders, sessions, holdings, sockets)
+        });
         let parcels = self.offer.as_deref().unwrap_or_default();
         let descriptors = parcels.iter().map(|(_, descriptors)| descriptors.len()).sum();
         let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
@@ -65,6 +73,18 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
             failures: self.order.failures.clone(),
             paused: self.order.paused,
         })
+    }
+
+    /// A channel for sessions; its far end goes with the offer. Without one none move, and nothing
+    /// else changes.
+    fn open_sessions(&mut self) -> Option<OwnedFd> {
+        let (ours, theirs) = UnixStream::pair()
+            .inspect_err(|error| {
+                tracing::warn!(target: "heirloom::handoff", %error, "no channel for sessions could be had");
+            })
+            .ok()?;
+        self.sessions = Some(ours.into());
+        Some(theirs.into())
     }
 
     /// The offer leaves in a task of its own: a successor that does not read it must not keep this

@@ -98,7 +98,7 @@ impl Generation {
         M: Make<SocketAddr>,
         H: Handshake<<Tcp as Transport>::Stream>,
     {
-        let server = Arc::new(server.into_server::<SocketAddr>(lame_duck, mover));
+        let server = Arc::new(server.into_server::<SocketAddr>(lame_duck, None, mover));
         tokio::spawn(serve::run(self.listener.clone(), Arc::clone(&server)));
         Arc::new(Site { listener: self.listener.clone(), server })
     }

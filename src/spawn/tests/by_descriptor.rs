@@ -86,6 +86,7 @@ async fn a_script_that_only_a_descriptor_leads_to_is_refused_by_name() {
     program.file = Some(open(&path));
     let text = refused(&program).await;
     assert!(text.contains("is a script") && text.contains(&format!("{path:?}")), "{text}");
+    assert!(!text.contains("  "), "{text}");
 }
 
 #[tokio::test]
@@ -137,7 +138,7 @@ fn as_executed_by_a_descriptor() {
     let expected = std::env::var_os("EXPECTED").unwrap();
     let comm = || fs::read_to_string("/proc/self/comm").unwrap();
     assert!(comm().trim().parse::<u32>().is_ok(), "{}", comm());
-    let _link = crate::birth::birth().unwrap();
+    let _link = crate::birth::birth(crate::birth::Unnamed::Ignored).unwrap();
     assert_eq!(comm(), "current-app\n");
     let found = Program::of_this_process().unwrap();
     assert_eq!(found.exe, Path::new(&expected));

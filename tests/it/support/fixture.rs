@@ -197,8 +197,15 @@ fn config(fixture: &Fixture) -> heirloom::Config {
             .control_users(release.control_users.iter().copied());
     }
     config = config.stop_notice(release.stop_notice);
+    config = config.session_deadline(std::time::Duration::from_secs(2));
+    if let Some(state) = &release.state {
+        config = state.configure(config);
+    }
     if release.pid_file {
         config = config.pid_file(release.pid_path(&fixture.directory));
+    }
+    if release.habits.contains(&Habit::TakesUnnamed) {
+        config = config.take_unnamed_sockets();
     }
     if release.habits.contains(&Habit::MayVeto) {
         let ill = fixture.directory.join("ill");
@@ -219,6 +226,11 @@ fn check_release(fixture: &Fixture) -> ExitCode {
     if fixture.release.start == Start::Misconfigured {
         let _ = writeln!(std::io::stderr(), "the configuration has no name");
         return ExitCode::from(3);
+    }
+    if fixture.release.start == Start::ReplacedWhileTried {
+        let (untried, program) = (fixture.directory.join(".untried"), "server");
+        std::os::unix::fs::symlink("/bin/false", &untried).unwrap();
+        std::fs::rename(untried, fixture.directory.join(program)).unwrap();
     }
     ExitCode::SUCCESS
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::disk;
+use super::sessions::Moving;
+use super::states::Stateful;
 
 /// Short deadlines, one TCP listener, nothing wrong.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -53,6 +55,10 @@ pub(crate) struct Release {
     pub control_users: Vec<u32>,
     /// From the wish to stop to the end of accepting.
     pub stop_notice: Duration,
+    /// What it does with state; nothing if there is none.
+    pub state: Option<Stateful>,
+    /// How its sessions move; they do not if there is none.
+    pub moving: Option<Moving>,
 }
 
 /// A health check of the release's successor.
@@ -82,9 +88,14 @@ impl Health {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum OnYield {
     NotAsked,
+    /// Not asked, and told how it went on.
+    Told,
     Yields,
     Refuses,
     NeverAnswers,
+    Panics,
+    /// The thread that asks it does nothing else for so long.
+    Blocks(Duration),
 }
 
 /// One socket, or one group of them.
@@ -132,6 +143,8 @@ pub(crate) enum Start {
     NeverReady,
     /// The configuration cannot be used.
     Misconfigured,
+    /// While it is tried, another program takes its place.
+    ReplacedWhileTried,
 }
 
 /// What goes wrong with an application that serves.
@@ -171,6 +184,8 @@ pub(crate) enum Habit {
     OwnDisk,
     /// It is not well while there is a file `ill`, and says so when the watchdog is to be fed.
     MayVeto,
+    /// It takes sockets that were passed to nobody in particular.
+    TakesUnnamed,
     /// It hands over to a process that it may not signal.
     AcceptsUnenforceable,
 }
@@ -251,6 +266,8 @@ impl Default for Release {
             control: false,
             control_users: Vec::new(),
             stop_notice: Duration::ZERO,
+            state: None,
+            moving: None,
         }
     }
 }

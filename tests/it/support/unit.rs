@@ -42,7 +42,7 @@ impl Unit {
         let directory = server.directory().display().to_string();
         let text = format!(
             "[Unit]\nStartLimitIntervalSec=0\n\n[Service]\nType=notify\nNotifyAccess=main\n\
-             KillMode=mixed\nEnvironment={}={directory} RUST_BACKTRACE=1\n\
+             Environment={}={directory} RUST_BACKTRACE=1\n\
              WorkingDirectory={directory}\nExecStart={directory}/server\n{lines}\n",
             fixture::VARIABLE
         );

@@ -1,0 +1,90 @@
+//! Under systemd, in a container, under any supervisor.
+//!
+//! # What a service manager is told
+//!
+//! If there is one (`NOTIFY_SOCKET`: a path, an abstract name, a vsock), it is told everything that
+//! `sd_notify(3)` has a word for. There is nothing to switch on, no library to link, and
+//! [`Config::without_service_manager`](crate::Config::without_service_manager) switches it off.
+//!
+//! | when | who says it | what |
+//! | --- | --- | --- |
+//! | before the first `ready` | generation 0 | `STATUS=`, `EXTEND_TIMEOUT_USEC=` for at most the ready deadline |
+//! | a generation owns | that one | `READY=1`, `MAINPID=` and `MAINPIDFDID=` of itself, `STATUS=` |
+//! | an upgrade begins | the owner | `RELOADING=1`, `MONOTONIC_USEC=`, then a `STATUS=` for each phase and more time until it ends |
+//! | it has committed | the old owner, before the new one knows that it owns | `MAINPID=` of the new one, `READY=1` |
+//! | it has failed | the owner | `READY=1`, and `STATUS=` with the cause |
+//! | the service stops | the last owner, nobody else | `STOPPING=1`, more time until the drain's deadline |
+//! | half the watchdog's interval has passed | the owner | `WATCHDOG=1` |
+//! | a process is about to exit | the owner that stops, each elder | `BARRIER=1`, so that its last message is still known to be its own |
+//!
+//! A successor says nothing before the verdict. The messages never block the runtime; what a
+//! manager does not take within 5 s is given up, with a line in the log.
+//!
+//! The **watchdog** (`WatchdogSec=`) is fed by the task that decides for the service: if that, or
+//! the runtime under it, hangs, it starves. Conditions of your own go into
+//! [`Config::watchdog_when`](crate::Config::watchdog_when). In steady state that is the one timer.
+//!
+//! The **fd store** (`FileDescriptorStoreMax=`) is used if the manager says that there is one. Every
+//! listener, and every descriptor of [`Sockets::provide_descriptor`](crate::Sockets::provide_descriptor),
+//! is stored under its name with `FDPOLL=0`, and removed when it is closed. After a crash the next
+//! start gets them back and claims them by the same lines as always: whoever connects meanwhile
+//! waits in the backlog. With a store a stop leaves the paths of Unix sockets in place, since it may
+//! be a restart; one that nobody answers is replaced at the next start.
+//!
+//! **Socket units** (`Accept=no`) are claimed by `FileDescriptorName=`, or by address. `LISTEN_PID`
+//! and `LISTEN_PIDFDID` are honoured. Tools for development do not know the process that a build
+//! starts and leave them out (`systemfd --no-pid -s http::8080 -- cargo watch -x run`): for those
+//! there is [`Config::take_unnamed_sockets`](crate::Config::take_unnamed_sockets).
+//!
+//! # systemd
+//!
+//! The unit in `examples/deploy/systemd` is the one to start from. What a real systemd 257 taught
+//! (`tests/systemd/run` shows each of it):
+//!
+//! - **`Type=notify-reload`**: `systemctl reload` sends `SIGHUP` and returns when the new generation
+//!   owns, or the old one serves on. There is no word for a failed reload in the protocol: it
+//!   succeeds, and the status has the cause. For a reload that *fails* when the upgrade fails, an
+//!   `ExecReload=` command has to wait for the upgrade and say so by its exit code; with
+//!   `notify-reload` also set `ReloadSignal=` to one that the server ignores (`SIGURG`), or both ask.
+//! - **`NotifyAccess=main` or `all`**: with `main`, the old main process hands the role on, and
+//!   everything above works. One case does not: a new main process that dies beside an elder. The
+//!   elder owns again and serves, but is not heard; systemd goes on believing in a main process that
+//!   is gone, the next reload fails, and the service is started anew. With `all` the elder is heard.
+//! - **`KillMode=control-group`**, the default, and not `mixed` or `process`: a main process that
+//!   another generation started is not systemd's own child, and it does not wait for such a one; it
+//!   sends `SIGKILL` right after `SIGTERM`. With the default it waits for all processes of the unit.
+//!   A generation that gets `SIGTERM` beside its owner does what a stop of the service means for it.
+//! - **`Restart=always`** and not `on-failure`: it may not learn the status of such a process.
+//! - **Rights**: a port is bound by root, or a socket unit, once; then `DynamicUser=`,
+//!   `NoNewPrivileges=`, an empty `CapabilityBoundingSet=`, `ProtectSystem=strict` and
+//!   `SystemCallFilter=@system-service` are no obstacle to an upgrade.
+//!
+//! # Where there is no service manager
+//!
+//! A container ends with its process 1, supervisord, runit and s6 follow the pid that they started,
+//! a terminal gives its prompt back: a pid that changes with every upgrade suits none of them.
+//! `heirloom run -- server` (feature `cli`) is a parent whose pid stays. It speaks the manager's side
+//! of the protocol above, so the server is the same.
+//!
+//! - `SIGHUP`, `SIGUSR1`, `SIGUSR2` go to the owner. `SIGTERM`, `SIGINT` and `SIGQUIT` too, and mean the
+//!   end: it waits until the server has drained, for as long as the container's grace allows or
+//!   `--grace` says, and exits with the server's code; 143 and 137 are a server that was ended by
+//!   `SIGTERM` and `SIGKILL`.
+//! - A server that crashes after it was ready once is started again with the sockets that it had,
+//!   after 100 ms at first and 10 s at most. One that was never ready ends the parent, so that the
+//!   container's own restart policy sees it.
+//! - When the main process dies while others of the service live (an elder, a successor), they have
+//!   2 s to say who is main now, as they do by themselves; if nobody does, they are killed, and the
+//!   server is started again.
+//! - Orphans are reaped, and what is left of the server at the end is killed.
+//! - It is one process of one thread, without a runtime: 2.7 MB resident in a debug build.
+//! - `--listen http=0.0.0.0:80` binds before the server starts; the server claims it as always.
+//!
+//! # Kubernetes
+//!
+//! Where pods are replaced, nothing has to be upgraded in place: what counts is that the old pod
+//! leaves in order. `preStop` sleeps until the endpoints are known everywhere, `SIGTERM` begins the
+//! drain with its lame duck, and `terminationGracePeriodSeconds` is longer than both. An upgrade in
+//! the pod makes sense where connections are worth more than pods; the program has to come from a
+//! volume then. `examples/deploy` has manifests for these, each with a comment that says what was
+//! tested and what was not.
