@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
-
 use super::{Command, Role, Service, refuse};
 use crate::birth::Asked;
 use crate::drain::{self, DrainReport};
