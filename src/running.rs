@@ -137,8 +137,8 @@ impl Running {
     /// were added.
     ///
     /// No new connection is accepted meanwhile, by anybody: all hooks together have
-    /// [`Config::gap_deadline`](crate::Config::gap_deadline). An error, or being late, ends the
-    /// upgrade; the hooks of [`on_roll_back`](Self::on_roll_back) follow then as after any roll
+    /// [`Config::gap_deadline`](crate::Config::gap_deadline). An error, a panic, or being late ends
+    /// the upgrade; the hooks of [`on_roll_back`](Self::on_roll_back) follow then as after any roll
     /// back. A successor that takes over because this process did not answer asks no hook.
     pub fn on_yield<F, Fut, E>(&self, hook: F)
     where
@@ -153,7 +153,9 @@ impl Running {
     /// and accepts again, and in the successor, which was rejected and finishes what it has. Also
     /// called when a generation owns again because every newer one died.
     ///
-    /// [`is_owner`](Self::is_owner) tells the two sides apart. Nobody waits for it.
+    /// [`is_owner`](Self::is_owner) tells the two sides apart. Nobody waits for it but the hooks
+    /// after it, those of the next [`on_yield`](Self::on_yield) included: what takes long, such as
+    /// another upgrade, belongs into a task of its own.
     pub fn on_roll_back<F, Fut>(&self, hook: F)
     where
         F: Fn() -> Fut + Send + Sync + 'static,
