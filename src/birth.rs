@@ -6,6 +6,7 @@
 //! not concern.
 
 mod signals;
+mod supervisor;
 
 use std::ffi::OsString;
 use std::os::fd::{OwnedFd, RawFd};
@@ -14,6 +15,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 pub(crate) use self::signals::{Asked, STOP, Signals, UPGRADE};
+pub(crate) use self::supervisor::{Supervisor, WATCHDOG_USEC, supervisor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::Name;
 use crate::sys::origin::{self, Origin, decimal};

@@ -1,6 +1,7 @@
 //! Every setting, its default and its reason.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -58,7 +59,13 @@ pub struct Config {
     pub(crate) health: Policy,
     pub(crate) budget: Option<ErrorBudget>,
     pub(crate) ready_interval: Duration,
+    /// Whether a service manager is told anything.
+    pub(crate) manager: bool,
+    pub(crate) watchdog: Option<WatchdogCheck>,
 }
+
+/// What has to be well for the watchdog to be fed.
+pub(crate) type WatchdogCheck = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// What the next generation's program gets instead of what this one got.
 #[derive(Clone, Debug, Default)]
@@ -105,6 +112,8 @@ impl Config {
             health: Policy::default(),
             budget: None,
             ready_interval: Duration::from_millis(100),
+            manager: true,
+            watchdog: None,
         }
     }
 
@@ -126,7 +135,8 @@ impl Config {
     /// Tries the new program before it is started for real. Default: it is not tried.
     ///
     /// It has to exit with 0 within its deadline; otherwise the upgrade fails, with its last words
-    /// in the report, and nothing has been started. What it says is not proven by it: it gets no
+    /// in the report, and nothing has been started. So it does if another file is put in the
+    /// program's place meanwhile, which would be started untried. What it says is not proven by it: it gets no
     /// socket and takes no turn.
     pub fn preflight(mut self, preflight: Preflight) -> Self {
         self.preflight = Some(preflight);
@@ -352,6 +362,28 @@ impl Config {
     /// number of processors.
     pub fn worker_threads(mut self, threads: usize) -> Self {
         self.worker_threads = Some(threads.max(1));
+        self
+    }
+
+    /// Feeds the service manager's watchdog (`WatchdogSec=`, systemd.service(5)) only while this
+    /// holds. It is asked each time, every half of the manager's interval, by the task that decides
+    /// for the service: it has to answer at once. Why it does not hold stands in the unit's status.
+    /// Default: the watchdog is fed as long as that task runs.
+    ///
+    /// Without a watchdog it is never asked.
+    pub fn watchdog_when<E: Display>(
+        mut self,
+        check: impl Fn() -> Result<(), E> + Send + Sync + 'static,
+    ) -> Self {
+        self.watchdog = Some(Arc::new(move || check().map_err(|why| why.to_string())));
+        self
+    }
+
+    /// Tells no service manager anything, even if there is one (`NOTIFY_SOCKET`): the application
+    /// does that itself. Then it also has to see to `MAINPID` after each upgrade. Default: a
+    /// manager is told what `sd_notify(3)` knows.
+    pub fn without_service_manager(mut self) -> Self {
+        self.manager = false;
         self
     }
 

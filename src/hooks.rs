@@ -91,11 +91,6 @@ impl Hooks {
         }
     }
 
-    /// Whether the application wants to be asked before the turn is given.
-    pub(crate) fn any_on_yield(&self) -> bool {
-        !self.book().on_yield.is_empty()
-    }
-
     /// Which of the application's hooks run now, by the name of the method that adds them.
     pub(crate) fn now(&self) -> Option<&'static str> {
         self.book().now

@@ -39,6 +39,8 @@ mod generation;
 mod handoff;
 mod health;
 mod hooks;
+#[cfg(feature = "http")]
+pub mod http;
 mod inventory;
 mod link;
 mod listener;
@@ -54,9 +56,16 @@ mod sockets;
 mod spawn;
 mod starting;
 mod sys;
+mod systemd;
 mod verdict;
 mod wire;
 
+#[cfg(feature = "axum")]
+pub use self::http::axum;
+#[cfg(feature = "http")]
+pub use self::http::http;
+#[cfg(feature = "tonic")]
+pub use self::http::tonic;
 pub use config::Config;
 pub use drain::{DrainOutcome, DrainPhase, DrainReport, Guard, Held, Progress};
 pub use error::{Error, ErrorKind, Result};

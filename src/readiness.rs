@@ -12,7 +12,8 @@ use std::time::Duration;
 use crate::error::chain;
 
 type Failure = Box<dyn StdError + Send + Sync>;
-type Try = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>> + Send>;
+type Running = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+type Try = Box<dyn Fn() -> Running + Send + Sync>;
 
 /// How long one try of a check may take before it is dropped and tried again.
 const LONGEST_TRY: Duration = Duration::from_secs(5);
@@ -32,7 +33,7 @@ impl fmt::Debug for Readiness {
 impl Readiness {
     pub(crate) fn add<F, Fut, E>(&mut self, name: String, check: F)
     where
-        F: Fn() -> Fut + Send + 'static,
+        F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<Failure>,
     {
@@ -46,7 +47,10 @@ impl Readiness {
     /// Returns when every check has passed. Each is tried again after `interval`, in the order in
     /// which they were added; one that has passed is not asked again. `not_yet` is told what is
     /// missing whenever that changes.
-    pub(crate) async fn passed(&self, interval: Duration, not_yet: impl AsyncFn(String)) {
+    pub(crate) async fn passed<Fut>(&self, interval: Duration, not_yet: impl Fn(String) -> Fut)
+    where
+        Fut: Future<Output = ()>,
+    {
         let mut last = String::new();
         for (name, check) in &self.checks {
             while let Err(why) = tried(check).await {
@@ -92,7 +96,10 @@ mod tests {
         });
         readiness.add("cache".into(), async || Ok::<_, String>(()));
         let told = Mutex::new(Vec::new());
-        let tell = async |why| told.lock().unwrap().push(why);
+        let tell = |why| {
+            told.lock().unwrap().push(why);
+            std::future::ready(())
+        };
         readiness.passed(Duration::from_millis(10), tell).await;
         assert_eq!(tries.load(Ordering::Relaxed), 4);
         let told = told.into_inner().unwrap();

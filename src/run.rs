@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::birth::{self, Birth, Signals};
+use crate::birth::{self, Birth, Signals, Supervisor};
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::error::{Error, ErrorKind, Result, chain};
@@ -210,7 +210,8 @@ fn capture(config: &Config) -> Result<Captured> {
     let program = Program::of_this_process()?;
     let own_process = own_process()?;
     let signals = Signals::install(config.upgrade_signal, &config.stop_signals)?;
-    Ok(Captured { signals, program, own_process })
+    let supervisor = if config.manager { birth::supervisor() } else { Supervisor::default() };
+    Ok(Captured { signals, program, own_process, supervisor })
 }
 
 fn own_process() -> Result<Arc<OwnedFd>> {

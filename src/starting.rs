@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use crate::error::{Error, Result};
 use crate::generation::Generation;
 use crate::handoff::adoption::Turn;
+use crate::hooks::Moment;
 use crate::pid_file::PidFile;
 use crate::readiness::Readiness;
 use crate::requests::Requests;
@@ -75,11 +76,42 @@ impl Starting {
     /// ```
     pub fn ready_when<F, Fut, E>(&mut self, name: impl Into<String>, check: F)
     where
-        F: Fn() -> Fut + Send + 'static,
+        F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
         self.readiness.add(name.into(), check);
+    }
+
+    /// As [`Running::on_yield`]. A hook that is added here is there before the turn is: an upgrade
+    /// that was asked for meanwhile finds it.
+    pub fn on_yield<F, Fut, E>(&self, hook: F)
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        self.shared.hooks.on_yield(hook);
+    }
+
+    /// As [`Running::on_roll_back`]. A hook that is added here hears of a turn that is taken back
+    /// however soon.
+    pub fn on_roll_back<F, Fut>(&self, hook: F)
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.shared.hooks.on(Moment::RollBack, hook);
+    }
+
+    /// As [`Running::on_commit`]. A hook that is added here hears of a commit that follows the turn
+    /// at once, as without a [probation](crate::Config::probation).
+    pub fn on_commit<F, Fut>(&self, hook: F)
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.shared.hooks.on(Moment::Commit, hook);
     }
 
     /// Counts how requests end, as [`Running::requests`] does.
@@ -105,7 +137,10 @@ impl Starting {
     pub async fn ready(self) -> Result<Running> {
         let shared = Arc::clone(&self.shared);
         let mut turn = shared.turn.subscribe();
-        let not_yet = async |why| drop(shared.ask(Command::NotYet(why)).await);
+        let not_yet = |why| {
+            let shared = Arc::clone(&shared);
+            async move { drop(shared.ask(Command::NotYet(why)).await) }
+        };
         tokio::select! {
             biased;
             // It is not wanted any more.
@@ -124,5 +159,40 @@ impl Starting {
             Turn::Lost { kind, why } => Err(Error::new(kind, why)),
             Turn::Waiting => Err(crate::service::ended()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Config;
+
+    fn can_be_spawned<T: Send>(_: &T) {}
+
+    /// An application may start and ask from tasks of its own, with the service in its hands.
+    #[test]
+    fn what_an_application_holds_goes_from_thread_to_thread() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Starting>();
+        shared::<Running>();
+        let start = async {
+            let start = Config::new("test").start().await?;
+            let listener = start.tcp("main", "127.0.0.1:0").await?;
+            let running = start.ready().await?;
+            drop(listener);
+            running.upgrade().await
+        };
+        can_be_spawned(&start);
+        let ask = async |running: Running| {
+            running.upgrade_unattended().await?;
+            running.roll_back().await?;
+            running.abort("no").await?;
+            running.commit().await?;
+            running.unhealthy("ill").await?;
+            running.stop().await;
+            running.finished().await
+        };
+        let asked = |running: Running| can_be_spawned(&ask(running));
+        let _ = asked;
     }
 }

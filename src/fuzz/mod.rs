@@ -18,6 +18,7 @@ mod successor;
 mod tests;
 
 pub use crate::birth::fuzz::environment;
+pub use crate::health::fuzz::answer;
 pub use crate::link::fuzz::frame;
 pub use kernel::kernel;
 pub use message::message;
@@ -29,7 +30,8 @@ pub use successor::successor;
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name that its corpus has.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
+    ("answer", answer),
     ("environment", environment),
     ("frame", frame),
     ("handoff", handoff),

@@ -47,9 +47,10 @@ pub(super) fn plan(byte: u8) -> Plan {
 /// A script's instructions beyond the [`EVENTS`].
 pub(super) const EXPIRES: u8 = 0x80;
 const SEALS: u8 = 0xfe;
+const IS_FASTER: u8 = 0xff;
 
 /// A plan, then a byte for each event: its place in the table, or a timer that runs out, or the
-/// successor that seals.
+/// successor that seals, before the next look at the verdict or right after it.
 pub fn predecessor(bytes: &[u8]) {
     let mut script = Script::new(bytes);
     let mut side = Side::new(plan(script.byte()));
@@ -58,6 +59,9 @@ pub fn predecessor(bytes: &[u8]) {
         match instruction {
             SEALS if side.said(&Say::Offer) && !side.died => {
                 verdict.get_or_insert(Decision::Committed);
+            }
+            IS_FASTER if side.said(&Say::Offer) && !side.died => {
+                side.rival = Some(Decision::Committed)
             }
             EXPIRES..SEALS => side.expire(usize::from(instruction - EXPIRES), &mut verdict),
             place => {
@@ -90,6 +94,8 @@ pub(super) struct Side {
     outcome: Option<Outcome>,
     /// All that it has said, in order.
     pub(super) words: Vec<Say>,
+    /// What the other side seals between this side's next look at the verdict and its own seal.
+    rival: Option<Decision>,
 }
 
 impl Side {
@@ -111,6 +117,7 @@ impl Side {
             handed_over: false,
             outcome: None,
             words: Vec::new(),
+            rival: None,
         };
         side.act(actions, &mut None);
         side
@@ -152,7 +159,8 @@ impl Side {
             Event::Spawned => (self.spawning, self.spawned) = (false, true),
             Event::SpawnFailed(_) => self.spawning = false,
             Event::LinkClosed => self.closed = true,
-            Event::Died(_) => self.died = true,
+            // The dead seal nothing.
+            Event::Died(_) => (self.died, self.rival) = (true, None),
             Event::Abandoned => self.abandoned = true,
             Event::Parked => (self.parking, self.parked) = (false, true),
             _ => {}
@@ -224,7 +232,8 @@ impl Side {
                 }
                 Action::Seal(decision) => {
                     assert_eq!(decision, Decision::RolledBack, "committing is the successor's");
-                    let now = *verdict.get_or_insert(decision);
+                    let first = self.rival.take().unwrap_or(decision);
+                    let now = *verdict.get_or_insert(first);
                     self.tell(Event::Sealed(now), verdict);
                 }
                 Action::EndSuccessor => {

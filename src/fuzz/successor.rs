@@ -31,9 +31,10 @@ pub(super) const EVENTS: &[fn() -> Event] = &[
 /// A script's instructions beyond the [`EVENTS`].
 pub(super) const EXPIRES: u8 = 0x80;
 const SEALS: u8 = 0xfe;
+const IS_FASTER: u8 = 0xff;
 
 /// A plan, then a byte for each event: its place in the table, or a timer that runs out, or the
-/// predecessor that seals.
+/// predecessor that seals, before the next look at the verdict or right after it.
 pub fn successor(bytes: &[u8]) {
     let mut script = Script::new(bytes);
     let mut side = Side::new(Plan { enforceable: script.byte() & 1 == 1 });
@@ -41,6 +42,7 @@ pub fn successor(bytes: &[u8]) {
     while let Some(instruction) = script.next() {
         match instruction {
             SEALS if !side.died => _ = verdict.get_or_insert(Decision::RolledBack),
+            IS_FASTER if !side.died => side.rival = Some(Decision::RolledBack),
             EXPIRES..SEALS => side.expire(usize::from(instruction - EXPIRES), &mut verdict),
             place => {
                 let Some(event) = EVENTS.get(usize::from(place)) else { continue };
@@ -69,6 +71,8 @@ pub(super) struct Side {
     leaves: bool,
     /// All that it has said, in order.
     pub(super) words: Vec<Say>,
+    /// What the other side seals between this side's next look at the verdict and its own seal.
+    rival: Option<Decision>,
 }
 
 impl Side {
@@ -89,6 +93,7 @@ impl Side {
             owns: false,
             leaves: false,
             words: Vec::new(),
+            rival: None,
         };
         side.act(actions, &mut None, None);
         side
@@ -115,8 +120,8 @@ impl Side {
         match &event {
             Event::Ready => self.ready = true,
             Event::LinkClosed => self.closed = true,
-            // The link has been read to its end before.
-            Event::Died => (self.closed, self.died) = (true, true),
+            // The link has been read to its end before, and the dead seal nothing.
+            Event::Died => (self.closed, self.died, self.rival) = (true, true, None),
             Event::Yield => self.yielded |= *self.state() == State::Waiting,
             Event::MayCommit => self.permitted = true,
             Event::RollBack { .. } => self.told_to_go = true,
@@ -171,7 +176,8 @@ impl Side {
                 Action::Seal(decision) => {
                     assert_eq!(decision, Decision::Committed, "taking back is the predecessor's");
                     self.assert_may_seal(cause);
-                    let now = *verdict.get_or_insert(decision);
+                    let first = self.rival.take().unwrap_or(decision);
+                    let now = *verdict.get_or_insert(first);
                     self.tell(Event::Sealed(now), verdict);
                 }
                 Action::Own => {
@@ -194,7 +200,12 @@ impl Side {
     /// Nobody else accepts: the turn is ours, or the verdict, or the predecessor is dead.
     fn assert_may_accept(&self, verdict: Option<Decision>) {
         match verdict {
-            None => assert!(self.yielded && !self.leaves, "the fence: it accepts before its turn"),
+            // A predecessor may say 'roll back' without having sealed it; once it is dead, that
+            // makes no difference.
+            None => {
+                let again = !self.leaves || self.died;
+                assert!(self.yielded && again, "the fence: it accepts before its turn");
+            }
             Some(Decision::Committed) => {}
             Some(Decision::RolledBack) => {
                 assert!(self.leaves && self.died, "P3: it accepts after it was rolled back");
@@ -250,6 +261,8 @@ impl Side {
             }
             _ => assert_eq!(verdict, None, "{state:?} has not learned of the verdict"),
         }
+        let spare = *state == State::Leaving { spare: true };
+        assert!(!(spare && self.died), "P1: nobody is left, and it goes although it could serve");
         match state {
             State::Owner | State::Leaving { .. } | State::Failed => {
                 assert!(self.timers.is_empty(), "{state:?} waits for {:?}", self.timers);

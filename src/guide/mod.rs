@@ -14,6 +14,9 @@
 //! 10. [`signals`]: which ones are used, and the limits of a runtime of your own.
 //! 11. [`troubleshooting`]: messages, their causes and their remedies.
 //!
+//! With the feature `http` there is one more, `http`: what each kind of HTTP connection does in a
+//! drain.
+//!
 //! Every deadline is a setting of [`Config`](crate::Config), with its default and its reason; the
 //! table there is the one place where all of them stand.
 
@@ -21,6 +24,8 @@ pub mod accepting;
 pub mod draining;
 pub mod frameworks;
 pub mod health;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod probation;
 pub mod releases;
 pub mod rolled_back;

@@ -25,6 +25,7 @@
 pub(crate) mod adoption;
 pub(crate) mod clock;
 pub(crate) mod leaving;
+pub(crate) mod life;
 pub(crate) mod offer;
 pub(crate) mod predecessor;
 pub(crate) mod successor;

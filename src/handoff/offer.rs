@@ -18,6 +18,8 @@ pub(crate) struct Elder {
     pub hurried: bool,
     pub link: Arc<OwnedFd>,
     pub process: Arc<OwnedFd>,
+    /// The far end of its pipe. None if its successor did not know of such a thing.
+    pub life: Option<Arc<OwnedFd>>,
 }
 
 /// A program that a successor could be rolled back to.
@@ -35,6 +37,7 @@ pub(crate) type Parcel = (Message, Vec<Arc<OwnedFd>>);
 pub(crate) fn offer(
     verdict: &Verdict,
     own_process: &Arc<OwnedFd>,
+    life: Arc<OwnedFd>,
     elders: &[Elder],
     programs: &[Program],
     sockets: Vec<(SocketRecord, Arc<OwnedFd>)>,
@@ -43,13 +46,18 @@ pub(crate) fn offer(
         Error::new(ErrorKind::Io, "the verdict's register could not be duplicated")
             .with_source(error)
     })?;
-    let mut items =
-        vec![(Role::Verdict, Arc::new(register)), (Role::Predecessor, Arc::clone(own_process))];
+    let mut items = vec![
+        (Role::Verdict, Arc::new(register)),
+        (Role::Predecessor, Arc::clone(own_process)),
+        (Role::Life, life),
+    ];
     for elder in elders {
         let generation = elder.generation;
         let hurried = elder.hurried;
         items.push((Role::ElderLink { generation, hurried }, Arc::clone(&elder.link)));
         items.push((Role::ElderProcess { generation }, Arc::clone(&elder.process)));
+        let life = elder.life.iter().map(|life| (Role::ElderLife { generation }, Arc::clone(life)));
+        items.extend(life);
     }
     for program in programs {
         items.push((Role::Executable(program.record.clone()), Arc::clone(&program.file)));
@@ -105,10 +113,12 @@ pub(crate) struct Gathered {
 }
 
 impl Gathered {
-    /// Adds a frame; true if it was the last.
+    /// Adds a frame; true if it was the last. Notes that the report would drop are not kept: a
+    /// successor may send as many frames as it likes before it is ready.
     pub(crate) fn add(&mut self, ready: Ready, descriptors: Vec<OwnedFd>) -> bool {
         self.claimed.extend(ready.claimed);
-        self.notes.extend(ready.notes);
+        let room = MAX_REPORTED.saturating_sub(self.notes.len());
+        self.notes.extend(ready.notes.into_iter().take(room));
         for (item, fd) in ready.bound.into_iter().zip(descriptors) {
             if let Role::Socket(record) = item.role {
                 self.bound.push((record, fd));
@@ -124,6 +134,8 @@ pub(crate) struct Received {
     pub sockets: Vec<(SocketRecord, OwnedFd)>,
     verdict: Option<OwnedFd>,
     process: Option<OwnedFd>,
+    life: Option<OwnedFd>,
+    lives: Vec<(Generation, OwnedFd)>,
     links: Vec<(Generation, bool, OwnedFd)>,
     processes: Vec<(Generation, OwnedFd)>,
     programs: Vec<(ExecutableRecord, OwnedFd)>,
@@ -136,6 +148,7 @@ pub(crate) struct Whole {
     pub sockets: Vec<(SocketRecord, OwnedFd)>,
     pub verdict: Verdict,
     pub predecessor: OwnedFd,
+    pub life: Option<Arc<OwnedFd>>,
     pub elders: Vec<Elder>,
     pub programs: Vec<(ExecutableRecord, OwnedFd)>,
 }
@@ -153,6 +166,8 @@ impl Received {
                     self.links.push((generation, hurried, fd));
                 }
                 Role::ElderProcess { generation } => self.processes.push((generation, fd)),
+                Role::Life => self.life = Some(fd),
+                Role::ElderLife { generation } => self.lives.push((generation, fd)),
                 Role::Executable(record) => self.programs.push((record, fd)),
                 Role::Unknown => {}
             }
@@ -176,16 +191,26 @@ impl Received {
         let verdict = self.verdict.ok_or_else(|| missing("holds no verdict register"))?;
         let predecessor = self.process.ok_or_else(|| missing("does not name its process"))?;
         let mut processes = self.processes;
+        let mut lives = self.lives;
         let mut elders = Vec::new();
         for (generation, hurried, link) in self.links {
             let at = processes.iter().position(|(of, _)| *of == generation);
             let at = at.ok_or_else(|| missing("holds an elder's link without its process"))?;
             let (_, process) = processes.swap_remove(at);
             let (link, process) = (Arc::new(link), Arc::new(process));
-            elders.push(Elder { generation, hurried, link, process });
+            let life = lives.iter().position(|(of, _)| *of == generation);
+            let life = life.map(|at| Arc::new(lives.swap_remove(at).1));
+            elders.push(Elder { generation, hurried, link, process, life });
         }
         let verdict = Verdict::adopt(verdict)?;
-        Ok(Whole { sockets: self.sockets, verdict, predecessor, elders, programs: self.programs })
+        Ok(Whole {
+            sockets: self.sockets,
+            verdict,
+            predecessor,
+            life: self.life.map(Arc::new),
+            elders,
+            programs: self.programs,
+        })
     }
 }
 
@@ -211,5 +236,16 @@ mod tests {
             assert_eq!(ends.iter().filter(|end| **end).count(), 1);
             assert_eq!(ends.last(), Some(&true));
         }
+    }
+
+    #[test]
+    fn p9_a_ready_without_an_end_is_not_kept() {
+        let mut gathered = Gathered::default();
+        for _ in 0..1_000 {
+            let notes = vec!["n".to_owned(); MAX_NOTES];
+            let more = Ready { claimed: Vec::new(), bound: Vec::new(), last: false, notes };
+            assert!(!gathered.add(more, Vec::new()));
+        }
+        assert_eq!(gathered.notes.len(), MAX_REPORTED);
     }
 }

@@ -25,6 +25,8 @@ mod ask;
 mod baseline;
 mod candidate;
 mod check;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod herald;
 mod http;
 mod load;

@@ -116,6 +116,7 @@ impl Inventory {
         let mut book = self.book();
         book.may_ask(&name)?;
         book.insert(Entry::descriptor(name, fd));
+        self.added.notify_one();
         Ok(())
     }
 

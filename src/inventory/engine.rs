@@ -160,7 +160,7 @@ impl Inventory {
         }
         book.standing = if successor { Standing::Probation } else { Standing::Owner };
         if !successor {
-            book.inherited.clear();
+            book.close_unclaimed();
         }
         for core in book.cores() {
             core.open();
@@ -193,7 +193,7 @@ impl Inventory {
         let mut book = self.book();
         book.standing = Standing::Owner;
         book.successor = false;
-        book.inherited.clear();
+        book.close_unclaimed();
         let mut notes = Vec::new();
         for entry in &mut book.entries {
             notes.append(&mut entry.bind_deferred());

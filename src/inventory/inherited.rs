@@ -1,6 +1,6 @@
 //! What was inherited: checked when it comes in, found by name or by address, taken once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -51,7 +51,7 @@ impl Table {
                 .map(|(index, (record, fd))| handed_over(index, record, fd))
                 .collect::<Result<_>>()?,
             Inherited::Activated(list) => {
-                list.into_iter().map(|(name, fd)| activated(name, fd)).collect::<Result<_>>()?
+                once_each(list)?.map(|(name, fd)| activated(name, fd)).collect::<Result<_>>()?
             }
         };
         let mut by_name: HashMap<Name, Vec<usize>> = HashMap::new();
@@ -128,11 +128,11 @@ impl Table {
         self.closed = true;
     }
 
-    /// Closes what nobody has claimed.
-    pub(super) fn clear(&mut self) {
-        self.slots.clear();
+    /// Closes what nobody has claimed; gives the names.
+    pub(super) fn clear(&mut self) -> Vec<Name> {
         self.by_name.clear();
         self.by_address.clear();
+        self.slots.drain(..).flatten().map(|found| found.record.name).collect()
     }
 
     /// The address of the first socket of this name that is what is wanted.
@@ -209,6 +209,26 @@ fn handed_over(index: u32, record: SocketRecord, fd: OwnedFd) -> Result<Found> {
         SockRef::from(&fd).set_nonblocking(true).map_err(wrong)?;
     }
     Ok(Found { record, fd, index: Some(index), what: looked.what })
+}
+
+/// Without those that were passed before: a socket of a socket unit may be in the fd store as well,
+/// and must not become a group of two.
+fn once_each(
+    list: Vec<(Option<Name>, OwnedFd)>,
+) -> Result<impl Iterator<Item = (Option<Name>, OwnedFd)>> {
+    let mut seen = HashSet::new();
+    let mut first = Vec::new();
+    for (name, fd) in list {
+        let stat = fstat(fd.as_fd()).map_err(|error| {
+            let text = "a descriptor of the service manager cannot be looked at";
+            Error::new(ErrorKind::Descriptor, text).with_source(error)
+        })?;
+        let socket = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFSOCK;
+        if !socket || seen.insert(stat.st_ino) {
+            first.push((name, fd));
+        }
+    }
+    Ok(first.into_iter())
 }
 
 /// A descriptor of a service manager: all that is known is what can be seen.

@@ -11,12 +11,15 @@ mod drift;
 mod engine;
 mod entry;
 mod inherited;
+mod store;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
 
 pub(crate) use self::doors::Door;
 use self::entry::{Ask, Entry};
@@ -49,6 +52,8 @@ pub(crate) struct Inventory {
     drain: Drain,
     expected: Expected,
     book: Arc<Mutex<Book>>,
+    /// Something was added.
+    added: Arc<Notify>,
 }
 
 struct Book {
@@ -56,6 +61,8 @@ struct Book {
     /// Whether a predecessor accepts while we start.
     successor: bool,
     inherited: Table,
+    /// The names of what was inherited and closed unclaimed.
+    unclaimed: Vec<Name>,
     /// In the order in which they were asked for.
     entries: Vec<Entry>,
     by_name: HashMap<Name, usize>,
@@ -82,6 +89,7 @@ impl Inventory {
             standing: Standing::Starting,
             successor,
             inherited: Table::new(inherited)?,
+            unclaimed: Vec::new(),
             entries: Vec::new(),
             by_name: HashMap::new(),
             taken: Vec::new(),
@@ -90,7 +98,8 @@ impl Inventory {
             given: Vec::new(),
             adopted: Vec::new(),
         };
-        Ok(Self { drain, expected: Expected::default(), book: Arc::new(Mutex::new(book)) })
+        let (expected, added) = (Expected::default(), Arc::default());
+        Ok(Self { drain, expected, book: Arc::new(Mutex::new(book)), added })
     }
 
     /// The one path: claims what was inherited, or binds anew, and gives the listeners.
@@ -117,6 +126,7 @@ impl Inventory {
             entry
         };
         book.insert(entry);
+        self.added.notify_one();
         Ok(cores)
     }
 

@@ -6,6 +6,7 @@ use super::{Command, Role, Service, refuse};
 use crate::birth::Asked;
 use crate::drain::DrainReport;
 use crate::error::{Error, ErrorKind, Result, chain};
+use crate::handoff::life::Life;
 use crate::handoff::predecessor::Event;
 use crate::handoff::upgrade::Relation;
 use crate::hooks::Moment;
@@ -39,6 +40,7 @@ impl Service {
         let mut drain = std::pin::pin!(shared.drain.run(&shared.config.drain, &hurry));
         let mut link_ended = false;
         let mut child_ended = false;
+        let mut life_ended = relation.life.is_none();
         let mut drained = None;
         loop {
             tokio::select! {
@@ -47,6 +49,7 @@ impl Service {
                     link_ended = self.heard_as_elder(&mut relation, envelope);
                 }
                 _ = relation.child.ended(), if !child_ended => child_ended = true,
+                () = ended(relation.life.as_ref()), if !life_ended => life_ended = true,
                 // What was asked goes to the owner even if nothing is left to drain.
                 asked = self.signals.next() => {
                     self.asked_as_elder(&mut relation, asked);
@@ -66,10 +69,15 @@ impl Service {
                 () = hurry.notified(), if drained.is_some() => self.leaving.abort_all(),
             }
             let over = drained.take_if(|_| self.leaving.is_empty());
-            if over.is_some() && link_ended && !child_ended {
-                child_ended = self.dies(&mut relation).await;
+            if over.is_some()
+                && link_ended
+                && !(child_ended && life_ended)
+                && self.dies(&mut relation).await
+            {
+                (child_ended, life_ended) = (true, true);
             }
-            if link_ended && child_ended && relation.tell(Event::Abandoned) {
+            let unheld = link_ended && life_ended;
+            if unheld && child_ended && relation.tell(Event::Abandoned) {
                 if let Some(path) = &shared.config.pid_file {
                     // It may have died before it could rename it.
                     PidFile::sweep(path, relation.child.pid());
@@ -77,18 +85,25 @@ impl Service {
                 return End::OwnsAgain;
             }
             if let Some(report) = over {
-                super::tell_drain(&report);
+                super::stop::tell_drain(&report);
                 self.send_last_report(&relation, &report).await;
+                shared.manager.has_heard().await;
                 return End::Drained(report);
             }
         }
     }
 
-    /// Whether the successor, whose link has ended, is about to die: a process that ends closes
-    /// its descriptors first.
+    /// Whether the successor, whose link has ended, is about to die, and nobody newer lives: a
+    /// process that ends closes its descriptors one by one, and is known to have ended after that.
     async fn dies(&self, relation: &mut Relation) -> bool {
         let wait = self.shared.config.deadlines.commit;
-        tokio::time::timeout(wait, relation.child.ended()).await.is_ok()
+        let both = async {
+            relation.child.ended().await;
+            if let Some(life) = &relation.life {
+                life.ended().await;
+            }
+        };
+        tokio::time::timeout(wait, both).await.is_ok()
     }
 
     /// True if the link has ended.
@@ -155,10 +170,18 @@ impl Service {
         self.shared.drain.reopen();
         in_background(self.shared.sockets.own_again());
         self.shared.set_verdict(None);
-        self.shared.hooks.tell(Moment::RollBack);
         self.elders.watch();
         self.shared.set_role(Role::Owner);
+        self.shared.hooks.tell(Moment::RollBack);
         self.begin_reign().await;
+    }
+}
+
+/// The end of every newer generation that took over from this one.
+async fn ended(life: Option<&Life>) {
+    match life {
+        Some(life) => life.ended().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -33,6 +33,8 @@ struct Held {
     hurried: bool,
     link: Arc<OwnedFd>,
     process: Arc<OwnedFd>,
+    /// Held so that it knows that somebody newer lives.
+    life: Option<Arc<OwnedFd>>,
     watched: Option<Watched>,
 }
 
@@ -73,6 +75,7 @@ impl Elders {
             hurried: held.hurried,
             link: Arc::clone(&held.link),
             process: Arc::clone(&held.process),
+            life: held.life.clone(),
         };
         self.held.iter().map(elder).collect()
     }
@@ -85,6 +88,7 @@ impl Elders {
                 hurried: elder.hurried,
                 link: elder.link,
                 process: elder.process,
+                life: elder.life,
                 watched: None,
             });
         }
@@ -98,11 +102,13 @@ impl Elders {
         sender: LinkSender,
         receiver: LinkReceiver,
         process: Process,
+        life: Option<Arc<OwnedFd>>,
     ) {
         let (link, pidfd) = (sender.socket(), process.pidfd());
         let task = tokio::spawn(read(generation, receiver, process, self.tell.clone()));
         let watched = Some(Watched { sender, task });
-        self.held.push(Held { generation, hurried: false, link, process: pidfd, watched });
+        let process = pidfd;
+        self.held.push(Held { generation, hurried: false, link, process, life, watched });
     }
 
     /// Reads the links of all that are not watched yet, as an owner does.

@@ -6,10 +6,12 @@
 
 mod elder;
 mod elders;
+mod manager;
 mod owner;
 mod programs;
 mod status;
 mod stop;
+mod store;
 mod successor;
 
 use std::os::fd::OwnedFd;
@@ -23,9 +25,11 @@ pub(crate) use self::programs::{Inherited, Programs};
 pub use self::status::{Event, Outcome, Previous, Role, Status};
 
 use self::elders::Elders;
-use crate::birth::{Asked, Signals};
+use self::manager::{Beats, Manager};
+use self::store::Store;
+use crate::birth::{Asked, Signals, Supervisor, WATCHDOG_USEC};
 use crate::config::{Config, ProgramOverrides};
-use crate::drain::{Drain, DrainReport};
+use crate::drain::Drain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::handoff::adoption::{Adoption, Turn};
@@ -55,6 +59,7 @@ pub(crate) struct Shared {
     pub drain: Drain,
     pub requests: Requests,
     pub hooks: Hooks,
+    pub manager: Manager,
     pub programs: Programs,
     /// What the next upgrade starts.
     pub program: Program,
@@ -105,6 +110,7 @@ pub(crate) struct Captured {
     pub signals: Signals,
     pub program: Program,
     pub own_process: Arc<OwnedFd>,
+    pub supervisor: Supervisor,
 }
 
 /// What a generation has from its birth.
@@ -133,6 +139,8 @@ pub(crate) struct Service {
     waiting: Vec<Reply>,
     hurry: Arc<Notify>,
     stop_asked: bool,
+    beats: Beats,
+    store: Store,
 }
 
 /// A rejected successor that has gone.
@@ -195,6 +203,14 @@ impl Shared {
         }
     }
 
+    fn tell_manager(&self, to: Generation, news: &News) {
+        match news {
+            News::Phase(phase) => self.manager.phase(to, *phase),
+            News::NotYet(why) => self.manager.not_yet(to, why),
+            _ => {}
+        }
+    }
+
     fn set_verdict(&self, verdict: Option<Arc<Verdict>>) {
         *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = verdict;
     }
@@ -252,6 +268,8 @@ pub(crate) fn begin(
     let Holdings { sockets, drain, programs } = holdings;
     let (commands, received) = mpsc::channel(COMMANDS);
     let service = config.service_name()?;
+    let supervisor = captured.supervisor;
+    let manager = Manager::of(&supervisor);
     let shared = Arc::new(Shared {
         status: watch::Sender::new(Status {
             previous: programs.previous_release(),
@@ -264,8 +282,9 @@ pub(crate) fn begin(
         drain,
         requests: Requests::new(),
         hooks: Hooks::default(),
+        manager,
         programs,
-        program: program(captured.program, &config.program),
+        program: program(captured.program, &supervisor, &config.program),
         commands,
         events: broadcast::Sender::new(EVENTS),
         turn: watch::Sender::new(Turn::Waiting),
@@ -292,13 +311,19 @@ pub(crate) fn begin(
         waiting: Vec::new(),
         hurry: Arc::new(Notify::new()),
         stop_asked: false,
+        beats: Beats::new(&shared.manager, &supervisor),
+        store: Store::new(&shared.manager, &supervisor, &shared.sockets),
     };
     tokio::spawn(task.live(adoption));
     Ok(shared)
 }
 
 /// The program of the next generation: ours, but for what the configuration says.
-fn program(mut ours: Program, overrides: &ProgramOverrides) -> Program {
+fn program(mut ours: Program, supervisor: &Supervisor, overrides: &ProgramOverrides) -> Program {
+    if supervisor.watchdog.is_none() {
+        // It is another process's.
+        ours.env.retain(|(name, _)| name != WATCHDOG_USEC);
+    }
     if let Some(executable) = &overrides.executable {
         ours.exe.clone_from(executable);
     }
@@ -313,18 +338,6 @@ fn program(mut ours: Program, overrides: &ProgramOverrides) -> Program {
         ours.env.extend(value.clone().map(|value| (name.clone(), value)));
     }
     ours
-}
-
-/// At most so many of those that were cut are logged one by one; the report has more.
-const NAMED_CUTS: usize = 16;
-
-/// The end of a drain, and who was cut by it.
-fn tell_drain(report: &DrainReport) {
-    for held in report.cut.iter().take(NAMED_CUTS) {
-        tracing::warn!(target: "heirloom::handoff", %held, "cut at the end of the drain");
-    }
-    let (drained, cut, elapsed) = (report.drained, report.cut_count, report.elapsed);
-    tracing::info!(target: "heirloom::handoff", step = "drained", outcome = %report.outcome, drained, cut, ?elapsed);
 }
 
 /// Why a reign ended.

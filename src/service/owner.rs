@@ -5,24 +5,22 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::elders::News;
 use super::programs::Next;
-use super::{Command, Event, Gone, Reign, Reply, Role, Service, Shared};
+use super::{Command, Event, Gone, Reign, Reply, Role, Service};
 use crate::birth::Asked;
 use crate::error::{Error, ErrorKind, Result};
-use crate::executable;
 use crate::generation::Generation;
-use crate::handoff::upgrade::{self, Ended, Order, Pending, Relation, Word};
+use crate::handoff::upgrade::{self, Ended, Order, Relation, Word};
 use crate::pid_file::PidFile;
 use crate::report::Report;
 use crate::report::builder::ReportBuilder;
 use crate::requests::ErrorBudget;
-use crate::spawn::Program;
 use crate::wire::Identity;
 
 type Running = Pin<Box<dyn Future<Output = Ended> + Send>>;
@@ -37,6 +35,8 @@ struct Active {
     /// What it starts, if it can be told, and where that stands.
     identity: Option<Identity>,
     program: PathBuf,
+    /// Whether that is what ran before this generation.
+    goes_back: bool,
 }
 
 enum Happened {
@@ -46,6 +46,10 @@ enum Happened {
     Ended(Box<Ended>),
     /// A rejected successor is gone.
     Gone(Option<Gone>),
+    /// Something is to be said to the service manager.
+    Beat,
+    /// What it may store for us has changed.
+    Changed,
 }
 
 impl Service {
@@ -78,6 +82,8 @@ impl Service {
                 }
                 Happened::Told(command) => self.told_as_owner(command, &mut active),
                 Happened::Gone(gone) => self.gone(gone),
+                Happened::Beat => self.beats.beat(&self.shared),
+                Happened::Changed => self.store.update(&self.shared.sockets),
                 Happened::News(generation, news) => self.hear(generation, news, &mut active),
                 Happened::Ended(ended) => {
                     if let Some(active) = active.take()
@@ -104,6 +110,8 @@ impl Service {
             (generation, news) = self.elders.news() => Happened::News(generation, news),
             // A watcher that panicked has ended as well.
             Some(gone) = self.leaving.join_next() => Happened::Gone(gone.ok()),
+            () = self.beats.due() => Happened::Beat,
+            () = self.store.changed() => Happened::Changed,
         }
     }
 
@@ -140,6 +148,12 @@ impl Service {
     /// An operator wants the program back that ran before.
     fn roll_back(&mut self, active: &mut Option<Active>, reply: Reply) {
         if let Some(active) = active {
+            if active.goes_back {
+                // Two operators want the same thing: to end it would leave them with what neither
+                // wants.
+                active.replies.push(reply);
+                return;
+            }
             let reason = String::from("an operator asked to roll back");
             let _ = active.words.try_send(Word::Reject(reason));
             active.rejections.push(reply);
@@ -198,11 +212,48 @@ impl Service {
                 self.elders.count()
             ));
         }
-        let program = next.program(&shared.program);
         let identity = next.identity(&shared.program);
-        let path = program.exe.clone();
-        let preflight = preflight(&next, &shared, &program, &mut report);
-        let order = Order {
+        let order = self.order(&next, successor, &mut report);
+        let path = order.program.exe.clone();
+        shared.status.send_modify(|status| {
+            status.upgrading = true;
+            status.queued = false;
+        });
+        shared.event(Event::UpgradeStarted(successor));
+        shared.manager.upgrades(successor);
+        // It ends by deadlines of its own.
+        self.beats.extend(Duration::MAX);
+        let (words, mut heard) = mpsc::channel(16);
+        let readers = self.elders.readers();
+        let future = Box::pin(async move {
+            let hand_over = move |pid| {
+                readers.iter().for_each(AbortHandle::abort);
+                shared.set_role(Role::Elder);
+                shared.manager.hands_over(pid, successor);
+            };
+            upgrade::run(order, report, &mut heard, hand_over).await
+        });
+        let replies = std::mem::take(&mut self.waiting);
+        let goes_back = matches!(next, Next::Previous(_));
+        Active {
+            future,
+            words,
+            replies,
+            rejections: Vec::new(),
+            identity,
+            program: path,
+            goes_back,
+        }
+    }
+
+    fn order(&self, next: &Next, successor: Generation, report: &mut ReportBuilder) -> Order {
+        let shared = Arc::clone(&self.shared);
+        let program = next.program(&shared.program);
+        if let Some(note) = next.note() {
+            report.note(note);
+        }
+        let preflight = next.preflight(shared.config.preflight.as_ref(), &program);
+        Order {
             service: shared.service.clone(),
             version: shared.config.version.clone(),
             generation: shared.generation,
@@ -226,25 +277,12 @@ impl Service {
             hooks: shared.hooks.clone(),
             on_news: {
                 let shared = Arc::clone(&shared);
-                Box::new(move |news| shared.heard(news))
+                Box::new(move |news| {
+                    shared.tell_manager(successor, &news);
+                    shared.heard(news);
+                })
             },
-        };
-        shared.status.send_modify(|status| {
-            status.upgrading = true;
-            status.queued = false;
-        });
-        shared.event(Event::UpgradeStarted(successor));
-        let (words, mut heard) = mpsc::channel(16);
-        let readers = self.elders.readers();
-        let future = Box::pin(async move {
-            let hand_over = move || {
-                readers.iter().for_each(AbortHandle::abort);
-                shared.set_role(Role::Elder);
-            };
-            upgrade::run(order, report, &mut heard, hand_over).await
-        });
-        let replies = std::mem::take(&mut self.waiting);
-        Active { future, words, replies, rejections: Vec::new(), identity, program: path }
+        }
     }
 
     /// An upgrade has ended. `Some` if that is the end of this reign.
@@ -256,8 +294,10 @@ impl Service {
             status.not_yet = None;
             status.ailing = None;
         });
+        self.beats.extend_no_more();
         match ended {
             Ended::Committed { report, successor } => {
+                self.beats.rest();
                 self.shared.upgrade_ended(&report);
                 answer(replies, || Ok(report.clone()));
                 answer(rejections, || {
@@ -277,6 +317,7 @@ impl Service {
             }
             Ended::RolledBack { report, leaving } => {
                 self.shared.upgrade_ended(&report);
+                self.shared.manager.serves_on(&self.shared, &report);
                 self.shared.set_verdict(None);
                 if let Some(identity) = identity.filter(|_| !self.stop_asked) {
                     let cause = report.cause.clone().unwrap_or_default();
@@ -347,29 +388,6 @@ async fn finished(
 fn refuse(reply: Reply, why: &str) {
     // Whoever asked may have stopped waiting.
     let _ = reply.send(Err(Error::new(ErrorKind::NotNow, why)));
-}
-
-/// What is to be tried before the program is started: for a release what the configuration says,
-/// for what ran before, that it is still the same.
-fn preflight(
-    next: &Next,
-    shared: &Shared,
-    program: &Program,
-    report: &mut ReportBuilder,
-) -> Option<Pending<Result<()>>> {
-    match next {
-        Next::Release => {
-            let (preflight, program) = (shared.config.preflight.clone()?, program.clone());
-            Some(Box::pin(async move { executable::preflight(&preflight, &program).await }))
-        }
-        Next::Previous(executable) => {
-            let (generation, version) = (executable.generation(), executable.version());
-            report
-                .note(format!("rolls back to the program of generation {generation} ({version})"));
-            let executable = executable.clone();
-            Some(Box::pin(async move { executable.verify().await }))
-        }
-    }
 }
 
 fn rejected(report: &Report) -> Error {

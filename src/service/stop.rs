@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::manager::EXTENSION;
 use super::owner::answer;
 use super::{Command, Outcome, Role, Service, ended, refuse};
 use crate::birth::Asked;
@@ -21,13 +22,24 @@ impl Service {
         answer(std::mem::take(&mut self.waiting), || Err(ended()));
         self.elders.tell_all(&Message::Stopping);
         shared.sockets.stop();
+        shared.manager.stops(shared.drain.active());
+        self.beats.extend(self.longest_stop());
         tracing::info!(target: "heirloom::handoff", step = "stopping", connections = shared.drain.active());
         let report = self.drain_hurriable().await;
-        super::tell_drain(&report);
+        tell_drain(&report);
         let left = shared.config.drain.deadline.saturating_sub(report.elapsed);
         self.outlive(left).await;
         self.remove_pid_file();
+        // The application and the runtime have their ends before them.
+        self.beats.extend(shared.config.shutdown.saturating_add(EXTENSION));
+        shared.manager.has_heard().await;
         Outcome::Stopped(report)
+    }
+
+    /// The drain, and the elders and rejected successors after it.
+    fn longest_stop(&self) -> Duration {
+        let drain = &self.shared.config.drain;
+        drain.deadline.saturating_add(drain.force_grace).saturating_add(EXTENSION)
     }
 
     async fn drain_hurriable(&mut self) -> DrainReport {
@@ -47,6 +59,7 @@ impl Service {
                 (generation, news) = self.elders.news() => {
                     self.note_elder(generation, &news);
                 }
+                () = self.beats.due() => self.beats.beat(&shared),
             }
         }
     }
@@ -75,8 +88,21 @@ impl Service {
                     }
                 }
                 Some(command) = self.commands.recv() => refuse(command, STOPS),
+                () = self.beats.due() => self.beats.beat(&self.shared),
                 () = &mut deadline => return,
             }
         }
     }
+}
+
+/// At most so many of those that were cut are logged one by one; the report has more.
+const NAMED_CUTS: usize = 16;
+
+/// The end of a drain, and who was cut by it.
+pub(super) fn tell_drain(report: &DrainReport) {
+    for held in report.cut.iter().take(NAMED_CUTS) {
+        tracing::warn!(target: "heirloom::handoff", %held, "cut at the end of the drain");
+    }
+    let (drained, cut, elapsed) = (report.drained, report.cut_count, report.elapsed);
+    tracing::info!(target: "heirloom::handoff", step = "drained", outcome = %report.outcome, drained, cut, ?elapsed);
 }

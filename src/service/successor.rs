@@ -8,6 +8,7 @@ use super::{Command, Event, Outcome, PidFileState, Role, Service, ended, refuse}
 use crate::birth::Asked;
 use crate::error::{Error, ErrorKind};
 use crate::handoff::adoption::{Adoption, Fate, Ownership, Request, Stage, Turn};
+use crate::hooks::Moment;
 use crate::wire::Message;
 
 impl Service {
@@ -125,15 +126,24 @@ impl Service {
             ownership.sender,
             ownership.receiver,
             ownership.process,
+            ownership.life,
         );
         // One that was asked for here in this very moment stays remembered.
         shared.queued.fetch_or(ownership.queued_upgrade, Ordering::Relaxed);
         self.begin_reign().await;
+        // Not before this generation says of itself that it owns: a hook may ask.
+        shared.hooks.tell(Moment::Commit);
     }
 
     /// Born without a predecessor: owns as soon as the application is ready.
     pub(super) async fn first(&mut self) -> Result<(), Outcome> {
-        let lost = |reason: String| Err(Outcome::RolledBack { reason });
+        let shared = std::sync::Arc::clone(&self.shared);
+        let lost = |reason: String| {
+            shared.manager.lost(&reason);
+            Err(Outcome::RolledBack { reason })
+        };
+        shared.manager.starts(None);
+        self.beats.extend(shared.config.deadlines.ready);
         loop {
             let command = tokio::select! {
                 asked = self.signals.next() => match asked {
@@ -145,6 +155,10 @@ impl Service {
                     Asked::Stop => return lost("it was asked to stop by a signal".into()),
                 },
                 command = self.commands.recv() => command,
+                () = self.beats.due() => {
+                    self.beats.beat(&shared);
+                    continue;
+                }
             };
             match command {
                 Some(Command::Ready(prepared)) => {
@@ -155,7 +169,10 @@ impl Service {
                     let text = "this generation is not ready yet";
                     let _ = reply.send(Err(Error::new(ErrorKind::Busy, text)));
                 }
-                Some(Command::NotYet(why)) => self.shared.set_not_yet(why),
+                Some(Command::NotYet(why)) => {
+                    shared.manager.starts(Some(&why));
+                    shared.set_not_yet(why);
+                }
                 Some(Command::Failed(text)) => return lost(text),
                 Some(Command::Stop) => return lost("it was asked to stop".into()),
                 Some(other) => refuse(other, "this generation is not ready yet"),
@@ -193,6 +210,10 @@ impl Service {
             status.queued = queued_upgrade;
         });
         self.shared.set_role(Role::Owner);
+        self.beats.extend_no_more();
+        self.shared.manager.owns(&self.shared);
+        self.beats.feed();
+        self.store.begin(&self.shared.sockets);
         tracing::info!(target: "heirloom::handoff", step = "owns", %generation, pid = std::process::id());
         self.shared.event(Event::Owns);
     }

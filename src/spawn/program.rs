@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sys::origin;
 
 /// Variables that speak of one process only and would mislead the next.
-const PERSONAL: [&str; 8] = [
+const PERSONAL: [&str; 7] = [
     origin::VARIABLE,
     origin::EXECUTED,
     "LISTEN_PID",
@@ -21,7 +21,6 @@ const PERSONAL: [&str; 8] = [
     "LISTEN_FDNAMES",
     "LISTEN_PIDFDID",
     "WATCHDOG_PID",
-    "WATCHDOG_USEC",
 ];
 
 /// Where a shell looks without `PATH`.

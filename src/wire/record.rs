@@ -39,6 +39,14 @@ pub(crate) enum Role {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         hurried: bool,
     },
+    /// The far end of the predecessor's pipe: it stays open for as long as any newer generation
+    /// lives.
+    Life,
+    /// The same of a generation that still drains.
+    ElderLife {
+        /// The one that drains.
+        generation: Generation,
+    },
     /// The pidfd of a generation that still drains.
     ElderProcess {
         /// The one that drains.

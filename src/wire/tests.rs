@@ -80,7 +80,13 @@ fn additions() -> Vec<(&'static str, Message)> {
     let identity = Identity { hash: None, ..previous.identity.clone() };
     let bare = ExecutableRecord { cwd: None, identity, ..previous };
     let items = [executable(Which::Running), bare].map(|record| item(Role::Executable(record)));
-    vec![("executables", Message::Offer(Offer { items: items.to_vec(), last: true }))]
+    let lives = [Role::Life, Role::ElderLife { generation: generation(3) }].map(item);
+    let hurried = item(Role::ElderLink { generation: generation(3), hurried: true });
+    vec![
+        ("executables", Message::Offer(Offer { items: items.to_vec(), last: true })),
+        ("lives", Message::Offer(Offer { items: lives.to_vec(), last: true })),
+        ("hurried", Message::Offer(Offer { items: vec![hurried], last: true })),
+    ]
 }
 
 /// One message of each kind, with every field.

@@ -2,7 +2,7 @@
 //! or the kernel may do, and looks at it from outside.
 //!
 //! The test binary is its own server: with `HEIRLOOM_FIXTURE` in its environment it runs
-//! [`support::fixture`], without it the tests. The server's behaviour is a file in the test's
+//! [`support::fixture`], with `HEIRLOOM_ASK` a client of it, without both the tests. The server's behaviour is a file in the test's
 //! directory that each generation reads anew, so a test changes the release by writing that file.
 //!
 //! A test's name is the promise it checks; the number of the promise stands in its comment.
@@ -39,6 +39,7 @@ mod judgement;
 mod listeners;
 mod main_job;
 mod matrix;
+mod notify;
 mod probation;
 mod releases;
 mod scale;
@@ -47,6 +48,7 @@ mod soak;
 mod spawn;
 mod stop;
 mod succession;
+mod systemd;
 mod tidy;
 
 use std::process::ExitCode;
@@ -54,6 +56,9 @@ use std::process::ExitCode;
 use support::fixture;
 
 fn main() -> ExitCode {
+    if let Some(command) = std::env::var_os(fixture::ASK) {
+        return fixture::ask(&command);
+    }
     if let Some(directory) = std::env::var_os(fixture::VARIABLE) {
         return fixture::main(directory.into());
     }
@@ -65,6 +70,8 @@ fn main() -> ExitCode {
         listeners::trials(),
         groups::trials(),
         activation::trials(),
+        notify::trials(),
+        systemd::trials(),
         failures::trials(),
         probation::trials(),
         judgement::trials(),

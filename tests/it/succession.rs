@@ -6,6 +6,7 @@ use heirloom::UpgradeOutcome;
 use nix::sys::signal::Signal;
 
 use crate::support::client::Client;
+use crate::support::release::{Action, Side};
 use crate::support::wait::until;
 use crate::support::{Load, Release, Server};
 
@@ -15,6 +16,8 @@ trials![
     p3_a_rejected_successor_serves_again_when_its_predecessor_has_died,
     p3_a_stopped_elder_wakes_after_its_drain_and_its_owner_and_owns,
     p3_the_successor_owns_when_the_application_of_its_predecessor_fails,
+    p3_an_elder_that_read_garbage_does_not_own_beside_a_newer_generation,
+    p3_an_elder_whose_link_was_shut_down_does_not_own_beside_a_newer_generation,
 ];
 
 /// Generation 1 has been rejected for its silence and still serves what it had accepted.
@@ -117,4 +120,32 @@ fn p3_the_successor_owns_when_the_application_of_its_predecessor_fails() {
     load.until_answered(20);
     load.finish().assert_unharmed();
     server.upgrade_well();
+}
+
+/// P3.
+fn p3_an_elder_that_read_garbage_does_not_own_beside_a_newer_generation() {
+    an_elder_stays_one_after(Action::Garbage(64));
+}
+
+/// P3.
+fn p3_an_elder_whose_link_was_shut_down_does_not_own_beside_a_newer_generation() {
+    an_elder_stays_one_after(Action::CutLink);
+}
+
+/// Its successor has handed over and gone, and it cannot hear of the one that owns now.
+fn an_elder_stays_one_after(fault: Action) {
+    let server = Server::start(Release::default());
+    let mut held = server.client("main");
+    assert_eq!(held.ask("hold"), "held 0");
+    let elder = server.pid(0);
+    server.fault(Side::Successor, "committed", fault);
+    let second = server.upgrade_well();
+    let third = server.upgrade_well();
+    server.until_gone(second);
+    assert_eq!(held.ask("release"), "released 0");
+    server.until_gone(elder);
+    assert_eq!(server.owners(), [(2, third)]);
+    let journal = server.journal();
+    let mut steps = journal.iter().filter(|entry| entry.pid == elder && entry.event == "step");
+    assert!(!steps.any(|step| step.data["step"] == "owns again"), "generation 0 owns again");
 }

@@ -14,6 +14,7 @@ type Seeds = Vec<Vec<u8>>;
 
 fn seeds(target: &str) -> Seeds {
     match target {
+        "answer" => answers(),
         "environment" => environment(),
         "frame" => frames(),
         "handoff" => handoffs(),
@@ -62,6 +63,7 @@ fn messages() -> Seeds {
         (4, socket(r#"{"vsock":{"cid":3}}"#)),
         // A report that is shortened, and counts that cannot grow.
         (22, last_report(64, "18446744073709551615")),
+        (22, last_report(64, "1")),
         (22, last_report(9, "1")),
     ];
     let golden = golden().into_iter();
@@ -123,6 +125,28 @@ fn frames() -> Seeds {
     all.push(vec![0, 3, 2, 0, 0, 4, 0, 254, 0, 5, 0, 7]);
     all.push(b"\x00\x00\x0dGET / HTTP/1.\x05\x00\x07".to_vec());
     all
+}
+
+fn answers() -> Seeds {
+    let answers = [
+        "HTTP/1.1 200 OK\r\n\r\n",
+        "HTTP/1.0 404 Not Found\r\nServer: x\r\n\r\nbody",
+        "HTTP/1.1 204\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 Busy\r\n\r\n",
+        "HTTP/1.1 103 Early\r\nLink: a\r\n\r\nHTTP/1.1 200 \r\n\r\n",
+        "HTTP/1.1 100 x\r\n\r\nsomething else",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+        "HTTP/1.1 200 OK\n\n",
+        "HTTP/1.1 099 OK\r\n",
+        "HTTP/1.1 600\r\n",
+        "HTTP/1.1 2000\r\n",
+        "HTTP/2 200\r\n",
+        "220 mail.example ESMTP",
+        "\r\n",
+        "",
+    ];
+    let cut = |text: &str| [&[3, 1, 9, 12][..], text.as_bytes()].concat();
+    answers.map(cut).to_vec()
 }
 
 fn environment() -> Seeds {
@@ -187,7 +211,7 @@ fn predecessors() -> Seeds {
     let way =
         [E::Spawned, E::Hello, E::Adopted, E::Ready, E::Pong, E::Parked, E::Serving, E::Approved];
     let way: Vec<u8> = way.iter().map(place).collect();
-    let (sealed, first) = (0xfe, pred::EXPIRES);
+    let (sealed, faster, first) = (0xfe, 0xff, pred::EXPIRES);
     let gone = [place(&E::LinkClosed), place(&E::Died("died".into())), place(&E::Abandoned)];
     let mut all = Vec::new();
     let checked = [&way[..7], &[E::Healthy, E::Ailing, E::Healthy].map(|e| place(&e))].concat();
@@ -203,6 +227,12 @@ fn predecessors() -> Seeds {
             all.push([&so_far[..], &gone].concat());
             all.push([&so_far[..], &[first, first]].concat());
             all.push([&so_far[..], &[sealed, place(&E::Pong)], &gone].concat());
+            // Any event at any step; then as if nothing had been. If it makes this side seal, the
+            // other side may be faster.
+            for event in (0..).take(pred::EVENTS.len()) {
+                all.push([&so_far[..], &[event], &way[steps..], &gone].concat());
+                all.push([&so_far[..], &[faster, event], &gone].concat());
+            }
         }
         let committed = [&[plan][..], &way, &[sealed, place(&E::Committed)]].concat();
         all.push([&committed[..], &[place(&E::ServiceStops)], &gone].concat());
@@ -220,7 +250,7 @@ fn successors() -> Seeds {
     };
     let way = [E::Welcome, E::Offered, E::Ready, E::Ping, E::Yield, E::Ping, E::MayCommit];
     let way: Vec<u8> = way.iter().map(place).collect();
-    let (sealed, first) = (0xfe, succ::EXPIRES);
+    let (sealed, faster, first) = (0xfe, 0xff, succ::EXPIRES);
     let gone = [place(&E::LinkClosed), place(&E::Died)];
     let mut all = Vec::new();
     for plan in [0, 1] {
@@ -231,6 +261,11 @@ fn successors() -> Seeds {
             // Timers run out in between: the lease, then a sign of life, then silence.
             all.push([&so_far[..], &[first + 1, place(&E::Ping), first, first], rest].concat());
             all.push([&so_far[..], &[sealed, place(&E::Ping)], &gone].concat());
+            // Any event at any step; if it makes this side seal, the other one may be faster.
+            for event in (0..).take(succ::EVENTS.len()) {
+                all.push([&so_far[..], &[event], rest, &gone].concat());
+                all.push([&so_far[..], &[faster, event], &gone].concat());
+            }
         }
         all.push([&[plan][..], &way, &[place(&E::Owner)]].concat());
     }

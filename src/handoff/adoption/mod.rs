@@ -10,6 +10,7 @@ mod receive;
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -79,6 +80,7 @@ pub(crate) struct Ownership {
     pub sender: LinkSender,
     pub receiver: LinkReceiver,
     pub process: Process,
+    pub life: Option<Arc<OwnedFd>>,
     /// Elders that the predecessor held, oldest first.
     pub elders: Vec<Elder>,
     pub queued_upgrade: bool,
@@ -94,6 +96,8 @@ pub(crate) struct Adoption {
     verdict: Verdict,
     process: Process,
     process_ended: bool,
+    /// The far end of the predecessor's pipe.
+    life: Option<Arc<OwnedFd>>,
     elders: Vec<Elder>,
     predecessor: Generation,
     queued_upgrade: bool,
@@ -209,6 +213,9 @@ impl Adoption {
             }
             Some(request) = requests.recv() => self.asked(request).map(Heard::Event),
             reason = stage.requests.spent() => {
+                // Said once: each further failure would say it again to a predecessor that may be
+                // slow to read, and fill the link.
+                stage.requests.unwatch();
                 self.post(Message::Unhealthy { reason });
                 None
             }
@@ -232,6 +239,7 @@ impl Adoption {
         match message {
             Message::Ping { sequence } => {
                 self.sequence = sequence;
+                stage.requests.look();
                 Some(Event::Ping)
             }
             Message::Expect(expect) => {
@@ -278,6 +286,7 @@ impl Adoption {
             sender: self.sender,
             receiver: self.receiver,
             process: self.process,
+            life: self.life,
             elders: self.elders,
             queued_upgrade: self.queued_upgrade,
         }

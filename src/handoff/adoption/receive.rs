@@ -78,6 +78,7 @@ pub(crate) async fn adopt(socket: OwnedFd, lengths: Lengths) -> Result<(Adoption
         verdict: whole.verdict,
         process: Process::from_pidfd(whole.predecessor)?,
         process_ended: false,
+        life: whole.life,
         elders: whole.elders,
         predecessor: welcome.predecessor,
         queued_upgrade: false,

@@ -133,6 +133,7 @@ fn watch(plan: Plan) -> Step {
 /// word. How it ends badly is common to all states.
 fn probation(elapsed: bool, healthy: bool, event: Event) -> Step {
     use Action::{Arm, Send};
+    let was_healthy = healthy;
     let (elapsed, healthy) = match event {
         Event::Expired(Timer::Probation) => (true, healthy),
         Event::Healthy => (elapsed, true),
@@ -142,6 +143,8 @@ fn probation(elapsed: bool, healthy: bool, event: Event) -> Step {
     };
     let here = State::Probation { elapsed, healthy };
     match event {
+        // The deadline of its health may have run out while it was well: it stands anew.
+        Event::Ailing if was_healthy => (here, vec![Arm(Timer::Progress)]),
         _ if elapsed && healthy => {
             let watched = [Timer::Probation, Timer::Progress, Timer::Silence];
             permit(watched.map(Action::Disarm).to_vec())
@@ -257,7 +260,8 @@ fn take_back(retreat: Retreat) -> Step {
 
 fn become_elder(from: &State) -> Step {
     let mut actions = Vec::new();
-    if !parked(from) || *from == State::Parking {
+    // A retreat does not know whether the parking was over when it began.
+    if !parked(from) || matches!(from, State::Parking | State::Deciding(_)) {
         actions.push(Action::ParkLate);
     }
     actions.push(Action::DisarmAll);

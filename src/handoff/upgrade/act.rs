@@ -9,11 +9,11 @@ use crate::handoff::predecessor::{Action, Event, Outcome};
 use crate::health::{Finding, Load, Subject};
 use crate::hooks::Moment;
 use crate::inventory::in_background;
-use crate::spawn::spawn;
+use crate::spawn::{Child, spawn};
 use crate::verdict::Decision;
 use crate::wire::Message;
 
-impl<H: FnOnce() + Send> Upgrade<H> {
+impl<H: FnOnce(i32) + Send> Upgrade<H> {
     pub(super) fn perform(&mut self, actions: Vec<Action>) {
         // The last word to the successor carries the cause with which the handoff ends.
         for action in &actions {
@@ -55,7 +55,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
                 Action::EndSuccessor => self.end_successor(),
                 Action::HandOver => {
                     if let Some(hand_over) = self.on_hand_over.take() {
-                        hand_over();
+                        hand_over(self.charge.child.as_ref().map_or(0, Child::pid));
                     }
                     self.order.sockets.committed_as_predecessor();
                     self.order.hooks.tell(Moment::Commit);
@@ -81,7 +81,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
         let sockets = self.order.sockets.clone();
         let claimed = self.ready.claimed.clone();
         let hooks = self.order.hooks.clone();
-        self.asked_to_yield = hooks.any_on_yield();
+        self.asked_to_yield = true;
         self.parking = Some(Box::pin(async move {
             sockets.park(&claimed).await?;
             hooks.yield_now().await

@@ -9,7 +9,7 @@ use crate::link::{self, Envelope};
 use crate::spawn::Child;
 use crate::wire::{Hello, MAX_OFFERED, Message, Refuse, agree};
 
-impl<H: FnOnce() + Send> Upgrade<H> {
+impl<H: FnOnce(i32) + Send> Upgrade<H> {
     pub(super) fn spawned(&mut self, spawned: Result<(Child, OwnedFd)>) -> Event {
         let opened = spawned.and_then(|(child, socket)| {
             self.report.successor_pid(child.pid());

@@ -27,6 +27,7 @@ pub(crate) use self::order::{Ended, News, Order, Relation, Word};
 use super::Timer;
 use super::clock::Clock;
 use super::leaving::Leaving;
+use super::life::Life;
 use super::offer;
 use super::predecessor::{Cause, Event, Outcome, Plan, Predecessor, State};
 use crate::error::{Result, chain};
@@ -64,6 +65,7 @@ struct Upgrade<H> {
     protocol: u32,
     offer: Result<Vec<offer::Parcel>>,
     offering: Option<JoinHandle<Result<()>>>,
+    life: Option<Life>,
     /// Sockets in the offer.
     offered: usize,
     parking: Option<Pending<Result<()>>>,
@@ -86,8 +88,8 @@ struct Upgrade<H> {
 }
 
 /// Runs one upgrade to its verdict. `on_hand_over` is called when this generation ceases to own,
-/// before the successor is told that it does.
-pub(crate) async fn run<H: FnOnce() + Send>(
+/// before the successor is told that it does; it gets the successor's pid, 0 if that is not known.
+pub(crate) async fn run<H: FnOnce(i32) + Send>(
     order: Order,
     report: ReportBuilder,
     words: &mut mpsc::Receiver<Word>,
@@ -120,7 +122,7 @@ pub(crate) async fn run<H: FnOnce() + Send>(
     upgrade.finish().await
 }
 
-impl<H: FnOnce() + Send> Upgrade<H> {
+impl<H: FnOnce(i32) + Send> Upgrade<H> {
     fn new(
         order: Order,
         report: ReportBuilder,
@@ -145,6 +147,7 @@ impl<H: FnOnce() + Send> Upgrade<H> {
             protocol: SPOKEN.max,
             offer: Ok(Vec::new()),
             offering: None,
+            life: None,
             offered: 0,
             parking: None,
             ready: offer::Gathered::default(),
@@ -250,7 +253,9 @@ impl<H: FnOnce() + Send> Upgrade<H> {
             let report = self.report.finish(UpgradeOutcome::Committed, None, now);
             let generation = self.order.successor;
             let machine = self.machine;
-            let successor = Box::new(Relation { machine, generation, sender, receiver, child });
+            let life = self.life.take();
+            let relation = Relation { machine, generation, sender, receiver, child, life };
+            let successor = Box::new(relation);
             return Ended::Committed { report, successor };
         }
         let mut text = cause.as_ref().map_or_else(String::new, |cause| self.in_full(cause));

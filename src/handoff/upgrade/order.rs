@@ -12,6 +12,7 @@ use crate::drain::Drain;
 use crate::error::Result;
 use crate::generation::Generation;
 use crate::handoff::clock::Lengths;
+use crate::handoff::life::Life;
 use crate::handoff::offer;
 use crate::handoff::predecessor::{Action, Event, Predecessor};
 use crate::health::Policy;
@@ -108,6 +109,8 @@ pub(crate) struct Relation {
     pub sender: LinkSender,
     pub receiver: LinkReceiver,
     pub child: Child,
+    /// Whether any newer generation lives.
+    pub life: Option<Life>,
     /// Decides whether this side owns again.
     pub machine: Predecessor,
 }

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use super::{Order, Upgrade};
 use crate::error::chain;
+use crate::handoff::life::Life;
 use crate::handoff::offer;
 use crate::handoff::predecessor::Say;
 use crate::wire::{Message, Owner, Refuse, Welcome};
 
-impl<H: FnOnce() + Send> Upgrade<H> {
+impl<H: FnOnce(i32) + Send> Upgrade<H> {
     pub(super) fn say(&mut self, say: Say) {
         let message = match say {
             Say::Offer => return self.offer(),
@@ -44,7 +45,10 @@ impl<H: FnOnce() + Send> Upgrade<H> {
         let sockets = self.order.sockets.offer();
         self.offered = sockets.len();
         let Order { own_process, elders, programs, .. } = &self.order;
-        self.offer = offer::offer(&self.verdict, own_process, elders, programs, sockets);
+        self.offer = Life::new().and_then(|(life, far)| {
+            self.life = Some(life);
+            offer::offer(&self.verdict, own_process, far, elders, programs, sockets)
+        });
         let parcels = self.offer.as_deref().unwrap_or_default();
         let descriptors = parcels.iter().map(|(_, descriptors)| descriptors.len()).sum();
         let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);

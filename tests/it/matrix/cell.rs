@@ -59,13 +59,12 @@ pub(crate) fn run(case: Case) -> Row {
     if let Some(owner) = owner {
         cell.judge(&calls, &deaths, &blow);
         outside::agree(&cell.server, &cell.addresses, owner, &format!("{case:?}"));
+        cell.go_on(owner);
         if deaths.iter().all(|death| death.pid != predecessor) {
             assert_eq!(held.ask("release"), "released 0", "{case:?}");
-            if owner.0 != 0 {
-                cell.server.until_gone(predecessor);
-            }
+            // It has been an elder at last, and has not taken the service up again.
+            cell.server.until_gone(predecessor);
         }
-        cell.go_on(owner);
     }
     let failed = |new: bool| {
         calls.iter().filter(|call| call.answer.is_err() && call.is_new() == new).count()
@@ -162,7 +161,10 @@ impl Cell {
         // The program is set-user-ID root: this one can be signalled.
         server.next_release(|release| release.born_as = None);
         let next = outside::hands_over(server, owner, &format!("{case:?}"));
-        server.until_gone(owner.1);
+        if owner.0 != 0 {
+            // The first generation still finishes what it has, and is not the last that lives.
+            server.until_gone(owner.1);
+        }
         outside::agree(server, &self.addresses, next, &format!("an upgrade after {case:?}"));
     }
 }

@@ -62,8 +62,9 @@ pub(crate) async fn main(
         become_user(user)?;
     }
     wait_for_database(&fixture, &mut starting);
+    let hooked = add_hooks(&fixture, &starting);
     let running = starting.ready().await?;
-    add_hooks(&fixture, &running);
+    hooked.send_replace(Some(running.clone()));
     fixture.write("turn", Value::Null);
     let app = Arc::new(App {
         fixture: Arc::clone(&fixture),
@@ -112,45 +113,54 @@ fn wait_for_database(fixture: &Fixture, starting: &mut Starting) {
     }
 }
 
-/// Hooks that write down when they are called, and whether this generation owned then.
-fn add_hooks(fixture: &Arc<Fixture>, running: &Running) {
+/// Hooks that write down when they are called, and whether this generation owned then. They are
+/// there before the turn is; what they are asked by comes with it.
+fn add_hooks(fixture: &Arc<Fixture>, starting: &Starting) -> watch::Sender<Option<Running>> {
+    let running = watch::Sender::new(None);
     let on_yield = fixture.release.on_yield;
     if on_yield == OnYield::NotAsked {
-        return;
+        return running;
     }
     let note = |moment: &'static str| {
-        let (fixture, running) = (Arc::clone(fixture), running.clone());
-        move || fixture.write("hook", json!({ "moment": moment, "owns": running.is_owner() }))
+        let (fixture, running) = (Arc::clone(fixture), running.subscribe());
+        move || note_hook(Arc::clone(&fixture), running.clone(), moment)
     };
-    let yields = note("yield");
-    running.on_yield(move || {
-        yields();
-        async move {
-            match on_yield {
-                OnYield::Refuses => Err("the journal cannot be flushed"),
-                OnYield::NeverAnswers => std::future::pending().await,
-                OnYield::Panics => {
-                    // A backtrace takes longer than the gap.
-                    std::panic::set_hook(Box::new(|_| {}));
-                    panic!("the journal is gone")
+    if on_yield != OnYield::Told {
+        let yields = note("yield");
+        starting.on_yield(move || {
+            let noted = yields();
+            async move {
+                noted.await;
+                match on_yield {
+                    OnYield::Refuses => Err("the journal cannot be flushed"),
+                    OnYield::NeverAnswers => std::future::pending().await,
+                    OnYield::Panics => {
+                        // A backtrace takes longer than the gap.
+                        std::panic::set_hook(Box::new(|_| {}));
+                        panic!("the journal is gone")
+                    }
+                    OnYield::Blocks(time) => {
+                        wait::pause(time);
+                        Ok(())
+                    }
+                    OnYield::Yields | OnYield::NotAsked | OnYield::Told => Ok(()),
                 }
-                OnYield::Blocks(time) => {
-                    wait::pause(time);
-                    Ok(())
-                }
-                OnYield::Yields | OnYield::NotAsked => Ok(()),
             }
-        }
-    });
-    let (rolls_back, commits) = (note("roll back"), note("commit"));
-    running.on_roll_back(move || {
-        rolls_back();
-        async {}
-    });
-    running.on_commit(move || {
-        commits();
-        async {}
-    });
+        });
+    }
+    starting.on_roll_back(note("roll back"));
+    starting.on_commit(note("commit"));
+    running
+}
+
+async fn note_hook(
+    fixture: Arc<Fixture>,
+    mut running: watch::Receiver<Option<Running>>,
+    moment: &'static str,
+) {
+    let Ok(running) = running.wait_for(Option::is_some).await else { return };
+    let owns = running.as_ref().is_some_and(Running::is_owner);
+    fixture.write("hook", json!({ "moment": moment, "owns": owns }));
 }
 
 /// What may go wrong before ready.
@@ -211,18 +221,23 @@ fn watch(app: &Arc<App>) -> [tokio::task::JoinHandle<()>; 2] {
     let mut statuses = app.running.watch_status();
     let fixture = Arc::clone(&app.fixture);
     let watch_events = tokio::spawn(async move {
+        let write = |event| match event {
+            Event::UpgradeEnded(report) => fixture.write("report", json!(report)),
+            other => fixture.write("event", json!(other)),
+        };
         loop {
             // The last event may have been before this task was there to hear it.
-            let event = tokio::select! {
+            tokio::select! {
                 biased;
-                event = events.recv() => event,
-                _ = statuses.wait_for(|status| status.role == Role::Ended) => return,
-            };
-            match event {
-                Ok(Event::UpgradeEnded(report)) => fixture.write("report", json!(report)),
-                Ok(other) => fixture.write("event", json!(other)),
-                Err(_) => return,
+                event = events.recv() => match event {
+                    Ok(event) => write(event),
+                    Err(_) => return,
+                },
+                _ = statuses.wait_for(|status| status.role == Role::Ended) => break,
             }
+        }
+        while let Ok(event) = events.try_recv() {
+            write(event);
         }
     });
     [watch_statuses, watch_events]

@@ -1,10 +1,11 @@
 //! The server under test, from `main` to its exit code.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::client::Client;
 use super::faults::Faults;
 use super::journal::Journal;
 use super::release::{Habit, Health, Release, Start};
@@ -19,6 +21,10 @@ use super::{app, process, wait};
 
 /// The environment variable that makes the test binary a server; its value is the directory.
 pub(crate) const VARIABLE: &str = "HEIRLOOM_FIXTURE";
+
+/// The variable that makes the test binary a client, which asks the server of the working directory
+/// for this and ends with 1 if it failed.
+pub(crate) const ASK: &str = "HEIRLOOM_ASK";
 
 /// A server that a test has lost ends by itself after so many seconds.
 const LONGEST_LIFE: u32 = 900;
@@ -50,7 +56,7 @@ pub(crate) fn main(directory: PathBuf) -> ExitCode {
         journal: Journal::open(&directory),
         directory,
     });
-    if std::env::args().any(|argument| argument == "--check") {
+    if std::env::args_os().any(|argument| argument == "--check") {
         return check_release(&fixture);
     }
     let start = born(&fixture);
@@ -77,6 +83,18 @@ pub(crate) fn main(directory: PathBuf) -> ExitCode {
     let lived_us = super::journal::now_us() - start;
     fixture.write("end", json!({ "exit": format!("{exit:?}"), "lived_us": lived_us }));
     exit
+}
+
+/// One command to the server of this directory, by its socket `main`.
+pub(crate) fn ask(command: &OsStr) -> ExitCode {
+    let bound = Journal::read(Path::new("."));
+    let mut bound = bound.iter().rev().filter(|entry| entry.event == "bound");
+    let address = bound.find_map(|entry| serde_json::from_value(entry.data["main"].clone()).ok());
+    let mut client = Client::connect(&address.unwrap()).unwrap();
+    let answer = client.ask(command.to_str().unwrap());
+    let _ = writeln!(std::io::stderr(), "{answer}");
+    let failed = serde_json::from_str::<Value>(&answer).is_ok_and(|said| !said["error"].is_null());
+    ExitCode::from(u8::from(failed))
 }
 
 /// The expert's path.
@@ -176,6 +194,13 @@ fn config(fixture: &Fixture) -> heirloom::Config {
     if release.pid_file {
         config = config.pid_file(release.pid_path(&fixture.directory));
     }
+    if release.habits.contains(&Habit::MayVeto) {
+        let ill = fixture.directory.join("ill");
+        config = config.watchdog_when(move || match std::fs::read_to_string(&ill) {
+            Ok(why) => Err(why),
+            Err(_) => Ok(()),
+        });
+    }
     if release.habits.contains(&Habit::AcceptsUnenforceable) {
         config = config.accept_unenforceable();
     }
@@ -188,6 +213,11 @@ fn check_release(fixture: &Fixture) -> ExitCode {
     if fixture.release.start == Start::Misconfigured {
         let _ = writeln!(std::io::stderr(), "the configuration has no name");
         return ExitCode::from(3);
+    }
+    if fixture.release.start == Start::ReplacedWhileTried {
+        let (untried, program) = (fixture.directory.join(".untried"), "server");
+        std::os::unix::fs::symlink("/bin/false", &untried).unwrap();
+        std::fs::rename(untried, fixture.directory.join(program)).unwrap();
     }
     ExitCode::SUCCESS
 }

@@ -10,6 +10,7 @@ pub(crate) mod fixture;
 pub(crate) mod journal;
 pub(crate) mod link;
 pub(crate) mod load;
+pub(crate) mod manager;
 pub(crate) mod outside;
 pub(crate) mod own;
 pub(crate) mod process;
@@ -18,6 +19,7 @@ pub(crate) mod server;
 pub(crate) mod services;
 pub(crate) mod shortage;
 pub(crate) mod traffic;
+pub(crate) mod unit;
 pub(crate) mod wait;
 
 pub(crate) use client::Client;

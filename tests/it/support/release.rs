@@ -76,6 +76,8 @@ impl Health {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum OnYield {
     NotAsked,
+    /// Not asked, and told how it went on.
+    Told,
     Yields,
     Refuses,
     NeverAnswers,
@@ -129,6 +131,8 @@ pub(crate) enum Start {
     NeverReady,
     /// The configuration cannot be used.
     Misconfigured,
+    /// While it is tried, another program takes its place.
+    ReplacedWhileTried,
 }
 
 /// What goes wrong with an application that serves.
@@ -166,6 +170,8 @@ pub(crate) enum Habit {
     NeglectsOneMember,
     /// Its PID file is on a disk of its own, which may be full.
     OwnDisk,
+    /// It is not well while there is a file `ill`, and says so when the watchdog is to be fed.
+    MayVeto,
     /// It hands over to a process that it may not signal.
     AcceptsUnenforceable,
 }

@@ -1,0 +1,11 @@
+//! Servers and clients in one process, with real sockets and whole drains.
+
+mod app;
+mod client;
+mod deadline;
+mod drain;
+mod generation;
+mod http2;
+mod load;
+mod moves;
+mod tls;
