@@ -189,8 +189,10 @@ impl Running {
     /// and accepts again, and in the successor, which was rejected and finishes what it has. Also
     /// called when a generation owns again because every newer one died.
     ///
-    /// [`is_owner`](Self::is_owner) tells the two sides apart. Nobody waits for it but the
-    /// end of this generation, for at most [`Config::commit_deadline`](crate::Config::commit_deadline).
+    /// [`is_owner`](Self::is_owner) tells the two sides apart. Nobody waits for it but the hooks
+    /// after it, those of the next [`on_yield`](Self::on_yield) included (what takes long, such as
+    /// another upgrade, belongs into a task of its own), and the end of this generation, for at most
+    /// [`Config::commit_deadline`](crate::Config::commit_deadline).
     ///
     /// One that comes before the hook is added is missed: see
     /// [`Starting::on_roll_back`](crate::Starting::on_roll_back).

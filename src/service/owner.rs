@@ -342,12 +342,12 @@ impl Service {
                 }
                 Some(Reign::HandedOver(successor))
             }
-            Ended::RolledBack { report, leaving } => {
+            Ended::RolledBack { report, blamed, leaving } => {
                 self.shared.upgrade_ended(&report);
                 self.shared.journal.take_back();
                 self.shared.manager.serves_on(&self.shared, &report);
                 self.shared.set_verdict(None);
-                if let Some(identity) = identity.filter(|_| !self.stop_asked) {
+                if let Some(identity) = identity.filter(|_| blamed) {
                     let cause = report.cause.clone().unwrap_or_default();
                     self.shared.programs.failed(&identity, &program, &cause);
                 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use heirloom::{Report, UpgradeOutcome, UpgradePhase};
 use serde_json::{Value, json};
 
-use crate::support::release::Start;
+use crate::support::release::{OnYield, Start};
 use crate::support::server::{Program, copy_labelled};
 use crate::support::{Load, Release, Server};
 
@@ -19,6 +19,7 @@ trials![
     a_program_that_failed_is_held_off_from_retries_but_not_from_operators,
     p2_a_release_that_fails_its_preflight_is_never_started,
     a_roll_back_of_an_upgrade_that_runs_ends_it,
+    what_the_predecessor_would_not_do_is_not_held_against_the_release,
     two_operators_who_roll_back_get_one_roll_back,
     p2_a_program_that_takes_the_place_of_the_one_that_was_tried_is_not_started,
 ];
@@ -214,4 +215,13 @@ fn p2_a_program_that_takes_the_place_of_the_one_that_was_tried_is_not_started() 
     server.next_release(|release| release.start = Start::Well);
     server.install(Program::Server);
     server.upgrade_well();
+}
+
+fn what_the_predecessor_would_not_do_is_not_held_against_the_release() {
+    let server = Server::start(Release { on_yield: OnYield::Refuses, ..Release::default() });
+    for _ in 0..2 {
+        let (kind, text) = refusal(&server.ask("unattended"));
+        assert_eq!(kind, "RolledBack", "not held off: {text}");
+        assert!(text.contains("the journal cannot be flushed"), "{text}");
+    }
 }

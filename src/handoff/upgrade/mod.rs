@@ -106,7 +106,7 @@ pub(crate) async fn run<H: FnOnce(i32) + Send>(
             // Nothing has been started; the report tells it like any other failure.
             let cause = Some(chain(&error));
             let report = report.finish(UpgradeOutcome::Failed, cause, Instant::now());
-            return Ended::RolledBack { report, leaving: None };
+            return Ended::RolledBack { report, blamed: false, leaving: None };
         }
     };
     (order.on_news)(News::Verdict(Arc::clone(&verdict)));
@@ -280,7 +280,8 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
             self.report.accepted(known.unwrap_or(self.figures).accepted);
         }
         let report = self.report.finish(outcome, Some(text), Instant::now());
-        Ended::RolledBack { report, leaving: self.leaving.map(Leaving::into_parts) }
+        let blamed = cause.as_ref().is_some_and(Cause::blames_the_program);
+        Ended::RolledBack { report, blamed, leaving: self.leaving.map(Leaving::into_parts) }
     }
 }
 

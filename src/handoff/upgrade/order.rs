@@ -111,6 +111,8 @@ pub(crate) enum Ended {
     /// This generation goes on, or stops.
     RolledBack {
         report: Report,
+        /// Whether the successor's program is to blame.
+        blamed: bool,
         /// Watches the successor until its end, when it knows how many connections that one had
         /// accepted; and its link. `None` if there never was a process.
         leaving: Option<(JoinHandle<Option<u64>>, Option<LinkSender>)>,

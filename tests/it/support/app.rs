@@ -137,7 +137,11 @@ fn add_hooks(fixture: &Arc<Fixture>, starting: &Starting) -> watch::Sender<Optio
                 match on_yield {
                     OnYield::Refuses => Err("the journal cannot be flushed"),
                     OnYield::NeverAnswers => std::future::pending().await,
-                    OnYield::Panics => panic!("the journal is gone"),
+                    OnYield::Panics => {
+                        // A backtrace takes longer than the gap.
+                        std::panic::set_hook(Box::new(|_| {}));
+                        panic!("the journal is gone")
+                    }
                     OnYield::Blocks(time) => {
                         wait::pause(time);
                         Ok(())
