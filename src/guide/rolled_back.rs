@@ -16,7 +16,9 @@
 //! **The predecessor has forgotten nothing.** It kept its caches, its timers and its connections.
 //! What it did at the beginning of the handoff in expectation of its end, it has to take back.
 //!
-//! **The other way round**: after the commit there is no roll back. If the successor dies while the
-//! predecessor still drains, though, the predecessor owns and accepts again; for it,
+//! **After the commit** the turn is not taken back any more:
+//! [`Running::roll_back`](crate::Running::roll_back) starts the previous program as a new generation.
+//! If the successor dies while the predecessor still drains, though, the predecessor owns and accepts
+//! again; for it,
 //! [`Event::Owns`](crate::Event::Owns) comes a second time. Its number is lower than that of the
 //! successor which died, so a store that fences by generation would refuse it.
