@@ -137,7 +137,8 @@ impl Config {
     /// Tries the new program before it is started for real. Default: it is not tried.
     ///
     /// It has to exit with 0 within its deadline; otherwise the upgrade fails, with its last words
-    /// in the report, and nothing has been started. What it says is not proven by it: it gets no
+    /// in the report, and nothing has been started. So it does if another file is put in the
+    /// program's place meanwhile, which would be started untried. What it says is not proven by it: it gets no
     /// socket and takes no turn.
     pub fn preflight(mut self, preflight: Preflight) -> Self {
         self.preflight = Some(preflight);

@@ -1,10 +1,10 @@
 //! Requests that the application calls good or failed, and how many of them may fail.
 //!
 //! **Contract:** counting one costs one atomic addition that other threads do not meet; the budget
-//! is looked at only when a request has failed, and only while a predecessor watches.
+//! is looked at only when a request has failed or the predecessor pings, and only while it watches.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -19,7 +19,8 @@ const SHARDS: usize = 16;
 ///
 /// The application, or the HTTP wing with each 5xx, [records](Requests) how requests end. Once at
 /// least [`minimum`](Self::minimum) have ended, a rate of failures above [`rate`](Self::new) spends
-/// the budget: the successor says so at once, and the predecessor takes the turn back. It counts
+/// the budget: the successor says so at its next failure or its predecessor's next ping, whichever
+/// comes first, and the predecessor takes the turn back. It counts
 /// from the successor's first request and matters until the verdict.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[must_use = "hand it to Config::error_budget"]
@@ -98,9 +99,7 @@ impl Requests {
     /// A request failed, by this server's fault.
     pub fn failed(&self) {
         self.here().failed.fetch_add(1, Ordering::Relaxed);
-        if self.inner.watched.load(Ordering::Relaxed) && self.overdrawn().is_some() {
-            self.inner.spent.notify_one();
-        }
+        self.look();
     }
 
     /// Requests that ended well, and those that failed, since this process started.
@@ -116,7 +115,17 @@ impl Requests {
     pub(crate) fn watch(&self, budget: Budget) {
         *self.inner.budget.lock().unwrap_or_else(PoisonError::into_inner) = Some(budget);
         self.inner.watched.store(true, Ordering::Relaxed);
-        if self.overdrawn().is_some() {
+        self.look();
+    }
+
+    /// Looks at the budget, if a predecessor watches.
+    ///
+    /// Also to be called now and then: requests that end well may be what the minimum wanted.
+    pub(crate) fn look(&self) {
+        // Of two that fail at once, or one that fails while the watch begins, the later one sees
+        // the other.
+        fence(Ordering::SeqCst);
+        if self.inner.watched.load(Ordering::Relaxed) && self.overdrawn().is_some() {
             self.inner.spent.notify_one();
         }
     }
@@ -130,7 +139,7 @@ impl Requests {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: a budget that is spent stays spent, and each further failure tells it again.
+    /// Cancel safe: a budget that is spent stays spent, and each further look tells it again.
     pub(crate) async fn spent(&self) -> String {
         loop {
             self.inner.spent.notified().await;
@@ -182,6 +191,20 @@ mod tests {
         assert_eq!(requests.overdrawn(), None);
         requests.succeeded();
         assert!(requests.overdrawn().is_some(), "now they are enough");
+    }
+
+    #[tokio::test]
+    async fn what_is_overdrawn_without_a_further_failure_is_seen_at_the_next_look() {
+        let requests = Requests::new();
+        requests.watch(ErrorBudget::new(0.5).minimum(3).to_wire());
+        (0..2).for_each(|_| requests.failed());
+        requests.succeeded();
+        requests.look();
+        assert!(requests.spent().await.starts_with("2 of 3"));
+        requests.unwatch();
+        requests.failed();
+        let again = tokio::time::timeout(std::time::Duration::ZERO, requests.spent()).await;
+        assert!(again.is_err(), "nobody watches any more");
     }
 
     #[tokio::test]

@@ -142,8 +142,11 @@ impl Running {
     /// writes, take no new leadership. Hooks run one after the other, in the order in which they
     /// were added.
     ///
+    /// What must not miss anything is added before the turn, by
+    /// [`Starting::on_yield`](crate::Starting::on_yield).
+    ///
     /// No new connection is accepted meanwhile, by anybody: all hooks together have
-    /// [`Config::gap_deadline`](crate::Config::gap_deadline). An error, or being late, ends the
+    /// [`Config::gap_deadline`](crate::Config::gap_deadline). An error, a panic, or being late ends the
     /// upgrade; the hooks of [`on_roll_back`](Self::on_roll_back) follow then as after any roll
     /// back. A successor that takes over because this process did not answer asks no hook.
     pub fn on_yield<F, Fut, E>(&self, hook: F)
@@ -159,7 +162,11 @@ impl Running {
     /// and accepts again, and in the successor, which was rejected and finishes what it has. Also
     /// called when a generation owns again because every newer one died.
     ///
-    /// [`is_owner`](Self::is_owner) tells the two sides apart. Nobody waits for it.
+    /// [`is_owner`](Self::is_owner) tells the two sides apart. Nobody waits for it but the
+    /// end of this generation, for at most [`Config::commit_deadline`](crate::Config::commit_deadline).
+    ///
+    /// One that comes before the hook is added is missed: see
+    /// [`Starting::on_roll_back`](crate::Starting::on_roll_back).
     pub fn on_roll_back<F, Fut>(&self, hook: F)
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -172,7 +179,11 @@ impl Running {
     /// now on, and in the successor, which owns. A generation without a predecessor owns from the
     /// start, and is not told.
     ///
-    /// [`is_owner`](Self::is_owner) tells the two sides apart. Nobody waits for it.
+    /// [`is_owner`](Self::is_owner) tells the two sides apart. Nobody waits for it but the
+    /// end of this generation, for at most [`Config::commit_deadline`](crate::Config::commit_deadline).
+    ///
+    /// One that comes before the hook is added is missed: see
+    /// [`Starting::on_commit`](crate::Starting::on_commit).
     pub fn on_commit<F, Fut>(&self, hook: F)
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -312,7 +323,8 @@ impl Running {
 
     /// Takes a release back, before its commit or after it.
     ///
-    /// While an upgrade runs here this is [`abort`](Self::abort). Otherwise the program that ran
+    /// While an upgrade runs here this is [`abort`](Self::abort); while a roll back runs, this waits
+    /// for that one, and `abort` ends it. Otherwise the program that ran
     /// before this generation's is started as the next generation, with its own arguments and working
     /// directory and this generation's environment, also if its file has been deleted or replaced
     /// meanwhile: its descriptor has been kept. It has to go through probation like any other.

@@ -212,7 +212,8 @@ fn no_script(exe: &Path, file: &OwnedFd) -> Result<()> {
         Ok(2) if start == *b"#!" => Err(Error::new(
             ErrorKind::Spawn,
             format!(
-                "program {exe:?}: the file that was kept open is a script, which only its path                  could start; put it back there"
+                "program {exe:?}: the file that was kept open is a script, which only its path \
+                 could start; put it back there"
             ),
         )),
         // What cannot be read is the kernel's to judge.

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use crate::error::{Error, Result};
 use crate::generation::Generation;
 use crate::handoff::adoption::Turn;
+use crate::hooks::Moment;
 use crate::pid_file::PidFile;
 use crate::readiness::Readiness;
 use crate::requests::Requests;
@@ -80,6 +81,37 @@ impl Starting {
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
         self.readiness.add(name.into(), check);
+    }
+
+    /// As [`Running::on_yield`]. A hook that is added here is there before the turn is: an upgrade
+    /// that was asked for meanwhile finds it.
+    pub fn on_yield<F, Fut, E>(&self, hook: F)
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        self.shared.hooks.on_yield(hook);
+    }
+
+    /// As [`Running::on_roll_back`]. A hook that is added here hears of a turn that is taken back
+    /// however soon.
+    pub fn on_roll_back<F, Fut>(&self, hook: F)
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.shared.hooks.on(Moment::RollBack, hook);
+    }
+
+    /// As [`Running::on_commit`]. A hook that is added here hears of a commit that follows the turn
+    /// at once, as without a [probation](crate::Config::probation).
+    pub fn on_commit<F, Fut>(&self, hook: F)
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.shared.hooks.on(Moment::Commit, hook);
     }
 
     /// Counts how requests end, as [`Running::requests`] does.

@@ -85,6 +85,13 @@ impl Failures {
         }
     }
 
+    /// Whether it is known what a program that has failed holds; also if it is not listed any more.
+    pub(crate) fn knows(&self, identity: &Identity) -> bool {
+        let mut same =
+            self.records.iter().filter(|record| record.identity.is_same_program(identity));
+        same.next().is_none_or(|record| record.identity.hash.is_some())
+    }
+
     /// A program was committed: whatever it did before is forgotten.
     pub(crate) fn proved(&mut self, identity: &Identity) {
         self.take(identity);

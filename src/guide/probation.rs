@@ -66,6 +66,9 @@
 //! | [`on_roll_back`](crate::Running::on_roll_back) | the turn is back | the turn was taken |
 //! | [`on_commit`](crate::Running::on_commit) | it drains | it owns |
 //!
+//! [`Starting`](crate::Starting) takes hooks as well, and what must miss nothing adds them there:
+//! without a probation the commit may come before `ready` has returned.
+//!
 //! What only one generation may do at a time, like a scheduler, follows
 //! [`Running::watch_owner`](crate::Running::watch_owner): in probation that is still the
 //! predecessor.

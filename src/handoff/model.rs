@@ -40,6 +40,9 @@ struct World {
     p_parked: bool,
     p_parking: bool,
     p_trying: bool,
+    /// Each side looks at the verdict first and seals after that: the other may come between.
+    p_sealing: Option<Decision>,
+    s_sealing: Option<Decision>,
     /// Health checks run; whether they called the successor healthy last.
     p_watching: Option<bool>,
     p_told_stop: bool,
@@ -74,6 +77,8 @@ impl World {
             p_parked: false,
             p_parking: false,
             p_trying: false,
+            p_sealing: None,
+            s_sealing: None,
             p_watching: None,
             p_told_stop: false,
             s: None,
@@ -136,10 +141,7 @@ impl World {
                     self.p_parking = false;
                     self.p_parked = false;
                 }
-                pred::Action::Seal(decision) => {
-                    let now = self.seal(decision);
-                    self.tell_p(pred::Event::Sealed(now));
-                }
+                pred::Action::Seal(decision) => self.p_sealing = Some(decision),
                 pred::Action::EndSuccessor => self.s_condemned = self.enforceable,
                 pred::Action::HandOver | pred::Action::Finish(_) => {}
             }
@@ -171,10 +173,7 @@ impl World {
                 succ::Action::Start => self.s_started = true,
                 succ::Action::Open => self.s_open = true,
                 succ::Action::Pause | succ::Action::Leave(_) => self.s_open = false,
-                succ::Action::Seal(decision) => {
-                    let now = self.seal(decision);
-                    self.tell_s(succ::Event::Sealed(now));
-                }
+                succ::Action::Seal(decision) => self.s_sealing = Some(decision),
                 succ::Action::Own => {}
             }
         }
@@ -229,6 +228,15 @@ impl World {
 
     fn next_for_p(&self, all: &mut Vec<(String, World, bool)>) {
         if !self.p_runs() {
+            return;
+        }
+        if let Some(decision) = self.p_sealing {
+            let sealed = self.with(|w| {
+                w.p_sealing = None;
+                let now = w.seal(decision);
+                w.tell_p(pred::Event::Sealed(now));
+            });
+            all.push(("p seals".into(), sealed, true));
             return;
         }
         if self.p_trying {
@@ -336,6 +344,15 @@ impl World {
 
     fn next_for_s(&self, all: &mut Vec<(String, World, bool)>) {
         if !self.s_runs() {
+            return;
+        }
+        if let Some(decision) = self.s_sealing {
+            let sealed = self.with(|w| {
+                w.s_sealing = None;
+                let now = w.seal(decision);
+                w.tell_s(succ::Event::Sealed(now));
+            });
+            all.push(("s seals".into(), sealed, true));
             return;
         }
         if let Some(say) = self.down.front() {
@@ -452,7 +469,7 @@ impl World {
         if self.s.is_some() && !self.cut {
             say("the link breaks", &|w| w.cut = true);
         }
-        if self.p_runs() {
+        if self.p_runs() && self.p_sealing.is_none() {
             say("p is asked to stop", &|w| {
                 w.p_told_stop = true;
                 w.tell_p(pred::Event::Stop);
@@ -473,7 +490,7 @@ impl World {
                 });
             }
         }
-        if self.s_runs() {
+        if self.s_runs() && self.s_sealing.is_none() {
             say("s fails", &|w| {
                 w.s_failed = true;
                 w.tell_s(succ::Event::Failed("application".into()));

@@ -30,6 +30,7 @@ pub(crate) mod fuzz;
 mod herald;
 mod http;
 mod load;
+mod patience;
 mod round;
 mod saturation;
 mod stream;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::ask::{ask, read_to_end};
 use super::candidate::{Candidate, Subject, Trace};
 use super::check::HealthCheck;
 use super::herald::Announcement;
+use super::patience::Patience;
 use super::saturation::{Cause, Failure};
 use crate::name::Name;
 
@@ -102,24 +103,32 @@ impl Rounds {
 
     /// Asks once, within the timeout.
     async fn attempt(&mut self) -> Result<Answer, Failure> {
-        let limit = self.check.timeout;
-        // A timeout beyond the clock means no limit.
-        let deadline = Instant::now().checked_add(limit);
+        let (limit, began) = (self.check.timeout, Instant::now());
+        let mut patience = Patience::new(limit);
         let candidate = Candidate::new(&self.subject, &self.announce);
-        let asked = timeout(limit, ask(&self.check, candidate.clone())).await;
+        let asked = tokio::select! {
+            biased;
+            asked = ask(&self.check, candidate.clone()) => Some(asked),
+            () = patience.ends() => None,
+        };
         let mut traces = candidate.take_traces();
         match asked {
-            Ok(Ok(stream)) => {
+            Some(Ok(stream)) => {
                 if let Some(stream) = stream {
                     // The next round begins as if it had gone; it is closed when it has been read,
                     // or with the time for one answer more.
                     self.closing
                         .spawn(async move { _ = timeout(limit, read_to_end(stream)).await });
                 }
-                self.who(traces, deadline).await
+                self.who(traces, &mut patience).await
             }
-            Ok(Err(failure)) => Err(failure),
-            Err(_) => Err(match traces.last_mut() {
+            // A client that fell silent in the middle may well be sent away.
+            Some(Err(failure)) if began.elapsed() > limit => Err(Failure::not_asked(format!(
+                "this process was stopped or blocked meanwhile; {}",
+                failure.text
+            ))),
+            Some(Err(failure)) => Err(failure),
+            None => Err(match traces.last_mut() {
                 Some(trace) => trace.too_late(limit),
                 None => Failure::silent(super::saturation::Reached::Unknown, limit),
             }),
@@ -127,7 +136,7 @@ impl Rounds {
     }
 
     /// Waits until the generation under check has said which of its sockets took each connection.
-    async fn who(&self, traces: Vec<Trace>, deadline: Option<Instant>) -> Result<Answer, Failure> {
+    async fn who(&self, traces: Vec<Trace>, patience: &mut Patience) -> Result<Answer, Failure> {
         let mut answer = Answer::default();
         for trace in traces {
             let Some(announced) = trace.announced else { continue };
@@ -136,9 +145,10 @@ impl Rounds {
                 answer.unobserved.insert(trace.listener);
                 continue;
             }
-            let taken = match deadline {
-                Some(deadline) => timeout_at(deadline, trace.taken).await.ok(),
-                None => Some(trace.taken.await),
+            let taken = tokio::select! {
+                biased;
+                taken = trace.taken => Some(taken),
+                () = patience.ends() => None,
             };
             let Some(Ok(taken)) = taken else {
                 let (generation, listener) = (self.subject.generation, trace.listener);

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
-
 use super::{Command, Role, Service, refuse};
 use crate::birth::Asked;
 use crate::drain::{self, DrainReport};
@@ -28,19 +26,13 @@ pub(super) enum End {
 impl Service {
     /// Drains, tells the owner how far it is, and does what the owner says.
     pub(super) async fn be_elder(&mut self, mut relation: Relation) -> End {
-        self.elders.unwatch();
-        if self.elders.asked_meanwhile() {
-            post(&relation, Message::Asked);
-        }
-        self.pid_file = None;
+        self.step_down(&relation);
         let shared = Arc::clone(&self.shared);
-        self.hurry = Arc::default();
         let hurry = Arc::clone(&self.hurry);
-        let connections = shared.drain.active();
-        tracing::info!(target: "heirloom::handoff", step = "draining", connections, pid = std::process::id());
         let mut progress = shared.drain.watch();
         let mut drain = std::pin::pin!(shared.drain.run(&shared.config.drain, &hurry));
-        let (mut link_ended, mut child_ended) = (false, false);
+        let mut link_ended = false;
+        let mut child_ended = false;
         let mut life_ended = relation.life.is_none();
         let mut drained = None;
         loop {
@@ -59,7 +51,9 @@ impl Service {
                     self.told_as_elder(&mut relation, command);
                 }
                 report = &mut drain, if drained.is_none() => drained = Some(report),
-                Ok(()) = progress.changed() => tell_progress(&relation, &mut progress),
+                Ok(()) = progress.changed() => {
+                    post_progress(&relation, &progress.borrow_and_update());
+                }
                 // A rejected successor ends with this process, but it has its own to finish.
                 Some(gone) = self.leaving.join_next() => self.gone(gone.ok()),
                 () = hurry.notified(), if drained.is_some() => self.leaving.abort_all(),
@@ -81,11 +75,24 @@ impl Service {
                 return End::OwnsAgain;
             }
             if let Some(report) = over {
-                super::tell_drain(&report);
+                super::stop::tell_drain(&report);
                 self.send_last_report(&relation, &report).await;
+                shared.manager.has_heard().await;
                 return End::Drained(report);
             }
         }
+    }
+
+    /// A newer generation owns: what an owner has goes, and the drain begins.
+    fn step_down(&mut self, relation: &Relation) {
+        self.elders.unwatch();
+        if self.elders.asked_meanwhile() {
+            post(relation, Message::Asked);
+        }
+        self.pid_file = None;
+        self.hurry = Arc::default();
+        let connections = self.shared.drain.active();
+        tracing::info!(target: "heirloom::handoff", step = "draining", connections, pid = std::process::id());
     }
 
     /// Whether the successor, whose link has ended, is about to die, and nobody newer lives: a
@@ -156,7 +163,6 @@ impl Service {
         let sent = relation.sender.send(message, Vec::new());
         // The owner may be stopped, or gone; this generation ends all the same.
         let _ = tokio::time::timeout(self.shared.config.deadlines.commit, sent).await;
-        self.shared.manager.has_heard().await;
     }
 
     /// Every newer generation died while this one still drained.
@@ -166,9 +172,9 @@ impl Service {
         self.shared.drain.reopen();
         in_background(self.shared.sockets.own_again());
         self.shared.set_verdict(None);
-        self.shared.hooks.tell(Moment::RollBack);
         self.elders.watch();
         self.shared.set_role(Role::Owner);
+        self.shared.hooks.tell(Moment::RollBack);
         self.begin_reign().await;
     }
 }
@@ -181,17 +187,15 @@ async fn ended(life: Option<&Life>) {
     }
 }
 
-fn tell_progress(relation: &Relation, progress: &mut watch::Receiver<drain::Progress>) {
-    let now = progress.borrow_and_update().clone();
-    let oldest = now.oldest.map_or(0, |held| millis(held.age));
-    let active = now.active as u64;
-    post(relation, Message::Progress(Progress { active, oldest_ms: oldest, cut: 0 }));
-}
-
 fn post(relation: &Relation, message: Message) {
     if let Err(error) = relation.sender.post(message) {
         tracing::debug!(error = %chain(&error), "not sent to the owner");
     }
+}
+
+fn post_progress(relation: &Relation, now: &drain::Progress) {
+    let oldest_ms = now.oldest.as_ref().map_or(0, |held| millis(held.age));
+    post(relation, Message::Progress(Progress { active: now.active as u64, oldest_ms, cut: 0 }));
 }
 
 fn millis(length: std::time::Duration) -> u64 {

@@ -29,7 +29,7 @@ use self::manager::{Beats, Manager};
 use self::store::Store;
 use crate::birth::{Asked, Signals, Supervisor, WATCHDOG_USEC};
 use crate::config::{Config, ProgramOverrides};
-use crate::drain::{Drain, DrainReport};
+use crate::drain::Drain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::handoff::adoption::{Adoption, Turn};
@@ -332,18 +332,6 @@ fn program(mut ours: Program, supervisor: &Supervisor, overrides: &ProgramOverri
     ours
 }
 
-/// At most so many of those that were cut are logged one by one; the report has more.
-const NAMED_CUTS: usize = 16;
-
-/// The end of a drain, and who was cut by it.
-fn tell_drain(report: &DrainReport) {
-    for held in report.cut.iter().take(NAMED_CUTS) {
-        tracing::warn!(target: "heirloom::handoff", %held, "cut at the end of the drain");
-    }
-    let (drained, cut, elapsed) = (report.drained, report.cut_count, report.elapsed);
-    tracing::info!(target: "heirloom::handoff", step = "drained", outcome = %report.outcome, drained, cut, ?elapsed);
-}
-
 /// Why a reign ended.
 enum Reign {
     /// A successor owns.
@@ -391,6 +379,7 @@ impl Service {
     async fn live(mut self, adoption: Option<Adoption>) {
         let outcome = self.run(adoption).await;
         self.shared.sockets.finish();
+        self.shared.hooks.settled(self.shared.config.deadlines.commit).await;
         self.shared.set_role(Role::Ended);
         self.shared.event(Event::Ended(outcome.clone()));
         self.shared.outcome.send_replace(Some(outcome));

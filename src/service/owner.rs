@@ -12,17 +12,15 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use super::elders::News;
 use super::programs::Next;
-use super::{Command, Event, Gone, Reign, Reply, Role, Service, Shared};
+use super::{Command, Event, Gone, Reign, Reply, Role, Service};
 use crate::birth::Asked;
 use crate::error::{Error, ErrorKind, Result};
-use crate::executable;
 use crate::generation::Generation;
-use crate::handoff::upgrade::{self, Ended, Order, Pending, Relation, Word};
+use crate::handoff::upgrade::{self, Ended, Order, Relation, Word};
 use crate::pid_file::PidFile;
 use crate::report::Report;
 use crate::report::builder::ReportBuilder;
 use crate::requests::ErrorBudget;
-use crate::spawn::Program;
 use crate::wire::Identity;
 
 type Running = Pin<Box<dyn Future<Output = Ended> + Send>>;
@@ -37,6 +35,8 @@ struct Active {
     /// What it starts, if it can be told, and where that stands.
     identity: Option<Identity>,
     program: PathBuf,
+    /// Whether that is what ran before this generation.
+    goes_back: bool,
 }
 
 enum Happened {
@@ -148,6 +148,12 @@ impl Service {
     /// An operator wants the program back that ran before.
     fn roll_back(&mut self, active: &mut Option<Active>, reply: Reply) {
         if let Some(active) = active {
+            if active.goes_back {
+                // Two operators want the same thing: to end it would leave them with what neither
+                // wants.
+                active.replies.push(reply);
+                return;
+            }
             let reason = String::from("an operator asked to roll back");
             let _ = active.words.try_send(Word::Reject(reason));
             active.rejections.push(reply);
@@ -228,13 +234,25 @@ impl Service {
             upgrade::run(order, report, &mut heard, hand_over).await
         });
         let replies = std::mem::take(&mut self.waiting);
-        Active { future, words, replies, rejections: Vec::new(), identity, program: path }
+        let goes_back = matches!(next, Next::Previous(_));
+        Active {
+            future,
+            words,
+            replies,
+            rejections: Vec::new(),
+            identity,
+            program: path,
+            goes_back,
+        }
     }
 
     fn order(&self, next: &Next, successor: Generation, report: &mut ReportBuilder) -> Order {
         let shared = Arc::clone(&self.shared);
         let program = next.program(&shared.program);
-        let preflight = preflight(next, &shared, &program, report);
+        if let Some(note) = next.note() {
+            report.note(note);
+        }
+        let preflight = next.preflight(shared.config.preflight.as_ref(), &program);
         Order {
             service: shared.service.clone(),
             version: shared.config.version.clone(),
@@ -370,29 +388,6 @@ async fn finished(
 fn refuse(reply: Reply, why: &str) {
     // Whoever asked may have stopped waiting.
     let _ = reply.send(Err(Error::new(ErrorKind::NotNow, why)));
-}
-
-/// What is to be tried before the program is started: for a release what the configuration says,
-/// for what ran before, that it is still the same.
-fn preflight(
-    next: &Next,
-    shared: &Shared,
-    program: &Program,
-    report: &mut ReportBuilder,
-) -> Option<Pending<Result<()>>> {
-    match next {
-        Next::Release => {
-            let (preflight, program) = (shared.config.preflight.clone()?, program.clone());
-            Some(Box::pin(async move { executable::preflight(&preflight, &program).await }))
-        }
-        Next::Previous(executable) => {
-            let (generation, version) = (executable.generation(), executable.version());
-            report
-                .note(format!("rolls back to the program of generation {generation} ({version})"));
-            let executable = executable.clone();
-            Some(Box::pin(async move { executable.verify().await }))
-        }
-    }
 }
 
 fn rejected(report: &Report) -> Error {

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use crate::error::chain;
-use crate::executable::{Executable, Failures, HeldOff, HoldOff};
+use crate::error::{Error, ErrorKind, Result, chain};
+use crate::executable::{self, Executable, Failures, HeldOff, HoldOff, Preflight};
 use crate::generation::Generation;
 use crate::handoff::offer::Program as Offered;
+use crate::handoff::upgrade::Pending;
 use crate::spawn::Program;
 use crate::wire::{ExecutableRecord, FailureRecord, Identity, Which};
 
@@ -30,6 +31,8 @@ pub(crate) struct Programs {
     /// The last one that was another program.
     previous: Option<Executable>,
     failures: Arc<Mutex<Failures>>,
+    /// Held while it is found out what a program holds that failed.
+    one_at_a_time: Arc<tokio::sync::Mutex<()>>,
     pub hold_off: HoldOff,
 }
 
@@ -51,6 +54,10 @@ impl Programs {
         let mut previous = None;
         for (record, file) in inherited.executables {
             let of = record.of;
+            // Its descriptor is closed: what a later version gives it for is not known here.
+            if of == Which::Other {
+                continue;
+            }
             match Executable::adopt(record, file) {
                 Ok(executable) if of == Which::Running => previous = Some(executable),
                 Ok(executable) => older = Some(executable),
@@ -66,7 +73,7 @@ impl Programs {
             previous = older;
         }
         let failures = Arc::new(Mutex::new(Failures::remembered(inherited.failures)));
-        Self { running, previous, failures, hold_off }
+        Self { running, previous, failures, one_at_a_time: Arc::default(), hold_off }
     }
 
     /// What a successor is given: this generation's program, and the one before it.
@@ -132,8 +139,13 @@ impl Programs {
             return;
         }
         let (failures, identity) = (Arc::clone(&self.failures), identity.clone());
-        let path = path.to_owned();
+        let (path, one_at_a_time) = (path.to_owned(), Arc::clone(&self.one_at_a_time));
         tokio::spawn(async move {
+            // It may fail again and again in less time than it takes to read it.
+            let _alone = one_at_a_time.lock().await;
+            if failures.lock().unwrap_or_else(PoisonError::into_inner).knows(&identity) {
+                return;
+            }
             // Another one may stand there by now, and has not failed.
             if let Ok(hashed) = Identity::of_path_hashed(&path).await
                 && identity.is_same_program(&hashed)
@@ -198,5 +210,125 @@ impl Next {
             Self::Release => Identity::of_path(&release.exe).ok(),
             Self::Previous(executable) => Some(executable.identity()),
         }
+    }
+
+    /// What the report says of it.
+    pub(super) fn note(&self) -> Option<String> {
+        let Self::Previous(executable) = self else { return None };
+        let (generation, version) = (executable.generation(), executable.version());
+        Some(format!("rolls back to the program of generation {generation} ({version})"))
+    }
+
+    /// What is to be tried before the program is started: for a release what the configuration
+    /// says, for what ran before, that it is still the same. What was tried is then what is
+    /// started.
+    pub(super) fn preflight(
+        &self,
+        configured: Option<&Preflight>,
+        program: &Program,
+    ) -> Option<Pending<Result<()>>> {
+        let program = program.clone();
+        let before = program.file.is_none().then(|| Identity::of_path(&program.exe).ok()).flatten();
+        match self {
+            Self::Release => {
+                let preflight = configured?.clone();
+                Some(Box::pin(async move {
+                    executable::preflight(&preflight, &program).await?;
+                    still_there(&program, before.as_ref())
+                }))
+            }
+            Self::Previous(executable) => {
+                let executable = executable.clone();
+                Some(Box::pin(async move {
+                    executable.verify().await?;
+                    still_there(&program, before.as_ref())
+                }))
+            }
+        }
+    }
+}
+
+/// Whether the program that was looked at `before` is still what its path leads to.
+fn still_there(program: &Program, before: Option<&Identity>) -> Result<()> {
+    // Where nothing was there, or its file is held, there is nothing to compare.
+    let Some(before) = before else { return Ok(()) };
+    if Identity::of_path(&program.exe).is_ok_and(|now| now == *before) {
+        return Ok(());
+    }
+    let text = format!(
+        "program {:?}: another file was put in its place while it was tried; ask for the upgrade \
+         again, once the release is in place",
+        program.exe
+    );
+    Err(Error::new(ErrorKind::Preflight, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn p8_what_a_later_version_gives_a_program_for_is_nothing_to_roll_back_to() {
+        let path = Path::new("/bin/sh");
+        let inherited = |of| {
+            let record = ExecutableRecord {
+                of,
+                generation: Generation::FIRST,
+                version: "1.0".into(),
+                path: path.to_owned(),
+                args: vec!["sh".into()],
+                cwd: None,
+                identity: Identity::of_path(path).unwrap(),
+            };
+            (record, OwnedFd::from(File::open(path).unwrap()))
+        };
+        let program = Program::of_this_process().unwrap();
+        let ours = Executable::of_this_process(&program, Generation::FIRST, "1.0").unwrap();
+        // What the predecessor runs is what this process runs: there is what ran before that.
+        let previous = |of: &[Which]| {
+            let same = (ours.record(Which::Running).unwrap(), ours.file().try_clone().unwrap());
+            let others = of.iter().copied().map(inherited);
+            let executables = std::iter::once(same).chain(others).collect();
+            let inherited = Inherited { executables, failures: Vec::new() };
+            let next = Generation::FIRST.next();
+            Programs::new(&program, next, "1.1", HoldOff::default(), inherited).previous()
+        };
+        assert!(previous(&[Which::Previous]).is_some());
+        assert!(previous(&[Which::Other]).is_none());
+        let kept = previous(&[Which::Previous, Which::Other]).unwrap();
+        assert_eq!(kept.record(Which::Previous).unwrap().of, Which::Previous);
+    }
+
+    fn open_here(path: &Path) -> usize {
+        let all = std::fs::read_dir("/proc/self/fd").unwrap();
+        all.filter(|fd| std::fs::read_link(fd.as_ref().unwrap().path()).is_ok_and(|to| to == path))
+            .count()
+    }
+
+    /// P5: a program that fails faster than it can be read is read once.
+    #[tokio::test]
+    async fn p5_a_program_that_fails_again_and_again_is_looked_at_once() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(64 << 20).unwrap();
+        let programs = Programs {
+            running: None,
+            previous: None,
+            failures: Arc::default(),
+            one_at_a_time: Arc::default(),
+            hold_off: HoldOff::default(),
+        };
+        let identity = Identity::of_path(file.path()).unwrap();
+        for _ in 0..20 {
+            programs.failed(&identity, file.path(), "no");
+            tokio::task::yield_now().await;
+            let open = open_here(file.path());
+            assert!(open <= 2, "ours and one more: {open}");
+        }
+        while Arc::strong_count(&programs.one_at_a_time) > 1 {
+            tokio::task::yield_now().await;
+        }
+        assert!(programs.failures()[0].identity.hash.is_some());
     }
 }

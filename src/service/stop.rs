@@ -29,7 +29,7 @@ impl Service {
         self.beats.extend(self.longest_stop());
         tracing::info!(target: "heirloom::handoff", step = "stopping", connections = shared.drain.active());
         let report = self.drain_hurriable().await;
-        super::tell_drain(&report);
+        tell_drain(&report);
         let left = shared.config.drain.deadline.saturating_sub(report.elapsed);
         self.outlive(left).await;
         self.remove_pid_file();
@@ -96,4 +96,16 @@ impl Service {
             }
         }
     }
+}
+
+/// At most so many of those that were cut are logged one by one; the report has more.
+const NAMED_CUTS: usize = 16;
+
+/// The end of a drain, and who was cut by it.
+pub(super) fn tell_drain(report: &DrainReport) {
+    for held in report.cut.iter().take(NAMED_CUTS) {
+        tracing::warn!(target: "heirloom::handoff", %held, "cut at the end of the drain");
+    }
+    let (drained, cut, elapsed) = (report.drained, report.cut_count, report.elapsed);
+    tracing::info!(target: "heirloom::handoff", step = "drained", outcome = %report.outcome, drained, cut, ?elapsed);
 }

@@ -8,6 +8,7 @@ use super::{Command, Event, Outcome, PidFileState, Role, Service, ended, refuse}
 use crate::birth::Asked;
 use crate::error::{Error, ErrorKind};
 use crate::handoff::adoption::{Adoption, Fate, Ownership, Request, Stage, Turn};
+use crate::hooks::Moment;
 use crate::wire::Message;
 
 impl Service {
@@ -76,6 +77,7 @@ impl Service {
         let request_for = match command {
             Command::Ready(prepared) => {
                 self.pid_file = prepared.map(PidFileState::Prepared);
+                self.shared.status.send_modify(|status| status.not_yet = None);
                 Request::Ready
             }
             Command::Failed(text) => Request::Failed(text),
@@ -129,6 +131,8 @@ impl Service {
         // One that was asked for here in this very moment stays remembered.
         shared.queued.fetch_or(ownership.queued_upgrade, Ordering::Relaxed);
         self.begin_reign().await;
+        // Not before this generation says of itself that it owns: a hook may ask.
+        shared.hooks.tell(Moment::Commit);
     }
 
     /// Born without a predecessor: owns as soon as the application is ready.

@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use heirloom::{Report, UpgradeOutcome, UpgradePhase};
+use nix::sys::signal::Signal;
 
 use crate::support::release::{Habit, Health, Socket};
+use crate::support::wait::pause;
 use crate::support::{Load, Release, Server};
 
 trials![
@@ -18,6 +20,7 @@ trials![
     a_check_goes_through_a_unix_socket_as_well,
     a_successor_that_is_saturated_as_its_predecessor_was_is_not_taken_back,
     a_check_of_a_listener_that_the_release_does_not_have_says_so,
+    p3_a_predecessor_that_was_stopped_does_not_blame_its_successor,
 ];
 
 fn checked(listener: &str) -> Release {
@@ -164,4 +167,33 @@ fn a_check_of_a_listener_that_the_release_does_not_have_says_so() {
     let report = server.upgrade_badly();
     assert!(report.cause.as_deref().unwrap().contains("admin"), "{report}");
     assert!(server.ask("who").starts_with("0 "));
+}
+
+/// P3: stopped in the midst of a check, it wakes when the time for the answer is over. What came
+/// meanwhile counts, and what it never asked was not refused.
+fn p3_a_predecessor_that_was_stopped_does_not_blame_its_successor() {
+    let health = Health {
+        interval: Duration::from_millis(1),
+        timeout: Duration::from_millis(400),
+        unhealthy: 1,
+        ..Health::of("main")
+    };
+    let server = Server::start(Release {
+        health: vec![health],
+        probation: Duration::from_secs(3600),
+        ..Release::default()
+    });
+    let mut operator = server.client("main");
+    server.signal(server.pid(0), Signal::SIGHUP);
+    server.until_role(1, "successor");
+    for _ in 0..8 {
+        server.signal(server.pid(0), Signal::SIGSTOP);
+        // Longer than a check may take.
+        pause(Duration::from_millis(500));
+        server.signal(server.pid(0), Signal::SIGCONT);
+        assert!(operator.ask("who").starts_with("0 "));
+    }
+    let told = operator.ask("commit");
+    assert!(told.contains("committed"), "{told}");
+    server.until_owner(1);
 }

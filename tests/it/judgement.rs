@@ -22,6 +22,8 @@ trials![
     why_a_successor_is_not_ready_is_known_and_in_the_report,
     hooks_are_called_on_both_sides_of_a_commit,
     hooks_are_called_on_both_sides_of_a_roll_back,
+    a_hook_that_is_there_before_the_turn_misses_no_commit,
+    who_has_no_hook_to_yield_is_told_of_a_roll_back,
     p2_an_application_that_does_not_yield_ends_the_upgrade,
 ];
 
@@ -152,6 +154,11 @@ fn why_a_successor_is_not_ready_is_known_and_in_the_report() {
 
     server.next_release(|release| release.not_yet = 3);
     server.upgrade_well();
+    // It has said what follows since it was ready.
+    for entry in server.journal() {
+        let told = entry.event == "status" && entry.generation == Some(2);
+        assert!(!told || entry.data["not_yet"].is_null(), "it waits for nothing: {}", entry.data);
+    }
     // The deadline of a release holds for its successor.
     server.next_release(|release| release.ready = Duration::from_millis(400));
     server.upgrade_well();
@@ -183,8 +190,29 @@ fn hooks_are_called_on_both_sides_of_a_commit() {
     assert_eq!(hooks.remove(0), (0, "yield".into(), true));
     hooks.sort();
     assert_eq!(hooks[0], (0, "commit".into(), false));
-    assert_eq!((hooks[1].0, hooks[1].1.as_str()), (1, "commit"));
+    assert_eq!(hooks[1], (1, "commit".into(), true), "it owns when it is told so");
     assert_eq!(hooks.len(), 2);
+}
+
+/// The commit follows the turn at once.
+fn a_hook_that_is_there_before_the_turn_misses_no_commit() {
+    let release =
+        Release { on_yield: OnYield::Told, probation: Duration::ZERO, ..Release::default() };
+    let server = Server::start(release);
+    for generation in 1..4 {
+        server.upgrade_well();
+        let told = server.until_entry("hook", |entry| entry.generation == Some(generation));
+        assert_eq!((&told.data["moment"], &told.data["owns"]), (&"commit".into(), &true.into()));
+    }
+}
+
+/// Who is not asked before it gives its turn is told all the same that it has it back.
+fn who_has_no_hook_to_yield_is_told_of_a_roll_back() {
+    let (server, mut operator) = held(Release { on_yield: OnYield::Told, ..Release::default() });
+    operator.ask("abort-upgrade no");
+    let mut hooks = hooks(&server, 2);
+    hooks.sort();
+    assert_eq!(hooks, [(0, "roll back".into(), true), (1, "roll back".into(), false)]);
 }
 
 fn hooks_are_called_on_both_sides_of_a_roll_back() {
@@ -198,11 +226,14 @@ fn hooks_are_called_on_both_sides_of_a_roll_back() {
 
 /// P2, P4: it is told afterwards that the turn stays where it was.
 fn p2_an_application_that_does_not_yield_ends_the_upgrade() {
-    for (on_yield, why) in [
-        (OnYield::Refuses, "on_yield: the journal cannot be flushed"),
-        (OnYield::NeverAnswers, "the gap from ready to serving"),
+    let short = Duration::from_millis(300);
+    for (on_yield, gap, why) in [
+        (OnYield::Refuses, short, "on_yield: the journal cannot be flushed"),
+        (OnYield::NeverAnswers, short, "on_yield has not returned"),
+        // A backtrace takes its time.
+        (OnYield::Panics, LONG, "on_yield panicked"),
+        (OnYield::Blocks(Duration::from_secs(2)), short, "on_yield has not returned"),
     ] {
-        let gap = Duration::from_millis(300);
         let server = Server::start(Release { on_yield, gap, ..Release::default() });
         let report = server.upgrade_badly();
         assert_eq!(report.phase, UpgradePhase::Park, "{report}");

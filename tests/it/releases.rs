@@ -19,6 +19,8 @@ trials![
     a_program_that_failed_is_held_off_from_retries_but_not_from_operators,
     p2_a_release_that_fails_its_preflight_is_never_started,
     a_roll_back_of_an_upgrade_that_runs_ends_it,
+    two_operators_who_roll_back_get_one_roll_back,
+    p2_a_program_that_takes_the_place_of_the_one_that_was_tried_is_not_started,
 ];
 
 fn report(answer: &str) -> Report {
@@ -178,4 +180,38 @@ fn a_roll_back_of_an_upgrade_that_runs_ends_it() {
     let report = report(&server.ask("roll-back"));
     assert_eq!(report.outcome, UpgradeOutcome::Failed, "{report}");
     assert!(server.ask("who").starts_with("0 "));
+}
+
+fn two_operators_who_roll_back_get_one_roll_back() {
+    let server = labelled("one");
+    server.install(Program::Copy("two"));
+    server.upgrade_well();
+    server.until_gone(server.pid(0));
+    server.next_release(|release| release.start = Start::NeverReady);
+    let mut operators = [server.client("main"), server.client("main")];
+    for operator in &mut operators {
+        operator.send("roll-back").unwrap();
+    }
+    server.pid(2);
+    // Only an explicit word ends it.
+    let ended = report(&server.ask("abort-upgrade enough"));
+    assert!(ended.cause.as_deref().unwrap().contains("enough"), "{ended}");
+    for operator in &mut operators {
+        let (kind, text) = refusal(&operator.receive().unwrap());
+        assert!(kind == "RolledBack" && text.contains("enough"), "{kind}: {text}");
+    }
+    assert_eq!(label(&server), "two");
+}
+
+/// P2.
+fn p2_a_program_that_takes_the_place_of_the_one_that_was_tried_is_not_started() {
+    let server = Server::start(Release { preflight: true, ..Release::default() });
+    server.next_release(|release| release.start = Start::ReplacedWhileTried);
+    let report = server.upgrade_badly();
+    assert_eq!(report.phase, UpgradePhase::Preflight, "{report}");
+    assert!(report.cause.as_deref().unwrap().contains("while it was tried"), "{report}");
+    assert_eq!(report.successor_pid, None, "{report}");
+    server.next_release(|release| release.start = Start::Well);
+    server.install(Program::Server);
+    server.upgrade_well();
 }

@@ -62,7 +62,6 @@ impl Adoption {
                 step("owner");
                 stage.requests.unwatch();
                 self.checks.over();
-                stage.hooks.tell(Moment::Commit);
                 words.push(Last::Own);
             }
             Action::Leave(why) => {

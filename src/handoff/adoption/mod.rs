@@ -213,6 +213,9 @@ impl Adoption {
             }
             Some(request) = requests.recv() => self.asked(request).map(Heard::Event),
             reason = stage.requests.spent() => {
+                // Said once: each further failure would say it again to a predecessor that may be
+                // slow to read, and fill the link.
+                stage.requests.unwatch();
                 self.post(Message::Unhealthy { reason });
                 None
             }
@@ -236,6 +239,7 @@ impl Adoption {
         match message {
             Message::Ping { sequence } => {
                 self.sequence = sequence;
+                stage.requests.look();
                 Some(Event::Ping)
             }
             Message::Expect(expect) => {

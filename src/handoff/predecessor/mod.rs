@@ -187,6 +187,10 @@ fn common(state: &State, event: &Event) -> Option<Cause> {
         Event::Died(how) => Cause::Died(how.clone()),
         Event::LinkClosed => Cause::LinkClosed,
         Event::Stop => Cause::Stop,
+        // It has done its part: what is late is ours.
+        Event::Expired(Timer::Gap) if *state == State::Parking => {
+            Cause::Park("it took longer than the gap may last".into())
+        }
         Event::Expired(timer) if deadline_of(state) == Some(*timer) => Cause::TooLate(*timer),
         Event::Expired(Timer::Silence) if matches!(state, State::Probation { .. }) => {
             Cause::TooLate(Timer::Silence)

@@ -208,7 +208,7 @@ pub(crate) enum Action {
     Disarm(Timer),
     /// Stop every timer.
     DisarmAll,
-    /// Pause the application, park what is claimed, and answer `Parked` or `ParkFailed`.
+    /// Park what is claimed, let the application pause, and answer `Parked` or `ParkFailed`.
     Park,
     /// Accept again on everything that was parked, then let the application go on.
     Resume,

@@ -42,7 +42,9 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
                 // Only an elder does, whose upgrade is over.
                 Action::OwnAgain => {}
                 Action::Resume => {
-                    self.parking = None;
+                    if self.parking.take().is_some() {
+                        self.held_up_by = self.order.hooks.now();
+                    }
                     in_background(self.order.sockets.resume());
                     self.end_gap();
                     if std::mem::take(&mut self.asked_to_yield) {
@@ -79,7 +81,7 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
         let sockets = self.order.sockets.clone();
         let claimed = self.ready.claimed.clone();
         let hooks = self.order.hooks.clone();
-        self.asked_to_yield = hooks.any_on_yield();
+        self.asked_to_yield = true;
         self.parking = Some(Box::pin(async move {
             sockets.park(&claimed).await?;
             hooks.yield_now().await

@@ -44,6 +44,8 @@ pub(super) struct Checks {
     announce: mpsc::Sender<Announcement>,
     announcements: mpsc::Receiver<Announcement>,
     told: HashMap<u64, Told>,
+    /// Those that came since the successor was told last which it may forget.
+    came: Vec<u64>,
     next: u64,
     /// Why it is not healthy, as was found last.
     pub(super) ailing: Option<String>,
@@ -63,6 +65,7 @@ impl Checks {
             announce,
             announcements,
             told: HashMap::new(),
+            came: Vec::new(),
             next: 0,
             ailing: None,
         })
@@ -117,9 +120,9 @@ impl Checks {
     }
 
     /// What the successor is to be told of a connection that is going to be made, and of those
-    /// that nobody waits for any more.
+    /// that came or that nobody waits for any more.
     pub(super) fn announce(&mut self, announcement: Announcement) -> Expect {
-        let mut given_up = Vec::new();
+        let mut given_up = std::mem::take(&mut self.came);
         self.told.retain(|number, told| {
             let over = told.taken.is_closed();
             if over {
@@ -147,6 +150,7 @@ impl Checks {
     pub(super) fn taken(&mut self, taken: wire::Taken) {
         let wire::Taken { number, listener, member } = taken;
         if let Some(told) = self.told.remove(&number) {
+            self.came.push(number);
             let member = usize::try_from(member).unwrap_or(usize::MAX);
             // The check may have given up.
             let _ = told.taken.send(Taken { listener, member });
@@ -166,5 +170,39 @@ async fn found(watch: &mut Option<Watch>) -> Finding {
     match watch {
         Some(watch) => watch.next().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::health::HealthCheck;
+    use crate::wire::Address;
+
+    /// P5: a probation may be long.
+    #[tokio::test]
+    async fn what_came_is_forgotten_by_the_successor_as_well() {
+        let check = HealthCheck::tcp("main", "", "");
+        let policy = Policy { checks: vec![check], min_healthy_time: Duration::ZERO };
+        let mut checks = Checks::of(policy).unwrap();
+        let announce = || {
+            let ((ready, _), (taken, told)) = (oneshot::channel(), oneshot::channel());
+            let listener = "main".parse().unwrap();
+            (Announcement { from: Address::None, listener, ready, taken }, told)
+        };
+        let (first, _came) = announce();
+        let first = checks.announce(first);
+        assert!(first.given_up.is_empty());
+        let (second, given_up) = announce();
+        let second = checks.announce(second);
+        let listener = "main".parse().unwrap();
+        checks.taken(wire::Taken { number: first.number, listener, member: 0 });
+        drop(given_up);
+        let (third, _waits) = announce();
+        assert_eq!(checks.announce(third).given_up, [first.number, second.number]);
+        let (fourth, _waits) = announce();
+        assert!(checks.announce(fourth).given_up.is_empty(), "once is enough");
     }
 }

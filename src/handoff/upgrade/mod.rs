@@ -74,6 +74,8 @@ struct Upgrade<H> {
     parked_at: Option<Instant>,
     /// The application has been asked to yield, and has not been told how that ended.
     asked_to_yield: bool,
+    /// The application's hooks that ran when the turn was not given in time.
+    held_up_by: Option<&'static str>,
     served: bool,
     checks: Option<Checks>,
     /// What the successor has served, as it said last.
@@ -152,6 +154,7 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
             sequence: 0,
             parked_at: None,
             asked_to_yield: false,
+            held_up_by: None,
             served: false,
             figures: Figures::default(),
             not_yet: None,
@@ -255,17 +258,7 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
             let successor = Box::new(relation);
             return Ended::Committed { report, successor };
         }
-        let mut text = cause.as_ref().map_or_else(String::new, Cause::to_string);
-        let why = match &cause {
-            Some(Cause::TooLate(Timer::Ready)) => self.not_yet.as_ref(),
-            Some(Cause::TooLate(Timer::Progress)) => {
-                self.checks.as_ref().and_then(|checks| checks.ailing.as_ref())
-            }
-            _ => None,
-        };
-        if let Some(why) = why {
-            text = format!("{text}: {why}");
-        }
+        let mut text = cause.as_ref().map_or_else(String::new, |cause| self.in_full(cause));
         if let (Some(Cause::LinkClosed), Some(leaving)) = (&cause, &mut self.leaving)
             && let Some(exit) = leaving.status(STATUS_WAIT).await
         {
@@ -281,6 +274,24 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
         }
         let report = self.report.finish(outcome, Some(text), Instant::now());
         Ended::RolledBack { report, leaving: self.leaving.map(Leaving::into_parts) }
+    }
+}
+
+impl<H> Upgrade<H> {
+    /// The cause, with what is known behind it.
+    fn in_full(&self, cause: &Cause) -> String {
+        let why = match cause {
+            Cause::TooLate(Timer::Ready) => self.not_yet.clone(),
+            Cause::TooLate(Timer::Progress) => {
+                self.checks.as_ref().and_then(|checks| checks.ailing.clone())
+            }
+            Cause::Park(_) => {
+                let hook = self.held_up_by;
+                hook.map(|hook| format!("the application's {hook} has not returned"))
+            }
+            _ => None,
+        };
+        why.map_or_else(|| cause.to_string(), |why| format!("{cause}: {why}"))
     }
 }
 

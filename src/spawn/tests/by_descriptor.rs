@@ -86,6 +86,7 @@ async fn a_script_that_only_a_descriptor_leads_to_is_refused_by_name() {
     program.file = Some(open(&path));
     let text = refused(&program).await;
     assert!(text.contains("is a script") && text.contains(&format!("{path:?}")), "{text}");
+    assert!(!text.contains("  "), "{text}");
 }
 
 #[tokio::test]

@@ -62,8 +62,9 @@ pub(crate) async fn main(
         become_user(user)?;
     }
     wait_for_database(&fixture, &mut starting);
+    let hooked = add_hooks(&fixture, &starting);
     let running = starting.ready().await?;
-    add_hooks(&fixture, &running);
+    hooked.send_replace(Some(running.clone()));
     fixture.write("turn", Value::Null);
     let app = Arc::new(App {
         fixture: Arc::clone(&fixture),
@@ -112,36 +113,50 @@ fn wait_for_database(fixture: &Fixture, starting: &mut Starting) {
     }
 }
 
-/// Hooks that write down when they are called, and whether this generation owned then.
-fn add_hooks(fixture: &Arc<Fixture>, running: &Running) {
+/// Hooks that write down when they are called, and whether this generation owned then. They are
+/// there before the turn is; what they are asked by comes with it.
+fn add_hooks(fixture: &Arc<Fixture>, starting: &Starting) -> watch::Sender<Option<Running>> {
+    let running = watch::Sender::new(None);
     let on_yield = fixture.release.on_yield;
     if on_yield == OnYield::NotAsked {
-        return;
+        return running;
     }
     let note = |moment: &'static str| {
-        let (fixture, running) = (Arc::clone(fixture), running.clone());
-        move || fixture.write("hook", json!({ "moment": moment, "owns": running.is_owner() }))
+        let (fixture, running) = (Arc::clone(fixture), running.subscribe());
+        move || note_hook(Arc::clone(&fixture), running.clone(), moment)
     };
-    let yields = note("yield");
-    running.on_yield(move || {
-        yields();
-        async move {
-            match on_yield {
-                OnYield::Refuses => Err("the journal cannot be flushed"),
-                OnYield::NeverAnswers => std::future::pending().await,
-                OnYield::Yields | OnYield::NotAsked => Ok(()),
+    if on_yield != OnYield::Told {
+        let yields = note("yield");
+        starting.on_yield(move || {
+            let noted = yields();
+            async move {
+                noted.await;
+                match on_yield {
+                    OnYield::Refuses => Err("the journal cannot be flushed"),
+                    OnYield::NeverAnswers => std::future::pending().await,
+                    OnYield::Panics => panic!("the journal is gone"),
+                    OnYield::Blocks(time) => {
+                        wait::pause(time);
+                        Ok(())
+                    }
+                    OnYield::Yields | OnYield::NotAsked | OnYield::Told => Ok(()),
+                }
             }
-        }
-    });
-    let (rolls_back, commits) = (note("roll back"), note("commit"));
-    running.on_roll_back(move || {
-        rolls_back();
-        async {}
-    });
-    running.on_commit(move || {
-        commits();
-        async {}
-    });
+        });
+    }
+    starting.on_roll_back(note("roll back"));
+    starting.on_commit(note("commit"));
+    running
+}
+
+async fn note_hook(
+    fixture: Arc<Fixture>,
+    mut running: watch::Receiver<Option<Running>>,
+    moment: &'static str,
+) {
+    let Ok(running) = running.wait_for(Option::is_some).await else { return };
+    let owns = running.as_ref().is_some_and(Running::is_owner);
+    fixture.write("hook", json!({ "moment": moment, "owns": owns }));
 }
 
 /// What may go wrong before ready.

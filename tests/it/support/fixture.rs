@@ -217,6 +217,11 @@ fn check_release(fixture: &Fixture) -> ExitCode {
         let _ = writeln!(std::io::stderr(), "the configuration has no name");
         return ExitCode::from(3);
     }
+    if fixture.release.start == Start::ReplacedWhileTried {
+        let (untried, program) = (fixture.directory.join(".untried"), "server");
+        std::os::unix::fs::symlink("/bin/false", &untried).unwrap();
+        std::fs::rename(untried, fixture.directory.join(program)).unwrap();
+    }
     ExitCode::SUCCESS
 }
 

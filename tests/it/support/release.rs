@@ -76,9 +76,14 @@ impl Health {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum OnYield {
     NotAsked,
+    /// Not asked, and told how it went on.
+    Told,
     Yields,
     Refuses,
     NeverAnswers,
+    Panics,
+    /// The thread that asks it does nothing else for so long.
+    Blocks(Duration),
 }
 
 /// One socket, or one group of them.
@@ -126,6 +131,8 @@ pub(crate) enum Start {
     NeverReady,
     /// The configuration cannot be used.
     Misconfigured,
+    /// While it is tried, another program takes its place.
+    ReplacedWhileTried,
 }
 
 /// What goes wrong with an application that serves.
