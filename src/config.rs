@@ -1,5 +1,7 @@
 //! Every setting, its default and its reason.
 
+mod moving;
+
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,6 +19,7 @@ use crate::handoff::clock::Lengths;
 use crate::health::{HealthCheck, Policy};
 use crate::name::Name;
 use crate::requests::ErrorBudget;
+use crate::state::Limits;
 
 /// How a server built on this crate behaves; every setting has a default that suits a server
 /// behind one address with requests of up to half a minute.
@@ -31,11 +34,13 @@ use crate::requests::ErrorBudget;
 /// | start of the program until its first word | [`hello_deadline`](Self::hello_deadline) | 10 s |
 /// | the offer's way to the successor | [`adopt_deadline`](Self::adopt_deadline) | 10 s |
 /// | the application's start until it is ready | [`ready_deadline`](Self::ready_deadline) | 60 s |
+/// | each state that is handed over | [`state_deadline`](Self::state_deadline) | 10 s |
 /// | from ready to serving, while new connections wait | [`gap_deadline`](Self::gap_deadline) | 500 ms |
 /// | watch over the successor | [`probation`](Self::probation) | 5 s |
 /// | until its health checks are content | [`progress_deadline`](Self::progress_deadline) | 30 s |
 /// | longest silence of the other side | [`silence_deadline`](Self::silence_deadline) | 2 s |
 /// | from permission to commit, and from commit to owner | [`commit_deadline`](Self::commit_deadline) | 2 s |
+/// | each session that is handed over | [`session_deadline`](Self::session_deadline) | 5 s |
 /// | drain of what was accepted | [`drain_deadline`](Self::drain_deadline) | 30 s |
 /// | the runtime's end after the application's | [`shutdown_deadline`](Self::shutdown_deadline) | 2 s |
 #[derive(Clone)]
@@ -59,6 +64,8 @@ pub struct Config {
     pub(crate) health: Policy,
     pub(crate) budget: Option<ErrorBudget>,
     pub(crate) ready_interval: Duration,
+    pub(crate) states: Limits,
+    pub(crate) session_deadline: Duration,
     /// Whether a service manager is told anything.
     pub(crate) manager: bool,
     pub(crate) watchdog: Option<WatchdogCheck>,
@@ -113,6 +120,8 @@ impl Config {
             health: Policy::default(),
             budget: None,
             ready_interval: Duration::from_millis(100),
+            session_deadline: Duration::from_secs(5),
+            states: Limits { length: 1 << 30, deadline: Duration::from_secs(10) },
             manager: true,
             watchdog: None,
             unnamed: Unnamed::Ignored,
@@ -409,6 +418,7 @@ impl Config {
             ("adopt", self.deadlines.adopt),
             ("ready", self.deadlines.ready),
             ("gap", self.deadlines.gap),
+            ("state", self.states.deadline),
             ("silence", self.deadlines.silence),
             ("commit", self.deadlines.commit),
         ];

@@ -43,6 +43,8 @@ pub enum ErrorKind {
     /// What was asked for does not fit the moment: there is no upgrade to commit, nothing to take
     /// back.
     NotNow,
+    /// The predecessor does not hand a state over: its version, its size, or the provider's error.
+    StateRefused,
     /// The request was passed on to the generation that owns now.
     PassedOn,
     /// This generation is stopping or has stopped.

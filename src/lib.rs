@@ -55,9 +55,11 @@ mod requests;
 mod run;
 mod running;
 mod service;
+mod session;
 mod sockets;
 mod spawn;
 mod starting;
+mod state;
 mod sys;
 mod systemd;
 mod verdict;
@@ -86,8 +88,10 @@ pub use requests::{ErrorBudget, Requests};
 pub use run::run;
 pub use running::Running;
 pub use service::{Event, Outcome, Previous, Role, Status};
+pub use session::{NotMoved, Session, SessionStream};
 pub use sockets::Sockets;
 pub use starting::Starting;
+pub use state::{Blob, State, StateWriter};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -1,13 +1,15 @@
 //! What an application holds while it serves.
 
+mod sessions;
+mod states;
+
 use std::error::Error as StdError;
 use std::future::Future;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::{broadcast, oneshot, watch};
 
-use crate::drain::{DrainPhase, Guard, Progress};
+use crate::drain::{Guard, Progress};
 use crate::error::{Error, ErrorKind, Result};
 use crate::executable::HeldOff;
 use crate::generation::Generation;
@@ -241,7 +243,7 @@ impl Running {
         Fut: Future<Output: Send> + Send + 'static,
     {
         let handler = Arc::new(handler);
-        let farewell = self.shared.config.drain.force_grace / 2;
+        let farewell = self.shared.config.farewell();
         tokio::spawn(async move {
             loop {
                 match listener.accept().await {
@@ -251,7 +253,7 @@ impl Running {
                         tokio::spawn(async move {
                             tokio::select! {
                                 _ = handler(state, connection) => {}
-                                () = cut(guard, farewell) => {}
+                                () = guard.cut(farewell) => {}
                             }
                         });
                     }
@@ -423,13 +425,6 @@ impl Running {
         let ended = self.shared.until(&mut outcome, Option::is_some).await?;
         ended.ok_or_else(|| Error::new(ErrorKind::Stopping, "the service ended without an outcome"))
     }
-}
-
-/// Resolves when a connection has to be dropped: it was told that it is cut, and had half of the
-/// grace to say goodbye.
-async fn cut(guard: Guard, farewell: Duration) {
-    guard.reached(DrainPhase::Force).await;
-    tokio::time::sleep(farewell).await;
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! What an application holds while it starts.
 
+mod sessions;
+mod states;
+
 use std::error::Error as StdError;
 use std::future::Future;
 use std::ops::Deref;

@@ -1,7 +1,7 @@
 //! One connection's entry, and the guard that keeps it.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Wake, Waker};
 use std::thread::{self, Thread};
@@ -29,6 +29,8 @@ pub(super) struct Entry {
     pub(super) peer: Option<String>,
     pub(super) purpose: Purpose,
     phase: AtomicU8,
+    /// A newer generation has it.
+    left: AtomicBool,
     /// Guards alive. Apart from the count of the `Arc`, since the registry holds the entry too.
     guards: AtomicUsize,
     moved: Notify,
@@ -59,6 +61,7 @@ impl Entry {
             peer,
             purpose,
             phase: AtomicU8::new(phase.rank()),
+            left: AtomicBool::new(false),
             guards: AtomicUsize::new(1),
             moved: Notify::new(),
             labels: Mutex::default(),
@@ -82,6 +85,11 @@ impl Entry {
     /// Whether every guard of it has gone.
     pub(super) fn is_gone(&self) -> bool {
         self.guards.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether a newer generation has taken the connection.
+    pub(super) fn has_left(&self) -> bool {
+        self.left.load(Ordering::Relaxed)
     }
 
     pub(super) fn held(&self) -> Held {
@@ -126,6 +134,28 @@ impl Guard {
     pub fn set_reason(&self, reason: impl Into<String>) {
         let reason = Some(reason.into());
         self.entry.labels.lock().unwrap_or_else(PoisonError::into_inner).reason = reason;
+    }
+
+    /// What [`set_name`](Self::set_name) said last.
+    pub(crate) fn name(&self) -> Option<String> {
+        self.entry.labels.lock().unwrap_or_else(PoisonError::into_inner).name.clone()
+    }
+
+    /// The peer's address, as far as it was known at accept.
+    pub(crate) fn peer(&self) -> Option<&str> {
+        self.entry.peer.as_deref()
+    }
+
+    /// A newer generation has the connection: it counts as moved once its guards are gone.
+    pub(crate) fn leaves(&self) {
+        self.entry.left.store(true, Ordering::Relaxed);
+    }
+
+    /// Resolves when the connection's task has to be dropped: it was told that it is cut, and had
+    /// this long to say goodbye.
+    pub(crate) async fn cut(self, farewell: Duration) {
+        self.reached(DrainPhase::Force).await;
+        tokio::time::sleep(farewell).await;
     }
 
     /// The phase that this connection is in.

@@ -37,6 +37,9 @@ pub(crate) struct Drain {
 enum Purpose {
     /// A client's: a drain waits for it.
     Service,
+    /// A client's that an older generation has accepted. Only the count of accepted connections
+    /// leaves it out.
+    Moved,
     /// A health check by the generation that watches this one.
     HealthCheck,
 }

@@ -57,22 +57,28 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Guards ever taken, and those alive, with every shard's pair taken at once.
+/// Connections that came, that are there and that have left for a newer generation; every shard's
+/// share is of one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
+    pub(super) made: u64,
     pub(super) accepted: u64,
     pub(super) active: u64,
+    pub(super) left: u64,
 }
 
 impl Totals {
     fn add(&mut self, entries: &Entries) {
-        self.accepted += entries.accepted;
+        self.made += entries.made;
+        self.accepted += entries.made - entries.came;
         self.active += entries.live.len() as u64;
+        self.left += entries.left;
     }
 
-    /// Connections that had ended. It never goes back, since each shard's pair is of one moment.
+    /// Connections that had ended here. It never goes back, since each shard's share is of one
+    /// moment.
     pub(super) fn ended(self) -> u64 {
-        self.accepted.saturating_sub(self.active)
+        self.made.saturating_sub(self.active).saturating_sub(self.left)
     }
 }
 
@@ -99,6 +105,11 @@ impl Drain {
         self.guard_in(shard_of_this_thread(), listener, peer)
     }
 
+    /// Takes a guard for a connection that an older generation has accepted and handed over.
+    pub(crate) fn guard_of_moved(&self, listener: &Name, peer: Option<String>) -> Guard {
+        self.guard_for(shard_of_this_thread(), listener, peer, Purpose::Moved)
+    }
+
     /// Takes a guard for a health check: it learns of every phase, but is counted nowhere, and no
     /// drain waits for it.
     pub(crate) fn guard_of_check(&self, listener: &Name, peer: Option<String>) -> Guard {
@@ -109,10 +120,20 @@ impl Drain {
 
     /// Takes a guard from a shard of the caller's choice: any number will do.
     pub(super) fn guard_in(&self, shard: usize, listener: &Name, peer: Option<String>) -> Guard {
+        self.guard_for(shard, listener, peer, Purpose::Service)
+    }
+
+    fn guard_for(
+        &self,
+        shard: usize,
+        listener: &Name,
+        peer: Option<String>,
+        purpose: Purpose,
+    ) -> Guard {
         let life = (Instant::now(), peer);
         let shard = &self.shards[shard % self.shards.len()];
         let mut entries = shard.lock();
-        let guard = entries.add(shard, listener, life, Purpose::Service);
+        let guard = entries.add(shard, listener, life, purpose);
         let draining = self.hub.drains.load(Ordering::Relaxed) > 0;
         drop(entries);
         if draining {
@@ -126,7 +147,7 @@ impl Drain {
         self.shards.iter().map(|shard| shard.lock().live.len()).sum()
     }
 
-    /// Guards ever taken; clones are not counted.
+    /// Connections ever accepted; clones of a guard are not counted.
     pub(crate) fn accepted(&self) -> u64 {
         self.totals().accepted
     }
@@ -249,7 +270,7 @@ impl Drain {
         for shard in self.shards.iter() {
             let entries = shard.lock();
             progress.active += entries.live.len();
-            progress.accepted += entries.accepted;
+            progress.accepted += entries.made - entries.came;
             for (name, &index) in &entries.names {
                 let count = entries.tallies.get(index).copied().unwrap_or_default();
                 if count > 0 {

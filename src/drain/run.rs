@@ -79,6 +79,10 @@ pub struct DrainReport {
     pub outcome: DrainOutcome,
     /// Connections that were there at the start, or came later, and ended by themselves.
     pub drained: u64,
+    /// Connections that a newer generation has taken over, and that go on there
+    /// ([`Running::hand_off`](crate::Running::hand_off)).
+    #[serde(default)]
+    pub moved: u64,
     /// Connections that were forced to end: those that were there at the deadline, and those that
     /// came after it.
     pub cut_count: u64,
@@ -126,6 +130,7 @@ impl Drain {
         let mut report = DrainReport {
             outcome: DrainOutcome::Drained,
             drained: self.totals().ended().saturating_sub(before.ended()),
+            moved: 0,
             cut_count: 0,
             cut: Vec::new(),
             left: 0,
@@ -135,6 +140,7 @@ impl Drain {
         if gentle != Gentle::Empty {
             self.force(settings.force_grace, before, &mut report).await;
         }
+        report.moved = self.totals().left.saturating_sub(before.left);
         drop(noting);
         self.publish();
         report.elapsed = began.elapsed();
@@ -164,7 +170,8 @@ impl Drain {
             () = self.publish_changes() => (),
         }
         let now = self.totals();
-        report.cut_count = now.accepted.saturating_sub(then.ended());
+        // All that came, less those that had ended by then or have left.
+        report.cut_count = now.made.saturating_sub(then.ended()).saturating_sub(now.left);
         report.left = now.active;
         report.outcome = match (report.cut_count, now.active) {
             (0, _) => DrainOutcome::Drained,

@@ -43,8 +43,12 @@ pub(super) struct Entries {
     pub(super) checks: BTreeMap<u64, Arc<Entry>>,
     /// The next health check's key.
     next_check: u64,
-    /// Entries ever made, and the next one's key.
-    pub(super) accepted: u64,
+    /// Entries ever made for clients, and the next one's key.
+    pub(super) made: u64,
+    /// Those of them that an older generation had accepted.
+    pub(super) came: u64,
+    /// Those of them that a newer generation has now.
+    pub(super) left: u64,
     /// The phase in which a new entry starts.
     pub(super) phase: DrainPhase,
     /// Where each listener's count is. Listeners are few and their names stay.
@@ -74,7 +78,7 @@ impl Entries {
     ) -> Guard {
         let (tally, name) = self.tally(listener);
         let sequence = match purpose {
-            Purpose::Service => &mut self.accepted,
+            Purpose::Service | Purpose::Moved => &mut self.made,
             Purpose::HealthCheck => &mut self.next_check,
         };
         let place = (*sequence, tally, name);
@@ -82,7 +86,8 @@ impl Entries {
         let entry = Arc::new(Entry::new(Arc::clone(shard), place, life, (purpose, self.phase)));
         match purpose {
             Purpose::HealthCheck => _ = self.checks.insert(entry.sequence, Arc::clone(&entry)),
-            Purpose::Service => {
+            Purpose::Service | Purpose::Moved => {
+                self.came += u64::from(purpose == Purpose::Moved);
                 self.live.insert(entry.sequence, Arc::clone(&entry));
                 if let Some(count) = self.tallies.get_mut(tally) {
                     *count += 1;
@@ -113,6 +118,8 @@ impl Shard {
             return;
         }
         let removed = entries.live.remove(&entry.sequence);
+        // Its other guards' owners have seen to it before they dropped them.
+        entries.left += u64::from(entry.has_left());
         if let Some(count) = entries.tallies.get_mut(entry.tally) {
             *count -= 1;
         }

@@ -10,10 +10,12 @@
 //! 6. [`probation`]: who judges a new release, and by what; hooks.
 //! 7. [`health`]: what a successor has to show before it is committed.
 //! 8. [`rolled_back`]: what a roll back means for an application.
-//! 9. [`releases`]: how to put one in place, check it before it starts, and go back.
-//! 10. [`signals`]: which ones are used, and the limits of a runtime of your own.
-//! 11. [`supervisors`]: under systemd, in a container, under any supervisor.
-//! 12. [`troubleshooting`]: messages, their causes and their remedies.
+//! 9. [`state`]: what a generation knows, for the next one.
+//! 10. [`sessions`]: connections that go on in the next generation.
+//! 11. [`releases`]: how to put one in place, check it before it starts, and go back.
+//! 12. [`signals`]: which ones are used, and the limits of a runtime of your own.
+//! 13. [`supervisors`]: under systemd, in a container, under any supervisor.
+//! 14. [`troubleshooting`]: messages, their causes and their remedies.
 //!
 //! With the feature `http` there is one more, `http`: what each kind of HTTP connection does in a
 //! drain.
@@ -30,8 +32,10 @@ pub mod http;
 pub mod probation;
 pub mod releases;
 pub mod rolled_back;
+pub mod sessions;
 pub mod signals;
 pub mod starting;
+pub mod state;
 pub mod supervisors;
 pub mod troubleshooting;
 pub mod upgrade;

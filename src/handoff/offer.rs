@@ -32,13 +32,14 @@ pub(crate) struct Program {
 /// A message with the descriptors that leave with it.
 pub(crate) type Parcel = (Message, Vec<Arc<OwnedFd>>);
 
-/// The whole offer of a predecessor, in order: the verdict, its own process, elders, programs,
-/// sockets.
+/// The whole offer of a predecessor, in order: the verdict, its own process, elders, the channel of
+/// sessions, programs, sockets.
 pub(crate) fn offer(
     verdict: &Verdict,
     own_process: &Arc<OwnedFd>,
     life: Arc<OwnedFd>,
     elders: &[Elder],
+    sessions: Option<OwnedFd>,
     programs: &[Program],
     sockets: Vec<(SocketRecord, Arc<OwnedFd>)>,
 ) -> Result<Vec<Parcel>> {
@@ -59,6 +60,7 @@ pub(crate) fn offer(
         let life = elder.life.iter().map(|life| (Role::ElderLife { generation }, Arc::clone(life)));
         items.extend(life);
     }
+    items.extend(sessions.map(|channel| (Role::Sessions, Arc::new(channel))));
     for program in programs {
         items.push((Role::Executable(program.record.clone()), Arc::clone(&program.file)));
     }
@@ -138,6 +140,7 @@ pub(crate) struct Received {
     lives: Vec<(Generation, OwnedFd)>,
     links: Vec<(Generation, bool, OwnedFd)>,
     processes: Vec<(Generation, OwnedFd)>,
+    sessions: Option<OwnedFd>,
     programs: Vec<(ExecutableRecord, OwnedFd)>,
     count: usize,
 }
@@ -150,6 +153,7 @@ pub(crate) struct Whole {
     pub predecessor: OwnedFd,
     pub life: Option<Arc<OwnedFd>>,
     pub elders: Vec<Elder>,
+    pub sessions: Option<OwnedFd>,
     pub programs: Vec<(ExecutableRecord, OwnedFd)>,
 }
 
@@ -168,6 +172,7 @@ impl Received {
                 Role::ElderProcess { generation } => self.processes.push((generation, fd)),
                 Role::Life => self.life = Some(fd),
                 Role::ElderLife { generation } => self.lives.push((generation, fd)),
+                Role::Sessions => self.sessions = Some(fd),
                 Role::Executable(record) => self.programs.push((record, fd)),
                 Role::Unknown => {}
             }
@@ -209,6 +214,7 @@ impl Received {
             predecessor,
             life: self.life.map(Arc::new),
             elders,
+            sessions: self.sessions,
             programs: self.programs,
         })
     }

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::futures::Notified;
@@ -18,6 +19,10 @@ use crate::error::Result;
 use crate::sys::scm;
 use crate::sys::watch::Watched;
 use crate::wire::Message;
+
+/// The pause after `ETOOMANYREFS`: too many descriptors of this user are on their way to processes
+/// that have not received them yet (`unix(7)`). Nothing says when there are fewer.
+const TOO_MANY: Duration = Duration::from_millis(5);
 
 /// Frames that wait for the socket; a link carries a few messages a second.
 pub(super) const QUEUE: usize = 64;
@@ -115,7 +120,7 @@ impl Pipe {
         if alone {
             match queue.send(self.shared.socket.get_ref().as_fd()) {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(error) if passes(&error) => {
                     self.shared.work.notify_one();
                 }
                 Err(_) => return Err(Refused::Broken),
@@ -142,11 +147,11 @@ impl Shared {
 }
 
 impl Queue {
-    /// Sends until the queue is empty; `WouldBlock` if the socket takes no more for now. Any other
-    /// error is kept, and everything that waits is given up.
+    /// Sends until the queue is empty; an error that [passes] if it takes no more for now. Any
+    /// other error is kept, and everything that waits is given up.
     fn send(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
         match self.try_send(socket) {
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+            Err(error) if !passes(&error) => {
                 let kind = error.kind();
                 self.broken.get_or_insert(Arc::new(error));
                 self.frames.clear();
@@ -179,6 +184,11 @@ impl Queue {
     }
 }
 
+/// Whether the socket will take more later: nothing of the frame has been sent then.
+fn passes(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(libc::ETOOMANYREFS)
+}
+
 /// Sends what the socket did not take at once.
 struct Task(Arc<Shared>);
 
@@ -190,9 +200,12 @@ impl Task {
             while !shared.lock().frames.is_empty() {
                 let Ok(mut ready) = shared.socket.writable().await else { return };
                 let sent = ready.try_io(|socket| shared.lock().send(socket.as_fd()));
+                drop(ready);
                 shared.room.notify_waiters();
-                if matches!(sent, Ok(Err(_))) {
-                    return;
+                match sent {
+                    Ok(Err(error)) if passes(&error) => tokio::time::sleep(TOO_MANY).await,
+                    Ok(Err(_)) => return,
+                    Ok(Ok(())) | Err(_) => {}
                 }
             }
             if shared.lock().closed {

@@ -546,3 +546,44 @@ fn a_link_outside_of_a_runtime_is_an_error() {
 fn pong(sequence: u64) -> Message {
     Message::Pong { sequence, figures: crate::wire::Figures::default() }
 }
+
+/// Runs one ignored test of this file in a process that may open few files.
+#[test]
+fn too_many_descriptors_on_their_way_are_waited_for() {
+    let output = std::process::Command::new("/bin/sh")
+        .args(["-c", "ulimit -n 48; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "link::tests::with_many_on_their_way", "--ignored"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+#[test]
+#[ignore = "started with a low limit by the test above"]
+fn with_many_on_their_way() {
+    // Root is not held to the limit. What is on its way is counted for each user.
+    let nobody = nix::unistd::Uid::from_raw(60_000 + std::process::id() % 1_000);
+    if nix::unistd::Uid::effective().is_root() {
+        nix::unistd::setuid(nobody).unwrap();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (ours, theirs) = pair();
+        let (sender, _) = open(ours).unwrap();
+        let (_, mut receiver) = open(theirs).unwrap();
+        let (_watch, end) = pipe();
+        let sending = tokio::spawn(async move {
+            for _ in 0..8 {
+                sender.send(offer(20), vec![Arc::clone(&end); 20]).await.unwrap();
+            }
+        });
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        assert!(!sending.is_finished(), "the kernel does not count them");
+        for _ in 0..8 {
+            assert_eq!(next(&mut receiver).await.descriptors.len(), 20);
+        }
+        soon(sending).await.unwrap();
+    });
+}

@@ -214,6 +214,7 @@ fn last_report(report: &DrainReport) -> LastReport {
         .collect();
     LastReport {
         drained: report.drained,
+        moved: report.moved,
         unlisted: report.cut_count.saturating_sub(cut.len() as u64),
         cut,
         forced: report.hurried,

@@ -4,6 +4,7 @@
 //! over a link), then the owner, then an elder, and it may own again. What the application holds
 //! ([`Starting`](crate::Starting), [`Running`](crate::Running)) only asks it.
 
+mod command;
 mod elder;
 mod elders;
 mod manager;
@@ -18,12 +19,14 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
 pub(crate) use self::programs::{Inherited, Programs};
 pub use self::status::{Event, Outcome, Previous, Role, Status};
 
+use self::command::refuse;
+pub(crate) use self::command::{Command, Reply};
 use self::elders::Elders;
 use self::manager::{Beats, Manager};
 use self::store::Store;
@@ -42,7 +45,9 @@ use crate::pid_file::{PidFile, Prepared, Published};
 use crate::report::history::History;
 use crate::report::{Report, UpgradePhase};
 use crate::requests::Requests;
+use crate::session::Sessions;
 use crate::spawn::{Extra, Program};
+use crate::state::States;
 use crate::verdict::{Decision, Verdict};
 
 /// How many events a slow subscriber may fall behind.
@@ -59,6 +64,8 @@ pub(crate) struct Shared {
     pub drain: Drain,
     pub requests: Requests,
     pub hooks: Hooks,
+    pub states: States,
+    pub sessions: Sessions,
     pub manager: Manager,
     pub programs: Programs,
     /// What the next upgrade starts.
@@ -76,33 +83,6 @@ pub(crate) struct Shared {
     pub asked_ready: AtomicBool,
     /// Of the handoff that runs, or ran last.
     pub verdict: Mutex<Option<Arc<Verdict>>>,
-}
-
-/// Where the answer to a wish for an upgrade goes.
-pub(crate) type Reply = oneshot::Sender<Result<Report>>;
-
-/// What the application asks for.
-pub(crate) enum Command {
-    /// It is ready; the PID file's temporary has been written.
-    Ready(Option<Prepared>),
-    /// It failed before its end, with this text.
-    Failed(String),
-    /// The next generation is to be started. With `queue` the wish is remembered while another
-    /// upgrade runs.
-    Upgrade { reply: Reply, queue: bool },
-    /// The successor that is watched has proven itself.
-    Approve(Reply),
-    /// The program before this one is to run again: an upgrade that runs is ended, else the
-    /// previous program is started.
-    RollBack(Reply),
-    /// The upgrade that runs is not wanted, and why.
-    Reject { reason: String, reply: Reply },
-    /// It starts, and waits for this.
-    NotYet(String),
-    /// It is not well, and why: a predecessor shall take the turn back.
-    Unhealthy { reason: String, reply: oneshot::Sender<Result<()>> },
-    /// Drain and end.
-    Stop,
 }
 
 /// What is known before the runtime exists.
@@ -271,9 +251,11 @@ pub(crate) fn begin(
         service,
         generation,
         sockets,
+        sessions: Sessions::new(drain.clone(), config.sessions()),
         drain,
         requests: Requests::new(),
         hooks: Hooks::default(),
+        states: States::new(config.states),
         manager,
         programs,
         program: program(captured.program, &supervisor, &config.program),
@@ -287,13 +269,11 @@ pub(crate) fn begin(
         verdict: Mutex::new(None),
         config,
     });
-    let extra =
-        Extra { descriptors: shared.config.pass.clone(), blocked: shared.config.upgrade_signal };
     let task = Service {
         shared: Arc::clone(&shared),
         commands: received,
         signals: Ears(Some(captured.signals)),
-        extra,
+        extra: extra(&shared.config),
         own_process: captured.own_process,
         elders: Elders::new(),
         leaving: JoinSet::new(),
@@ -308,6 +288,11 @@ pub(crate) fn begin(
     };
     tokio::spawn(task.live(adoption));
     Ok(shared)
+}
+
+/// What the next generation gets besides its link.
+fn extra(config: &Config) -> Extra {
+    Extra { descriptors: config.pass.clone(), blocked: config.upgrade_signal }
 }
 
 /// The program of the next generation: ours, but for what the configuration says.
@@ -358,20 +343,6 @@ impl Ears {
                 std::future::pending().await
             }
         }
-    }
-}
-
-/// A command that means nothing to a generation which does not own, or stops.
-fn refuse(command: Command, why: &str) {
-    // Whoever asked may have stopped waiting.
-    let error = || Error::new(ErrorKind::NotNow, why);
-    match command {
-        Command::Upgrade { reply, .. } => _ = reply.send(Err(ended())),
-        Command::Approve(reply) | Command::RollBack(reply) | Command::Reject { reply, .. } => {
-            let _ = reply.send(Err(error()));
-        }
-        Command::Unhealthy { reply, .. } => _ = reply.send(Err(error())),
-        Command::Ready(_) | Command::Failed(_) | Command::NotYet(_) | Command::Stop => {}
     }
 }
 

@@ -140,6 +140,8 @@ impl Service {
             }
             // An owner's application that fails ends with its process.
             Command::Failed(_) | Command::Ready(_) | Command::NotYet(_) => {}
+            // It is ready, and asks no more.
+            Command::Take(_) => super::refuse(command, "this generation owns"),
             // Handled by the caller.
             Command::Upgrade { .. } | Command::Stop => {}
         }
@@ -228,6 +230,7 @@ impl Service {
         let future = Box::pin(async move {
             let hand_over = move |pid| {
                 readers.iter().for_each(AbortHandle::abort);
+                shared.sessions.stop_receiving();
                 shared.set_role(Role::Elder);
                 shared.manager.hands_over(pid, successor);
             };
@@ -275,6 +278,8 @@ impl Service {
             health: shared.config.health.clone(),
             drain: shared.drain.clone(),
             hooks: shared.hooks.clone(),
+            states: shared.states.clone(),
+            sessions: shared.sessions.clone(),
             on_news: {
                 let shared = Arc::clone(&shared);
                 Box::new(move |news| {
@@ -355,8 +360,8 @@ impl Service {
             News::Asked => {}
             News::Drained(report) => {
                 let cut = (report.cut.len() as u64).saturating_add(report.unlisted);
-                let drained = report.drained;
-                self.shared.event(Event::ElderDrained { generation, drained, cut });
+                let (drained, moved) = (report.drained, report.moved);
+                self.shared.event(Event::ElderDrained { generation, drained, moved, cut });
             }
             News::Ended => {
                 self.elders.forget(generation);

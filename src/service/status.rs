@@ -122,6 +122,9 @@ pub enum Event {
         generation: Generation,
         /// Connections that finished.
         drained: u64,
+        /// Connections that this generation, or one before it, has taken over.
+        #[serde(default)]
+        moved: u64,
         /// Connections that were cut.
         cut: u64,
     },

@@ -25,6 +25,7 @@ impl Service {
             shared.sockets.leave_paths();
         }
         shared.sockets.stop();
+        shared.sessions.stop_receiving();
         shared.manager.stops(shared.drain.active());
         self.beats.extend(self.longest_stop());
         tracing::info!(target: "heirloom::handoff", step = "stopping", connections = shared.drain.active());
@@ -106,6 +107,6 @@ pub(super) fn tell_drain(report: &DrainReport) {
     for held in report.cut.iter().take(NAMED_CUTS) {
         tracing::warn!(target: "heirloom::handoff", %held, "cut at the end of the drain");
     }
-    let (drained, cut, elapsed) = (report.drained, report.cut_count, report.elapsed);
-    tracing::info!(target: "heirloom::handoff", step = "drained", outcome = %report.outcome, drained, cut, ?elapsed);
+    let DrainReport { drained, moved, cut_count: cut, elapsed, .. } = *report;
+    tracing::info!(target: "heirloom::handoff", step = "drained", outcome = %report.outcome, drained, moved, cut, ?elapsed);
 }

@@ -22,6 +22,7 @@ impl Service {
             drain: &shared.drain,
             requests: &shared.requests,
             hooks: &shared.hooks,
+            states: &shared.states,
             settings: &shared.config.drain,
             hurry: &hurry,
             turn: &shared.turn,
@@ -102,6 +103,7 @@ impl Service {
                 self.shared.set_not_yet(why.clone());
                 Request::NotYet(why)
             }
+            Command::Take(wanted) => Request::Take(wanted),
             Command::Unhealthy { reason, reply } => {
                 // Whoever asked may have stopped waiting.
                 let _ = reply.send(Ok(()));
@@ -119,6 +121,9 @@ impl Service {
         let shared = std::sync::Arc::clone(&self.shared);
         for note in shared.sockets.committed_as_successor() {
             tracing::info!(target: "heirloom::handoff", note, "after the commit");
+        }
+        if let Some(channel) = ownership.sessions {
+            shared.sessions.receive_from(channel);
         }
         self.elders.inherit(ownership.elders);
         self.elders.add(
@@ -169,6 +174,8 @@ impl Service {
                     let text = "this generation is not ready yet";
                     let _ = reply.send(Err(Error::new(ErrorKind::Busy, text)));
                 }
+                // There is nobody to take it from; the application may have given up.
+                Some(Command::Take(wanted)) => _ = wanted.reply.send(Ok(None)),
                 Some(Command::NotYet(why)) => {
                     shared.manager.starts(Some(&why));
                     shared.set_not_yet(why);

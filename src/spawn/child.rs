@@ -86,7 +86,6 @@ impl Child {
     }
 
     /// Its pidfd, to hand on.
-    #[cfg(test)]
     pub(crate) fn pidfd(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.fd)
     }

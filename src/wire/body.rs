@@ -186,6 +186,9 @@ pub(crate) struct Progress {
 pub(crate) struct LastReport {
     /// Connections that ended by themselves.
     pub drained: u64,
+    /// Connections that the owner has taken over.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub moved: u64,
     /// Connections that were cut, as many as fit a frame that travels whole.
     #[serde(deserialize_with = "text::list::<_, _, MAX_CUT>")]
     pub cut: Vec<CutItem>,
@@ -257,6 +260,10 @@ pub(super) struct NewOwner {
 /// The payload of a kind that says nothing beyond itself.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Nothing {}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
 
 fn notes<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     let lines: Vec<Line<MAX_NOTE>> = text::list::<D, _, MAX_NOTES>(from)?;

@@ -55,6 +55,12 @@ pub(crate) const MAX_CUT: usize = 64;
 /// The longest name or reason of a connection in a last report, in bytes of UTF-8.
 pub(crate) const MAX_CUT_TEXT: usize = 192;
 
+/// Sessions in one frame: each has a descriptor, and one more may hold the bytes of all of them.
+pub(crate) const MAX_SESSIONS: usize = MAX_FDS - 1;
+
+/// The longest address of a session's peer, in bytes of UTF-8.
+pub(crate) const MAX_PEER: usize = 128;
+
 /// The longest frame that always travels whole, header included, in bytes.
 ///
 /// The kernel cuts a stream write into buffers of at most half of `SO_SNDBUF` less 64 bytes, and

@@ -12,8 +12,10 @@ use super::body::{
 };
 use super::frame::{FrameKind, HEADER, Header, WireError};
 use super::limits::{
-    MAX_CLAIMED, MAX_ITEMS, MAX_NOTES, MAX_OFFERED, MAX_PAYLOAD, MAX_REASON, WHOLE_FRAME,
+    MAX_CLAIMED, MAX_ITEMS, MAX_NOTES, MAX_OFFERED, MAX_PAYLOAD, MAX_REASON, MAX_SESSIONS,
+    WHOLE_FRAME,
 };
+use super::moving::{Answer, Delta, Sessions, SessionsAnswered, Stated, Take};
 use super::text::fit;
 use crate::generation::Generation;
 
@@ -101,12 +103,26 @@ pub(crate) enum Message {
     Expected(Expected),
     /// Successor to predecessor: it has accepted the connection of that health check.
     Taken(Taken),
+    /// Successor to predecessor: its application wants a state.
+    Take(Take),
+    /// Predecessor to successor: the state, or why it is not handed over.
+    Stated(Stated),
+    /// Predecessor to successor, before 'yield': what has changed in a state since it was taken.
+    Delta(Delta),
+    /// Owner to elder, on the channel of sessions: it takes sessions from now on.
+    SessionsOpen,
+    /// Elder to owner, on the channel of sessions: they move, if the owner takes them.
+    Sessions(Sessions),
+    /// Owner to elder, on the channel of sessions: which ones it has taken.
+    SessionsAnswered(SessionsAnswered),
+    /// Owner to elder, its last word on the channel of sessions: what it has not taken stays.
+    SessionsClosed,
     /// A kind that this version does not know; to be skipped. Its descriptors are closed.
     Unknown(u16),
 }
 
 /// Names of the kinds, from number 1 on.
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 34] = [
     "hello",
     "welcome",
     "refuse",
@@ -134,6 +150,13 @@ const NAMES: [&str; 27] = [
     "expect",
     "expected",
     "taken",
+    "take",
+    "stated",
+    "delta",
+    "sessions-open",
+    "sessions",
+    "sessions-answered",
+    "sessions-closed",
 ];
 
 /// The name of a kind, if this version knows it.
@@ -173,6 +196,13 @@ impl Message {
             Self::Expect(_) => 25,
             Self::Expected(_) => 26,
             Self::Taken(_) => 27,
+            Self::Take(_) => 28,
+            Self::Stated(_) => 29,
+            Self::Delta(_) => 30,
+            Self::SessionsOpen => 31,
+            Self::Sessions(_) => 32,
+            Self::SessionsAnswered(_) => 33,
+            Self::SessionsClosed => 34,
             Self::Unknown(kind) => *kind,
         }
     }
@@ -187,6 +217,11 @@ impl Message {
         match self {
             Self::Offer(offer) => Some(offer.items.len()),
             Self::Ready(ready) => Some(ready.bound.len()),
+            Self::Stated(stated) => Some(matches!(stated.answer, Answer::Here { .. }).into()),
+            Self::Delta(_) => Some(1),
+            Self::Sessions(sessions) => {
+                Some(sessions.items.len() + usize::from(sessions.bytes.is_some()))
+            }
             _ => None,
         }
     }
@@ -215,6 +250,11 @@ impl Message {
             Self::Expect(body) => json(kind, body),
             Self::Expected(body) => json(kind, body),
             Self::Taken(body) => json(kind, body),
+            Self::Take(body) => json(kind, body),
+            Self::Stated(body) => json(kind, &body.fitted()),
+            Self::Delta(body) => json(kind, body),
+            Self::Sessions(body) => json(kind, &body.fitted()),
+            Self::SessionsAnswered(body) => json(kind, &body.fitted()),
             Self::Owner(body) => json(kind, body),
             Self::RollBack { reason, last } => {
                 json(kind, &RollBack { reason: fit(reason, MAX_REASON), last: *last })
@@ -232,7 +272,9 @@ impl Message {
             | Self::Committed
             | Self::Asked
             | Self::Hurry
-            | Self::Stopping => json(kind, &Nothing {}),
+            | Self::Stopping
+            | Self::SessionsOpen
+            | Self::SessionsClosed => json(kind, &Nothing {}),
             Self::Unknown(_) => Err(WireError::Unsendable(kind)),
         }?;
         if payload.len() > MAX_PAYLOAD {
@@ -298,7 +340,12 @@ impl Message {
             25 => Self::Expect(body(number, payload)?),
             26 => Self::Expected(body(number, payload)?),
             27 => Self::Taken(body(number, payload)?),
-            5 | 10..=13 | 17..=19 => {
+            28 => Self::Take(body(number, payload)?),
+            29 => Self::Stated(body(number, payload)?),
+            30 => Self::Delta(body(number, payload)?),
+            32 => Self::Sessions(body(number, payload)?),
+            33 => Self::SessionsAnswered(body(number, payload)?),
+            5 | 10..=13 | 17..=19 | 31 | 34 => {
                 let Nothing {} = body(number, payload)?;
                 Self::bare(kind)
             }
@@ -329,6 +376,8 @@ impl Message {
             17 => Self::Asked,
             18 => Self::Hurry,
             19 => Self::Stopping,
+            31 => Self::SessionsOpen,
+            34 => Self::SessionsClosed,
             _ => Self::Unknown(kind),
         }
     }
@@ -345,6 +394,11 @@ impl Message {
         match self {
             Self::Welcome(welcome) => within("descriptors", welcome.descriptors, MAX_OFFERED),
             Self::Offer(offer) => within("items", offer.items.len(), MAX_ITEMS),
+            Self::Sessions(sessions) => within("sessions", sessions.items.len(), MAX_SESSIONS),
+            Self::SessionsAnswered(answered) => {
+                within("taken sessions", answered.taken.len(), MAX_ITEMS)?;
+                within("declined sessions", answered.declined.len(), MAX_ITEMS)
+            }
             Self::Ready(ready) => {
                 within("claims", ready.claimed.len(), MAX_CLAIMED)?;
                 within("items", ready.bound.len(), MAX_ITEMS)?;
@@ -355,8 +409,8 @@ impl Message {
     }
 }
 
-/// Room for the header and for all of a last report but its list: five names and three numbers.
-const REPORT_FRAME: usize = HEADER + 148;
+/// Room for the header and for all of a last report but its list: six names and four numbers.
+const REPORT_FRAME: usize = HEADER + 180;
 
 fn json<T: Serialize>(kind: FrameKind, body: &T) -> Result<Vec<u8>, WireError> {
     serde_json::to_vec(body).map_err(|error| malformed(kind, &error))

@@ -9,6 +9,7 @@ pub(crate) mod executable;
 pub(crate) mod frame;
 pub(crate) mod limits;
 pub(crate) mod message;
+pub(crate) mod moving;
 pub(crate) mod record;
 pub(crate) mod text;
 pub(crate) mod version;
@@ -24,5 +25,8 @@ pub(crate) use executable::{ExecutableRecord, FailureRecord, Hash, Identity, Whi
 pub(crate) use frame::{FrameKind, HEADER, Header, WireError};
 pub(crate) use limits::{MAX_CAUSE, MAX_CUT, MAX_FAILURES, MAX_ITEMS, MAX_OFFERED};
 pub(crate) use message::Message;
+pub(crate) use moving::{
+    Answer, Contents, DeclinedItem, Delta, SessionRecord, Sessions, SessionsAnswered, Stated, Take,
+};
 pub(crate) use record::{Address, Item, Kind, Member, Role, SocketRecord};
-pub(crate) use version::{SPOKEN, agree};
+pub(crate) use version::{Range, SPOKEN, agree};

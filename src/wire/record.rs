@@ -52,6 +52,8 @@ pub(crate) enum Role {
         /// The one that drains.
         generation: Generation,
     },
+    /// The far end of the channel over which sessions of the predecessor come.
+    Sessions,
     /// The file of a program, opened for reading.
     Executable(ExecutableRecord),
     /// Something that this version does not know. Its descriptor is counted, then closed.
@@ -218,6 +220,7 @@ mod tests {
     #[test]
     fn what_a_later_version_adds_keeps_its_place() {
         assert_eq!(read(r#"{"role":"verdict","more":[{}]}"#).role, Role::Verdict);
+        assert_eq!(read(r#"{"role":"sessions","window":9}"#).role, Role::Sessions);
         assert_eq!(read(r#"{"role":"quic-state","port":9}"#).role, Role::Unknown);
         let item = read(
             r#"{"role":"socket","name":"v","kind":"vsock","address":{"vsock":{"cid":3}},"x":1}"#,

@@ -97,6 +97,7 @@ fn samples() -> Vec<Message> {
         reason: "an event stream".into(),
         age_ms: 31_000,
     };
+    let contents = Contents { length: 1 << 33, checksum: 0xcbf4_3926 };
     vec![
         Message::Hello(Hello { protocol: SPOKEN, app_version: "1.4.0".into(), pid: 4711 }),
         Message::Welcome(Welcome {
@@ -152,6 +153,7 @@ fn samples() -> Vec<Message> {
         Message::Progress(Progress { active: 3, oldest_ms: 12_345, cut: 1 }),
         Message::LastReport(LastReport {
             drained: 100,
+            moved: 0,
             cut: vec![cut],
             unlisted: 2,
             forced: false,
@@ -167,6 +169,36 @@ fn samples() -> Vec<Message> {
         }),
         Message::Expected(Expected { number: 4, members: 2, observed: true }),
         Message::Taken(Taken { number: 4, listener: name("http"), member: 1 }),
+        Message::Take(Take {
+            number: 2,
+            name: name("cache"),
+            versions: version::Range { min: 3, max: 4 },
+        }),
+        Message::Stated(Stated { number: 2, answer: Answer::Here { version: 4, contents } }),
+        Message::Delta(Delta { name: name("cache"), version: 4, contents }),
+        Message::SessionsOpen,
+        Message::Sessions(Sessions {
+            first: 17,
+            items: vec![SessionRecord {
+                kind: name("http/1.1"),
+                version: 1,
+                listener: name("http"),
+                peer: Some("192.0.2.1:5000".into()),
+                name: Some("keep-alive".into()),
+                state: 1_024,
+                read_ahead: 7,
+            }],
+            bytes: Some(contents),
+        }),
+        Message::SessionsAnswered(SessionsAnswered {
+            taken: vec![17, 19],
+            declined: vec![DeclinedItem {
+                number: 18,
+                reason: "no handler for \"chat\"".into(),
+                lasting: true,
+            }],
+        }),
+        Message::SessionsClosed,
     ]
 }
 
@@ -199,6 +231,19 @@ fn protocol_1_is_written_and_read_as_released() {
     for (addition, message) in &additions {
         is_as_released(message, &golden(message, Some(addition)));
     }
+    for (answer, golden) in [
+        (Answer::Unknown, r#"{"number":2,"answer":{"is":"unknown"}}"#),
+        (
+            Answer::Refused { reason: "it is of version 5".into() },
+            r#"{"number":2,"answer":{"is":"refused","reason":"it is of version 5"}}"#,
+        ),
+    ] {
+        let message = Message::Stated(Stated { number: 2, answer });
+        let (kind, payload) = message.encode().unwrap();
+        assert_eq!(String::from_utf8(payload).unwrap(), golden);
+        assert_eq!(Message::decode(kind, golden.as_bytes()).unwrap(), message);
+        message.carries(0).unwrap();
+    }
     let files = fs::read_dir(golden(&samples[0], None).parent().unwrap()).unwrap().count();
     assert_eq!(files, samples.len() + additions.len(), "a golden file without a message");
 }
@@ -218,7 +263,7 @@ fn is_as_released(message: &Message, path: &Path) {
 
 #[test]
 fn an_unknown_kind_is_kept_apart_and_never_sent() {
-    for kind in [0, 28, 99, u16::MAX] {
+    for kind in [0, 35, 99, u16::MAX] {
         let message = Message::decode(kind, b"\xff not json").unwrap();
         assert_eq!(message, Message::Unknown(kind));
         assert!(matches!(message.encode(), Err(WireError::Unsendable(_))));
@@ -305,7 +350,31 @@ fn the_longest_message_of_each_kind_fits_a_frame() {
     let notes = vec!["\n".repeat(MAX_NOTE); MAX_NOTES];
     let claimed = vec![u32::MAX; MAX_CLAIMED];
     let text = "\\".repeat(10 * MAX_REASON);
+    let session = SessionRecord {
+        kind: name(&long),
+        version: u32::MAX,
+        listener: name(&long),
+        peer: Some("\"".repeat(10 * MAX_PEER)),
+        name: Some("\\".repeat(10 * MAX_CUT_TEXT)),
+        state: u64::MAX,
+        read_ahead: u64::MAX,
+    };
+    let declined =
+        DeclinedItem { number: u64::MAX, reason: "\n".repeat(10 * MAX_CUT_TEXT), lasting: false };
     for message in [
+        Message::Sessions(Sessions {
+            first: u64::MAX,
+            items: vec![session; MAX_SESSIONS],
+            bytes: Some(Contents { length: u64::MAX, checksum: u32::MAX }),
+        }),
+        Message::SessionsAnswered(SessionsAnswered {
+            taken: vec![u64::MAX; MAX_ITEMS],
+            declined: vec![declined; MAX_ITEMS],
+        }),
+        Message::Stated(Stated {
+            number: u64::MAX,
+            answer: Answer::Refused { reason: text.clone() },
+        }),
         Message::Offer(Offer { items: items.clone(), last: false }),
         Message::Ready(Ready { claimed, bound: items, last: false, notes }),
         Message::Failed(Failed { error: text.clone() }),
@@ -336,6 +405,7 @@ fn whatever_an_elder_says_travels_whole() {
     for (sort, at_least) in [(cut, 1), (plain, 20)] {
         let report = LastReport {
             drained: u64::MAX,
+            moved: u64::MAX,
             cut: vec![sort; 1_000],
             unlisted: u64::MAX / 2,
             forced: false,

@@ -50,6 +50,14 @@ pub(super) fn bounded<'de, D: Deserializer<'de>, const LIMIT: usize>(
     from.deserialize_str(Text::<LIMIT>)
 }
 
+/// Reads text of at most `LIMIT` bytes that may not be there.
+pub(super) fn maybe<'de, D: Deserializer<'de>, const LIMIT: usize>(
+    from: D,
+) -> Result<Option<String>, D::Error> {
+    let text = Option::<Line<LIMIT>>::deserialize(from)?;
+    Ok(text.map(|text| text.0))
+}
+
 /// One line of a list of texts, of at most `LIMIT` bytes.
 pub(super) struct Line<const LIMIT: usize>(pub(super) String);
 

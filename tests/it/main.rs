@@ -44,9 +44,11 @@ mod parent;
 mod probation;
 mod releases;
 mod scale;
+mod sessions;
 mod signals;
 mod soak;
 mod spawn;
+mod states;
 mod stop;
 mod succession;
 mod systemd;
@@ -80,6 +82,8 @@ fn main() -> ExitCode {
         health::trials(),
         releases::trials(),
         spawn::trials(),
+        states::trials(),
+        sessions::trials(),
         signals::trials(),
         matrix::trials(),
         scale::trials(),

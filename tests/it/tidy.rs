@@ -31,6 +31,8 @@ const FLOORS: [&[&str]; 6] = [
         "listener",
         "inventory",
         "health",
+        "state",
+        "session",
     ],
     &["handoff"],
     &["config", "service", "sockets", "running", "starting", "run"],

@@ -6,6 +6,7 @@
 mod act;
 mod expected;
 mod receive;
+mod taking;
 
 use std::future::Future;
 use std::os::fd::OwnedFd;
@@ -25,6 +26,7 @@ use crate::inventory::Inventory;
 use crate::link::{Envelope, LinkReceiver, LinkSender};
 use crate::requests::Requests;
 use crate::spawn::Process;
+use crate::state::States;
 use crate::verdict::Verdict;
 use crate::wire::{
     Budget, ExecutableRecord, Failed, FailureRecord, Figures, Message, SocketRecord,
@@ -49,6 +51,8 @@ pub(crate) enum Request {
     Failed(String),
     /// It starts, and waits for this.
     NotYet(String),
+    /// It wants a state.
+    Take(Wanted),
     /// It is not well and should be taken back.
     Unhealthy(String),
     /// An upgrade was asked for here: the owner shall remember it.
@@ -83,6 +87,8 @@ pub(crate) struct Ownership {
     pub life: Option<Arc<OwnedFd>>,
     /// Elders that the predecessor held, oldest first.
     pub elders: Vec<Elder>,
+    /// Where sessions of the predecessor come from.
+    pub sessions: Option<OwnedFd>,
     pub queued_upgrade: bool,
 }
 
@@ -99,6 +105,7 @@ pub(crate) struct Adoption {
     /// The far end of the predecessor's pipe.
     life: Option<Arc<OwnedFd>>,
     elders: Vec<Elder>,
+    sessions: Option<OwnedFd>,
     predecessor: Generation,
     queued_upgrade: bool,
     /// Of the ping that is answered next.
@@ -106,6 +113,7 @@ pub(crate) struct Adoption {
     /// How many of our requests may fail before the verdict.
     budget: Option<Budget>,
     checks: expected::Checks,
+    taking: taking::Taking,
 }
 
 /// What the driver of a handoff works on.
@@ -114,12 +122,14 @@ pub(crate) struct Stage<'a> {
     pub drain: &'a Drain,
     pub requests: &'a Requests,
     pub hooks: &'a Hooks,
+    pub states: &'a States,
     pub settings: &'a DrainSettings,
     pub hurry: &'a Notify,
     pub turn: &'a watch::Sender<Turn>,
 }
 
 pub(crate) use self::receive::{adopt, greet, regret};
+pub(crate) use self::taking::Wanted;
 
 type Going<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
@@ -151,7 +161,11 @@ impl Adoption {
                     return Fate::Left { why };
                 }
             };
+            let Some(event) = self.after_deltas(event, stage.states) else {
+                continue;
+            };
             let words = self.feed(event, &stage);
+            self.drop_useless_deltas();
             if finished && *self.machine.state() != State::Owner {
                 return Fate::Left { why };
             }
@@ -201,15 +215,23 @@ impl Adoption {
         requests: &mut mpsc::UnboundedReceiver<Request>,
         going: &mut Option<Going<'_>>,
     ) -> Option<Heard> {
+        if let Some(event) = self.taking.due() {
+            return Some(Heard::Event(event));
+        }
         let (link_ended, process_ended) = (self.link_ended, self.process_ended);
+        let applies = self.applies();
         tokio::select! {
             biased;
             envelope = self.receiver.recv(), if !link_ended => {
                 self.heard(envelope, stage).map(Heard::Event)
             }
-            () = self.process.ended(), if link_ended && !process_ended => {
+            () = self.process.ended(), if link_ended && !process_ended && !applies => {
                 self.process_ended = true;
                 Some(Heard::Event(Event::Died))
+            }
+            applied = self.taking.applied() => {
+                self.applied(applied);
+                None
             }
             Some(request) = requests.recv() => self.asked(request).map(Heard::Event),
             reason = stage.requests.spent() => {
@@ -225,14 +247,16 @@ impl Adoption {
     }
 
     fn heard(&mut self, envelope: Result<Option<Envelope>>, stage: &Stage<'_>) -> Option<Event> {
-        let message = match envelope {
-            Ok(Some(envelope)) => envelope.message,
+        let Envelope { message, descriptors, .. } = match envelope {
+            Ok(Some(envelope)) => envelope,
             Ok(None) => {
                 self.link_ended = true;
+                self.nobody_answers();
                 return Some(Event::LinkClosed);
             }
             Err(error) => {
                 self.link_ended = true;
+                self.nobody_answers();
                 return Some(Event::Nonsense(chain(&error)));
             }
         };
@@ -246,6 +270,12 @@ impl Adoption {
                 self.checks.expect(expect, stage.sockets, &self.sender);
                 None
             }
+            Message::Stated(stated) => {
+                self.stated(stated, descriptors, stage.states);
+                None
+            }
+            Message::Delta(delta) => (!self.keep_delta(delta, descriptors))
+                .then(|| Event::Nonsense("deltas without end".into())),
             Message::Yield => Some(Event::Yield),
             Message::MayCommit => Some(Event::MayCommit),
             Message::Owner(owner) => {
@@ -268,6 +298,10 @@ impl Adoption {
                 self.post(Message::NotYet { reason });
                 None
             }
+            Request::Take(wanted) => {
+                self.take(wanted);
+                None
+            }
             Request::Unhealthy(reason) => {
                 self.post(Message::Unhealthy { reason });
                 None
@@ -288,6 +322,7 @@ impl Adoption {
             process: self.process,
             life: self.life,
             elders: self.elders,
+            sessions: self.sessions,
             queued_upgrade: self.queued_upgrade,
         }
     }

@@ -80,11 +80,13 @@ pub(crate) async fn adopt(socket: OwnedFd, lengths: Lengths) -> Result<(Adoption
         process_ended: false,
         life: whole.life,
         elders: whole.elders,
+        sessions: whole.sessions,
         predecessor: welcome.predecessor,
         queued_upgrade: false,
         sequence: 0,
         budget: welcome.budget,
         checks: super::expected::Checks::default(),
+        taking: super::taking::Taking::default(),
     };
     let inheritance = Inheritance {
         generation: welcome.generation,

@@ -3,13 +3,13 @@
 use std::time::Instant;
 
 use super::{Checked, News, Upgrade};
-use crate::error::chain;
+use crate::error::{Error, ErrorKind, chain};
 use crate::handoff::leaving;
 use crate::handoff::predecessor::{Action, Event, Outcome};
 use crate::health::{Finding, Load, Subject};
 use crate::hooks::Moment;
 use crate::inventory::in_background;
-use crate::spawn::{Child, spawn};
+use crate::spawn::{Child, Process, spawn};
 use crate::verdict::Decision;
 use crate::wire::Message;
 
@@ -58,6 +58,7 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
                         hand_over(self.charge.child.as_ref().map_or(0, Child::pid));
                     }
                     self.order.sockets.committed_as_predecessor();
+                    self.begin_to_move();
                     self.order.hooks.tell(Moment::Commit);
                 }
                 Action::Finish(outcome) => {
@@ -82,9 +83,14 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
         let claimed = self.ready.claimed.clone();
         let hooks = self.order.hooks.clone();
         self.asked_to_yield = true;
+        let deltas = self.link.as_ref().map(|(sender, _)| self.supply.deltas(sender.clone()));
         self.parking = Some(Box::pin(async move {
             sockets.park(&claimed).await?;
-            hooks.yield_now().await
+            hooks.yield_now().await?;
+            match deltas {
+                Some(deltas) => deltas.await,
+                None => Ok(()),
+            }
         }));
     }
 
@@ -133,6 +139,23 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
     pub(super) fn end_gap(&mut self) {
         if let Some(since) = self.parked_at.take() {
             self.report.gap(since.elapsed());
+        }
+    }
+
+    /// Sessions may go on in the successor from here on.
+    fn begin_to_move(&mut self) {
+        let (Some(channel), Some(child)) = (self.sessions.take(), &self.charge.child) else {
+            return;
+        };
+        let process = child
+            .pidfd()
+            .try_clone()
+            .map_err(|error| Error::new(ErrorKind::Io, "the successor's pidfd").with_source(error));
+        match process.and_then(Process::from_pidfd) {
+            Ok(process) => self.order.sessions.send_to(channel, process),
+            Err(error) => {
+                tracing::error!(target: "heirloom::handoff", error = %chain(&error), "no sessions can be handed over");
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use super::{IN_A_ROW, News, Upgrade};
 use crate::error::{Error, ErrorKind, Result, chain};
-use crate::handoff::predecessor::Event;
+use crate::handoff::predecessor::{Event, State};
 use crate::link::{self, Envelope};
 use crate::spawn::Child;
 use crate::wire::{Hello, MAX_OFFERED, Message, Refuse, agree};
@@ -88,6 +88,12 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
                     checks.taken(taken);
                 }
                 None
+            }
+            // Before that it may be anybody.
+            Message::Take(take) if *self.machine.state() == State::Starting => {
+                let (sender, _) = self.link.as_ref()?;
+                let answered = self.supply.answer(take, sender.clone());
+                answered.err().map(|error| Event::Nonsense(error.to_string()))
             }
             Message::Asked => self.news(News::Asked),
             Message::NotYet { reason } => {

@@ -11,6 +11,7 @@ mod checks;
 mod hear;
 mod order;
 mod say;
+mod supply;
 
 use std::future::Future;
 use std::os::fd::OwnedFd;
@@ -24,6 +25,7 @@ use tokio::task::JoinHandle;
 use self::checks::{Checked, Checks};
 use self::order::Charge;
 pub(crate) use self::order::{Ended, News, Order, Relation, Word};
+use self::supply::Supply;
 use super::Timer;
 use super::clock::Clock;
 use super::leaving::Leaving;
@@ -78,6 +80,9 @@ struct Upgrade<H> {
     held_up_by: Option<&'static str>,
     served: bool,
     checks: Option<Checks>,
+    supply: Supply,
+    /// Our end of the channel on which sessions will leave.
+    sessions: Option<OwnedFd>,
     /// What the successor has served, as it said last.
     figures: Figures,
     /// What the successor said last that it waits for.
@@ -133,6 +138,8 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
         Self {
             clock: Clock::new(order.lengths),
             checks: Checks::of(order.health.clone()),
+            sessions: None,
+            supply: Supply::new(order.states.clone()),
             order,
             on_hand_over: Some(on_hand_over),
             charge: Charge { child: None, verdict: Arc::clone(&verdict), adopted: false },

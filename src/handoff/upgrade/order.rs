@@ -21,7 +21,9 @@ use crate::inventory::Inventory;
 use crate::link::{LinkReceiver, LinkSender};
 use crate::name::Name;
 use crate::report::{Report, UpgradePhase};
+use crate::session::Sessions;
 use crate::spawn::{Child, Extra, Program};
+use crate::state::States;
 use crate::verdict::{Decision, Verdict};
 use crate::wire::{Budget, FailureRecord};
 
@@ -44,6 +46,10 @@ pub(crate) struct Order {
     pub drain: Drain,
     /// What the application does when the turn changes hands.
     pub hooks: Hooks,
+    /// What this generation hands over to a successor that asks.
+    pub states: States,
+    /// What may go on in the successor after the commit.
+    pub sessions: Sessions,
     pub lengths: Lengths,
     /// How long a rejected successor that has served may take to finish.
     pub leave: Duration,

@@ -1,5 +1,7 @@
 //! What the successor is told.
 
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -44,10 +46,11 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
     fn welcome(&mut self) -> Message {
         let sockets = self.order.sockets.offer();
         self.offered = sockets.len();
+        let sessions = self.open_sessions();
         let Order { own_process, elders, programs, .. } = &self.order;
         self.offer = Life::new().and_then(|(life, far)| {
             self.life = Some(life);
-            offer::offer(&self.verdict, own_process, far, elders, programs, sockets)
+            offer::offer(&self.verdict, own_process, far, elders, sessions, programs, sockets)
         });
         let parcels = self.offer.as_deref().unwrap_or_default();
         let descriptors = parcels.iter().map(|(_, descriptors)| descriptors.len()).sum();
@@ -68,6 +71,18 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
             budget: self.order.budget,
             failures: self.order.failures.clone(),
         })
+    }
+
+    /// A channel for sessions; its far end goes with the offer. Without one none move, and nothing
+    /// else changes.
+    fn open_sessions(&mut self) -> Option<OwnedFd> {
+        let (ours, theirs) = UnixStream::pair()
+            .inspect_err(|error| {
+                tracing::warn!(target: "heirloom::handoff", %error, "no channel for sessions could be had");
+            })
+            .ok()?;
+        self.sessions = Some(ours.into());
+        Some(theirs.into())
     }
 
     /// The offer leaves in a task of its own: a successor that does not read it must not keep this

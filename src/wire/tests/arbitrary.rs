@@ -73,6 +73,7 @@ fn roles() -> impl Strategy<Value = Role> {
         8 => records().prop_map(Role::Socket),
         1 => Just(Role::Verdict),
         1 => Just(Role::Predecessor),
+        1 => Just(Role::Sessions),
         1 => any::<(u64, bool)>().prop_map(|(n, hurried)| Role::ElderLink {
             generation: generation(n),
             hurried,
@@ -122,7 +123,7 @@ proptest! {
     #[test]
     fn no_bytes_can_panic_the_decoder(
         header in any::<[u8; HEADER]>(),
-        kind in 0_u16..30,
+        kind in 0_u16..40,
         payload in vec(any::<u8>(), 0..300),
     ) {
         prop_assert!(Header::parse(&header).is_err() || header.starts_with(b"HLRM"));

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use super::fixture::Fixture;
 use super::release::{Ailment, Habit, OnYield, Start};
-use super::{faults, process, services, wait};
+use super::{faults, process, services, sessions, states, wait};
 
 /// What every session of the server can use.
 pub(crate) struct App {
@@ -46,6 +46,8 @@ pub(crate) async fn main(
     fixture.generation.set(starting.generation().get()).unwrap();
     fixture.write("starting", json!({ "version": fixture.release.version }));
     begin(&fixture).await?;
+    states::carry(&fixture, &starting).await?;
+    let taken = sessions::take(&starting, fixture.release.moving.as_ref())?;
     let mut services = Vec::new();
     let mut addresses = Map::new();
     for socket in &fixture.release.sockets {
@@ -73,6 +75,7 @@ pub(crate) async fn main(
         end: watch::Sender::new(None),
     });
     let watchers = watch(&app);
+    taken.send_replace(Some(Arc::clone(&app)));
     start_habits(&fixture);
     if let Some((delay, ailment)) = fixture.release.ailment {
         let (app, runtime) = (Arc::clone(&app), Handle::current());

@@ -191,6 +191,10 @@ fn config(fixture: &Fixture) -> heirloom::Config {
         config = config.health_check(check(health));
     }
     config = config.min_healthy_time(release.min_healthy_time).progress_deadline(release.progress);
+    config = config.session_deadline(std::time::Duration::from_secs(2));
+    if let Some(state) = &release.state {
+        config = state.configure(config);
+    }
     if release.pid_file {
         config = config.pid_file(release.pid_path(&fixture.directory));
     }

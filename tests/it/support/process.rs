@@ -110,6 +110,20 @@ pub(crate) fn wake_ups(pid: i32) -> u64 {
         .sum()
 }
 
+/// The processor time that a process has used, in user and in kernel mode.
+pub(crate) fn cpu(pid: i32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after = stat.rsplit(')').next().unwrap_or_default();
+    let ticks: u64 = after
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|ticks| ticks.parse::<u64>().ok())
+        .sum();
+    // USER_HZ of proc(5) is 100 wherever Linux runs.
+    Duration::from_millis(ticks * 10)
+}
+
 pub(crate) fn children_of(parent: i32) -> Vec<i32> {
     all().filter(|pid| field(&status(&pid.to_string()), "PPid").parse() == Ok(parent)).collect()
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::disk;
+use super::sessions::Moving;
+use super::states::Stateful;
 
 /// Short deadlines, one TCP listener, nothing wrong.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -47,6 +49,10 @@ pub(crate) struct Release {
     /// So many tries of `ready_when` fail, with a reason.
     pub not_yet: u64,
     pub on_yield: OnYield,
+    /// What it does with state; nothing if there is none.
+    pub state: Option<Stateful>,
+    /// How its sessions move; they do not if there is none.
+    pub moving: Option<Moving>,
 }
 
 /// A health check of the release's successor.
@@ -251,6 +257,8 @@ impl Default for Release {
             progress: millis(30_000),
             not_yet: 0,
             on_yield: OnYield::NotAsked,
+            state: None,
+            moving: None,
         }
     }
 }

@@ -13,9 +13,9 @@ use serde_json::json;
 
 use super::app::{App, Failure};
 use super::client::Address;
-use super::commands;
 use super::fixture::Fixture;
 use super::release::{Kind, Socket};
+use super::{commands, sessions};
 
 pub(crate) enum Service {
     Tcp(TcpListener),
@@ -117,11 +117,21 @@ fn local(address: &std::os::unix::net::SocketAddr) -> Option<Address> {
 async fn accept<T>(app: Arc<App>, listener: Listener<T>, pace: Duration) -> heirloom::Result<()>
 where
     T: Transport,
-    T::Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    T::Stream: tokio::io::AsyncRead
+        + tokio::io::AsyncWrite
+        + Into<heirloom::SessionStream>
+        + Unpin
+        + Send
+        + 'static,
     T::Addr: Unpin + Send + 'static,
 {
     while let Some(conn) = listener.accept().await? {
-        tokio::spawn(commands::session(conn, Arc::clone(&app)));
+        let app = Arc::clone(&app);
+        if app.fixture.release.moving.is_some() {
+            tokio::spawn(sessions::accepted(app, conn));
+        } else {
+            tokio::spawn(commands::session(conn, app));
+        }
         if !pace.is_zero() {
             tokio::time::sleep(pace).await;
         }

@@ -1,0 +1,53 @@
+//! What the application asks the service's task for.
+
+use tokio::sync::oneshot;
+
+use super::ended;
+use crate::error::{Error, ErrorKind, Result};
+use crate::handoff::adoption::Wanted;
+use crate::pid_file::Prepared;
+use crate::report::Report;
+
+/// Where the answer to a wish for an upgrade goes.
+pub(crate) type Reply = oneshot::Sender<Result<Report>>;
+
+/// What the application asks for.
+pub(crate) enum Command {
+    /// It is ready; the PID file's temporary has been written.
+    Ready(Option<Prepared>),
+    /// It failed before its end, with this text.
+    Failed(String),
+    /// The next generation is to be started. With `queue` the wish is remembered while another
+    /// upgrade runs.
+    Upgrade { reply: Reply, queue: bool },
+    /// The successor that is watched has proven itself.
+    Approve(Reply),
+    /// The program before this one is to run again: an upgrade that runs is ended, else the
+    /// previous program is started.
+    RollBack(Reply),
+    /// The upgrade that runs is not wanted, and why.
+    Reject { reason: String, reply: Reply },
+    /// It starts, and waits for this.
+    NotYet(String),
+    /// It is not well, and why: a predecessor shall take the turn back.
+    Unhealthy { reason: String, reply: oneshot::Sender<Result<()>> },
+    /// It wants a state of the predecessor.
+    Take(Wanted),
+    /// Drain and end.
+    Stop,
+}
+
+/// A command that means nothing to a generation which does not own, or stops.
+pub(super) fn refuse(command: Command, why: &str) {
+    // Whoever asked may have stopped waiting.
+    let error = || Error::new(ErrorKind::NotNow, why);
+    match command {
+        Command::Upgrade { reply, .. } => _ = reply.send(Err(ended())),
+        Command::Approve(reply) | Command::RollBack(reply) | Command::Reject { reply, .. } => {
+            let _ = reply.send(Err(error()));
+        }
+        Command::Unhealthy { reply, .. } => _ = reply.send(Err(error())),
+        Command::Take(wanted) => _ = wanted.reply.send(Err(error())),
+        Command::Ready(_) | Command::Failed(_) | Command::NotYet(_) | Command::Stop => {}
+    }
+}

@@ -1,0 +1,208 @@
+//! The end of the channel that takes sessions.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until};
+
+use super::handlers::Handler;
+use super::hub::Sessions;
+use super::parcel::{self, Arrived};
+use super::session::{About, Session};
+use super::stream::SessionStream;
+use crate::error::{Result, chain};
+use crate::link::{self, Envelope, LinkSender};
+use crate::wire::limits::MAX_SESSIONS;
+use crate::wire::{DeclinedItem, Message, SessionsAnswered};
+
+/// How long a session may wait for a handler that is added late: the predecessor is faster with
+/// its sessions than an application that adds its handlers after it is ready.
+const LATE_HANDLER: Duration = Duration::from_secs(1);
+
+/// One channel's receiver.
+struct Receiver {
+    hub: Sessions,
+    sender: LinkSender,
+    /// Sessions that nobody takes yet, and until when they may wait.
+    undecided: VecDeque<(Instant, Arrived)>,
+}
+
+/// What is decided of some sessions.
+#[derive(Default)]
+struct Decided {
+    taken: Vec<(u64, Session, Handler)>,
+    declined: Vec<DeclinedItem>,
+}
+
+/// Takes sessions until it is told to stop, the sender is gone, or the channel breaks.
+pub(super) async fn run(hub: Sessions, socket: OwnedFd, mut stop: oneshot::Receiver<()>) {
+    let opened = link::open(socket);
+    let (sender, mut receiver) = match opened {
+        Ok(link) => link,
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "no sessions can be taken");
+            return;
+        }
+    };
+    let mut registered = hub.registered();
+    let mut this = Receiver { hub, sender, undecided: VecDeque::new() };
+    if this.sender.post(Message::SessionsOpen).is_err() {
+        return;
+    }
+    loop {
+        let late = this.undecided.front().map(|(until, _)| *until);
+        let decided = tokio::select! {
+            biased;
+            _ = &mut stop => break,
+            envelope = receiver.recv() => match arrived(envelope) {
+                Came::Sessions(arrived) => this.decide(arrived),
+                Came::Nothing => continue,
+                Came::End => return,
+                Came::Nonsense => break,
+            },
+            Ok(()) = registered.changed() => this.reconsider(),
+            () = until(late) => this.expire(),
+        };
+        if !this.answer(decided).await {
+            return;
+        }
+    }
+    // What is in the channel, undecided or not even read, stays where it was.
+    let last = this.sender.send(Message::SessionsClosed, Vec::new());
+    let _ = tokio::time::timeout(this.hub.settings().deadline, last).await;
+}
+
+enum Came {
+    Sessions(Vec<Arrived>),
+    Nothing,
+    End,
+    Nonsense,
+}
+
+fn arrived(envelope: Result<Option<Envelope>>) -> Came {
+    let unpacked = match envelope {
+        Ok(None) => return Came::End,
+        Ok(Some(Envelope { message: Message::Sessions(sessions), descriptors, .. })) => {
+            parcel::unpack(sessions, descriptors)
+        }
+        Ok(Some(_)) => return Came::Nothing,
+        Err(error) => Err(error),
+    };
+    match unpacked {
+        Ok(arrived) => Came::Sessions(arrived),
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "no more sessions are taken");
+            Came::Nonsense
+        }
+    }
+}
+
+impl Receiver {
+    fn decide(&mut self, arrived: Vec<Arrived>) -> Decided {
+        let mut decided = Decided::default();
+        let until = Instant::now() + LATE_HANDLER;
+        for arrived in arrived {
+            match self.find(&arrived) {
+                Ok(handler) => self.take(arrived, handler, &mut decided),
+                Err(_) => self.undecided.push_back((until, arrived)),
+            }
+        }
+        decided
+    }
+
+    /// A handler was added.
+    fn reconsider(&mut self) -> Decided {
+        let mut decided = Decided::default();
+        for (until, arrived) in std::mem::take(&mut self.undecided) {
+            match self.find(&arrived) {
+                Ok(handler) => self.take(arrived, handler, &mut decided),
+                Err(_) => self.undecided.push_back((until, arrived)),
+            }
+        }
+        decided
+    }
+
+    /// Nobody took them in time.
+    fn expire(&mut self) -> Decided {
+        let mut decided = Decided::default();
+        let now = Instant::now();
+        let late = self.undecided.partition_point(|(until, _)| *until <= now);
+        let expired: Vec<_> = self.undecided.drain(..late).collect();
+        for (_, arrived) in expired {
+            match self.find(&arrived) {
+                Ok(handler) => self.take(arrived, handler, &mut decided),
+                Err(reason) => decided.decline(arrived.number, reason, true),
+            }
+        }
+        decided
+    }
+
+    fn find(&self, arrived: &Arrived) -> Result<Handler, String> {
+        let record = &arrived.record;
+        self.hub.find(&record.kind, &record.listener, record.version)
+    }
+
+    fn take(&self, arrived: Arrived, handler: Handler, decided: &mut Decided) {
+        let Arrived { number, record, state, ahead, stream } = arrived;
+        let stream = match SessionStream::adopt(stream) {
+            Ok(stream) => stream,
+            Err(error) => return decided.decline(number, error.to_string(), false),
+        };
+        let guard = self.hub.drain().guard_of_moved(&record.listener, record.peer);
+        if let Some(name) = record.name {
+            guard.set_name(name);
+        }
+        let (kind, version) = (record.kind, record.version);
+        let about = About { kind, version, state, ahead, used: 0, guard };
+        decided.taken.push((number, Session { stream, about }, handler));
+    }
+
+    /// Says what was decided, and lets the handlers begin once that is in the kernel; false if the
+    /// sender cannot be told, and then none begins.
+    async fn answer(&self, decided: Decided) -> bool {
+        let Decided { taken, mut declined } = decided;
+        let mut taken = taken.into_iter().peekable();
+        while taken.peek().is_some() || !declined.is_empty() {
+            let some: Vec<_> = taken.by_ref().take(MAX_SESSIONS).collect();
+            let answered = SessionsAnswered {
+                taken: some.iter().map(|(number, ..)| *number).collect(),
+                declined: declined.drain(..declined.len().min(MAX_SESSIONS)).collect(),
+            };
+            let sent = self.sender.send(Message::SessionsAnswered(answered), Vec::new()).await;
+            if sent.is_err() {
+                // The sender has ended, or goes on with them.
+                return false;
+            }
+            for (_, session, handler) in some {
+                self.begin(session, &handler);
+            }
+        }
+        true
+    }
+
+    fn begin(&self, session: Session, handler: &Handler) {
+        let cut = session.guard().clone().cut(self.hub.settings().farewell);
+        let served = handler(session);
+        tokio::spawn(async move {
+            tokio::select! {
+                () = served => {}
+                () = cut => {}
+            }
+        });
+    }
+}
+
+impl Decided {
+    fn decline(&mut self, number: u64, reason: String, lasting: bool) {
+        self.declined.push(DeclinedItem { number, reason, lasting });
+    }
+}
+
+async fn until(late: Option<Instant>) {
+    match late {
+        Some(late) => sleep_until(late).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,275 @@
+//! The end of the channel that gives sessions away.
+
+use std::collections::{HashSet, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::parcel::{self, GATHERED};
+use super::session::{About, NotMoved, Session};
+use super::underway::{Reply, Suspended, Underway};
+use crate::error::{Result, chain};
+use crate::link::{Envelope, LinkReceiver, LinkSender};
+use crate::name::Name;
+use crate::spawn::Process;
+use crate::wire::limits::MAX_SESSIONS;
+use crate::wire::{Message, SessionsAnswered};
+
+/// Sessions that may be in doubt at once: each is a descriptor that is open on this side, and on
+/// its way it counts against the user's limit of open files (`unix(7)`, `ETOOMANYREFS`).
+const WINDOW: usize = 4 * MAX_SESSIONS;
+
+/// A session that is to move.
+pub(super) struct Leaving {
+    pub(super) session: Session,
+    pub(super) reply: Reply,
+}
+
+/// What a receiver declines once and for all.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key(Name, u32, Name);
+
+impl Key {
+    pub(super) fn of(about: &About) -> Self {
+        Self(about.kind.clone(), about.version, about.guard.listener().clone())
+    }
+}
+
+/// What need not be offered again.
+pub(super) type Refused = Arc<Mutex<HashSet<Key>>>;
+
+/// What may be sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Channel {
+    /// Nothing yet: the receiver has not spoken.
+    Silent,
+    Open,
+    /// Nothing any more.
+    Shut,
+}
+
+/// One channel's sender.
+pub(super) struct Sender {
+    channel: Channel,
+    sender: LinkSender,
+    receiver: LinkReceiver,
+    /// The channel has been read to its end.
+    ended: bool,
+    process: Process,
+    queue: mpsc::Receiver<Leaving>,
+    /// Taken from the queue, not sent yet.
+    batch: VecDeque<Suspended>,
+    underway: Underway,
+    sending: Option<Pin<Box<dyn Future<Output = Result<()>> + Send>>>,
+    refused: Refused,
+    deadline: Duration,
+    began: Instant,
+}
+
+impl Sender {
+    pub(super) fn new(
+        (sender, receiver): (LinkSender, LinkReceiver),
+        process: Process,
+        queue: mpsc::Receiver<Leaving>,
+        refused: Refused,
+        deadline: Duration,
+    ) -> Self {
+        Self {
+            channel: Channel::Silent,
+            sender,
+            receiver,
+            ended: false,
+            process,
+            queue,
+            batch: VecDeque::new(),
+            underway: Underway::default(),
+            sending: None,
+            refused,
+            deadline,
+            began: Instant::now(),
+        }
+    }
+
+    /// Until nothing can be sent and nothing is in doubt.
+    pub(super) async fn run(mut self) {
+        loop {
+            match self.channel {
+                Channel::Shut => {
+                    self.decline_the_rest();
+                    if self.underway.is_empty() {
+                        return;
+                    }
+                }
+                Channel::Open if self.sending.is_none() => self.send_next(),
+                Channel::Silent | Channel::Open => {}
+            }
+            self.step().await;
+        }
+    }
+
+    /// The next thing that happens. The channel is read to its end before the receiver's death is
+    /// believed, and both come before any deadline.
+    async fn step(&mut self) {
+        let ended = self.ended;
+        let takes_more =
+            self.channel == Channel::Open && self.batch.is_empty() && self.underway.len() < WINDOW;
+        let late = self.late();
+        let room = WINDOW.saturating_sub(self.underway.len()).min(MAX_SESSIONS);
+        let mut leaving = Vec::new();
+        tokio::select! {
+            biased;
+            envelope = self.receiver.recv(), if !ended => self.heard(envelope),
+            () = self.process.ended(), if ended => {
+                // All that it has acknowledged has been read.
+                self.underway.take_back("the successor died before it took it");
+                self.channel = Channel::Shut;
+            }
+            sent = pending(&mut self.sending) => {
+                self.sending = None;
+                if let Err(error) = sent {
+                    tracing::warn!(error = %chain(&error), "sessions cannot be sent any more");
+                    self.channel = Channel::Shut;
+                }
+            }
+            () = until(late) => self.too_late(),
+            count = self.queue.recv_many(&mut leaving, room), if takes_more => {
+                if count == 0 {
+                    self.channel = Channel::Shut;
+                }
+                leaving.into_iter().for_each(|leaving| self.suspend(leaving));
+            }
+        }
+    }
+
+    fn heard(&mut self, envelope: Result<Option<Envelope>>) {
+        let message = match envelope {
+            Ok(Some(envelope)) => envelope.message,
+            Ok(None) => return self.shut(),
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "the channel of sessions broke");
+                return self.shut();
+            }
+        };
+        match message {
+            Message::SessionsOpen if self.channel == Channel::Silent => {
+                self.channel = Channel::Open;
+            }
+            Message::SessionsAnswered(SessionsAnswered { taken, declined }) => {
+                taken.into_iter().for_each(|number| self.underway.taken(number));
+                for item in declined {
+                    let key = self.underway.declined(item.number, &item.reason);
+                    if let Some(key) = key.filter(|_| item.lasting) {
+                        self.refused.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+                    }
+                }
+            }
+            Message::SessionsClosed => {
+                self.underway.take_back("the successor takes no more sessions");
+                self.channel = Channel::Shut;
+            }
+            _ => {}
+        }
+    }
+
+    /// Without a last word the receiver may have taken what is in doubt, until it is dead.
+    fn shut(&mut self) {
+        self.ended = true;
+        self.channel = Channel::Shut;
+    }
+
+    /// When it is too late for the first word, or for the answer that has been due longest.
+    fn late(&self) -> Option<Instant> {
+        let since = match self.channel {
+            Channel::Silent => Some(self.began),
+            Channel::Open | Channel::Shut => self.underway.oldest(),
+        };
+        since.and_then(|since| since.checked_add(self.deadline))
+    }
+
+    /// Whoever is late once is offered nothing more.
+    fn too_late(&mut self) {
+        self.channel = Channel::Shut;
+        let Some(since) = Instant::now().checked_sub(self.deadline) else { return };
+        let lost = self.underway.give_up(since, "the successor did not answer in time");
+        if lost > 0 {
+            tracing::error!(
+                lost,
+                "sessions were closed: the successor did not say whether it took them"
+            );
+        }
+    }
+
+    /// Nobody reads it from here on, until it is settled.
+    fn suspend(&mut self, leaving: Leaving) {
+        let Leaving { session: Session { stream, about }, reply } = leaving;
+        match stream.into_fd() {
+            Ok(stream) => {
+                self.batch.push_back(Suspended { about, stream: Arc::new(stream), reply });
+            }
+            Err(error) => {
+                let _ = reply.send(Err(NotMoved::lost(format!("its stream: {error}"))));
+            }
+        }
+    }
+
+    /// Sends what one frame holds of the batch.
+    fn send_next(&mut self) {
+        let first = self.underway.next();
+        let now = Instant::now();
+        let mut bytes = 0;
+        while let Some(next) = self.batch.front() {
+            bytes += next.about.length();
+            if bytes > GATHERED && self.underway.next() > first {
+                break;
+            }
+            let Some(next) = self.batch.pop_front() else { break };
+            self.underway.add(next, now);
+        }
+        if self.underway.next() == first {
+            return;
+        }
+        match parcel::pack(first, self.underway.from(first)) {
+            Ok((message, descriptors)) => {
+                let sender = self.sender.clone();
+                self.sending =
+                    Some(Box::pin(async move { sender.send(message, descriptors).await }));
+            }
+            Err(error) => {
+                // Nothing of it has been sent.
+                let reason = chain(&error);
+                for number in first..self.underway.next() {
+                    self.underway.declined(number, &reason);
+                }
+            }
+        }
+    }
+
+    fn decline_the_rest(&mut self) {
+        const WHY: &str = "the successor takes no more sessions";
+        self.queue.close();
+        self.batch.drain(..).for_each(|suspended| suspended.back(WHY));
+        while let Ok(Leaving { session, reply }) = self.queue.try_recv() {
+            let _ = reply.send(Err(NotMoved::declined(session, WHY)));
+        }
+    }
+}
+
+async fn pending(
+    sending: &mut Option<Pin<Box<dyn Future<Output = Result<()>> + Send>>>,
+) -> Result<()> {
+    match sending {
+        Some(sending) => sending.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(late: Option<Instant>) {
+    match late {
+        Some(late) => sleep_until(late).await,
+        None => std::future::pending().await,
+    }
+}
