@@ -32,7 +32,8 @@ impl Service {
         let hurry = Arc::clone(&self.hurry);
         let mut progress = shared.drain.watch();
         let mut drain = std::pin::pin!(shared.drain.run(&shared.config.drain, &hurry));
-        let (mut link_ended, mut child_ended) = (false, false);
+        let mut link_ended = false;
+        let mut child_ended = false;
         let mut life_ended = relation.life.is_none();
         let mut drained = None;
         loop {
@@ -78,6 +79,7 @@ impl Service {
             if let Some(report) = over {
                 super::stop::tell_drain(&report);
                 self.send_last_report(&relation, &report).await;
+                shared.manager.has_heard().await;
                 return End::Drained(report);
             }
         }
@@ -183,7 +185,6 @@ impl Service {
         let sent = relation.sender.send(message, Vec::new());
         // The owner may be stopped, or gone; this generation ends all the same.
         let _ = tokio::time::timeout(self.shared.config.deadlines.commit, sent).await;
-        self.shared.manager.has_heard().await;
     }
 
     /// Every newer generation died while this one still drained.
