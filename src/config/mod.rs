@@ -15,7 +15,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use self::steering::Steering;
-use crate::birth::{Unnamed, STOP, UPGRADE};
+use crate::birth::{STOP, UPGRADE, Unnamed};
 use crate::drain::DrainSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::executable::{HoldOff, Preflight};

@@ -77,11 +77,7 @@ impl Config {
     /// The mode of the control socket: whoever may not use it must not even reach it, unless there
     /// is a list of users.
     pub(crate) fn control_mode(&self) -> u32 {
-        if self.steering.users.is_empty() {
-            0o600
-        } else {
-            0o666
-        }
+        if self.steering.users.is_empty() { 0o600 } else { 0o666 }
     }
 
     pub(crate) fn control_access(&self) -> Access {

@@ -220,6 +220,11 @@ impl Journal {
         (inner.known.totals.clone(), sum)
     }
 
+    /// `writer` has ended: what it wrote last is read, and its file is let go.
+    pub(crate) fn forget(&self, writer: Generation) {
+        self.lock().sources.retain(|source| source.writer != writer);
+    }
+
     /// Our successor was taken back: there is nobody to write for.
     pub(crate) fn take_back(&self) {
         self.lock().target = None;
@@ -302,6 +307,17 @@ mod tests {
 
     fn served(accepted: u64) -> Tally {
         Tally { accepted, ..Tally::default() }
+    }
+
+    #[test]
+    fn the_last_words_of_one_that_has_ended_are_read_and_its_file_is_let_go() {
+        let elder = Journal::default();
+        let ours = handed(&elder, 1, &[]);
+        let file = Arc::downgrade(&ours.lock().sources[0].file);
+        elder.merge(generation(1), served(7));
+        ours.forget(generation(1));
+        assert_eq!(ours.totals().1, served(7));
+        assert_eq!(file.strong_count(), 0);
     }
 
     fn handed(from: &Journal, us: u64, elders: &[Generation]) -> Journal {

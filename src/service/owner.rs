@@ -389,6 +389,7 @@ impl Service {
             }
             News::Ended => {
                 self.elders.forget(generation);
+                self.shared.journal.forget(generation);
                 let elders = self.elders.generations();
                 self.shared.status.send_modify(|status| status.elders = elders);
                 self.survey_elders();
