@@ -141,7 +141,11 @@ fn p4_a_provider_that_is_too_slow_is_refused_and_the_service_serves_meanwhile() 
 fn p5_a_successor_that_asks_and_dies_or_hangs_leaves_nothing_behind() {
     let server = Server::start(Release {
         ready: Duration::from_millis(2_000),
-        ..stateful(Stateful { length: 8_000_000, ..Stateful::default() })
+        ..stateful(Stateful {
+            length: 8_000_000,
+            pace: Duration::from_millis(100),
+            ..Stateful::default()
+        })
     });
     let counts = || -> Counts { serde_json::from_str(&server.ask("counts")).unwrap() };
     let quiet =

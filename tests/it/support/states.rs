@@ -1,6 +1,7 @@
 //! What a release does with state: it takes a history, adds itself to it, and provides it.
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use serde_json::json;
 
 use super::app::Failure;
 use super::fixture::Fixture;
-use super::{journal, wait};
+use super::journal::{self, Journal};
+use super::wait;
 
 /// The name of the state.
 const NAME: &str = "history";
@@ -96,11 +98,12 @@ pub(crate) async fn carry(fixture: &Arc<Fixture>, starting: &Starting) -> Result
     let taken = match stateful.asking {
         Asking::Waits => starting.take_versions(NAME, stateful.oldest..=stateful.newest).await,
         other => {
+            let before = writings(&fixture.directory);
             tokio::select! {
-                biased;
-                taken = starting.take(NAME) => taken,
-                () = wait_a_moment() => meet(other),
+                _ = starting.take(NAME) => {}
+                () = being_written(fixture, before) => {}
             }
+            meet(other)
         }
     };
     let history = match taken {
@@ -117,9 +120,17 @@ pub(crate) async fn carry(fixture: &Arc<Fixture>, starting: &Starting) -> Result
     Ok(())
 }
 
-/// The question is on its way then.
-async fn wait_a_moment() {
-    tokio::time::sleep(Duration::from_millis(30)).await;
+/// How often a provider has begun to write.
+fn writings(directory: &Path) -> usize {
+    Journal::read(directory).iter().filter(|entry| entry.event == "writes").count()
+}
+
+/// The predecessor has the question, and its provider is at work.
+async fn being_written(fixture: &Fixture, before: usize) {
+    let directory = fixture.directory.clone();
+    let begun = move || (writings(&directory) > before).then_some(());
+    let watch = move || wait::until("the provider to be at work", begun);
+    tokio::task::spawn_blocking(watch).await.unwrap();
 }
 
 fn meet(asking: Asking) -> ! {
