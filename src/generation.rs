@@ -16,6 +16,12 @@ impl Generation {
     /// The generation that no other has started.
     pub const FIRST: Self = Self(0);
 
+    /// By a number that was written down, or typed.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
     /// The generation after this one.
     #[must_use]
     pub const fn next(self) -> Self {

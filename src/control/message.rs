@@ -54,7 +54,11 @@ pub(crate) enum Command {
     /// The successor in probation has proven itself.
     Commit,
     /// The previous release is to run again, as the next generation.
-    RollBack,
+    RollBack {
+        /// Only if this is the newest generation.
+        #[serde(default)]
+        of: Option<Generation>,
+    },
     /// The upgrade that runs is not wanted.
     Abort {
         /// Why, for the report.
@@ -93,7 +97,7 @@ impl Command {
             Self::Upgrade { .. } => "upgrade",
             Self::Follow { .. } => "follow",
             Self::Commit => "commit",
-            Self::RollBack => "roll-back",
+            Self::RollBack { .. } => "roll-back",
             Self::Abort { .. } => "abort",
             Self::Drain => "drain",
             Self::Pause => "pause",
@@ -119,7 +123,7 @@ impl Command {
             | Self::Unknown => false,
             Self::Upgrade { .. }
             | Self::Commit
-            | Self::RollBack
+            | Self::RollBack { .. }
             | Self::Abort { .. }
             | Self::Drain
             | Self::Pause

@@ -5,6 +5,7 @@ use tokio::sync::oneshot;
 use super::Running;
 use crate::error::{Error, ErrorKind, Result};
 use crate::executable::HeldOff;
+use crate::generation::Generation;
 use crate::report::Report;
 use crate::service::{Command, Hold, Reply, Wish, ended};
 use crate::wire::Identity;
@@ -73,7 +74,7 @@ impl Running {
     /// directory and this generation's environment, also if its file has been deleted or replaced
     /// meanwhile: its descriptor has been kept. It has to go through probation like any other.
     /// [`Status::previous`](crate::Status::previous) says which one that is. From then on this
-    /// generation's program counts as failed.
+    /// generation's program counts as failed. An upgrade that was queued before is forgotten.
     ///
     /// # Errors
     ///
@@ -85,11 +86,27 @@ impl Running {
     ///
     /// Dropping the future does not end it.
     pub async fn roll_back(&self) -> Result<Report> {
-        self.tell(Command::RollBack).await
+        self.tell(|reply| Command::RollBack { of: None, reply }).await
+    }
+
+    /// As [`roll_back`](Self::roll_back), but only if `generation` is the one whose release is to go:
+    /// the successor of the upgrade that runs, else this one. So whoever decides by what it saw a
+    /// moment ago, or presses twice, takes no other release back.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotNow`] also if another generation is the newest.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not end it.
+    pub async fn roll_back_of(&self, generation: Generation) -> Result<Report> {
+        self.tell(|reply| Command::RollBack { of: Some(generation), reply }).await
     }
 
     /// As [`upgrade`](Self::upgrade), for what retries by itself: a program that has failed is held
-    /// off for a while, longer with each failure in a row ([`Config::hold_off`]). Programs are known
+    /// off for a while, longer with each failure in a row ([`Config::hold_off`]), and while another
+    /// upgrade runs this one is not queued: it may fail, and the next try comes. Programs are known
     /// by their contents, so a new file at the same path is not held off.
     ///
     /// [`Config::hold_off`]: crate::Config::hold_off
@@ -97,7 +114,7 @@ impl Running {
     /// # Errors
     ///
     /// [`ErrorKind::HeldOff`] with the time that is left and the last failure; otherwise as for
-    /// `upgrade`.
+    /// [`try_upgrade`](Self::try_upgrade).
     ///
     /// # Cancel safety
     ///
@@ -115,7 +132,7 @@ impl Running {
             );
             return Err(Error::new(ErrorKind::HeldOff, text));
         }
-        self.upgrade().await
+        self.try_upgrade().await
     }
 
     /// Says that this generation, a successor in probation, is not well: its predecessor takes the

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use super::{Hold, ended};
 use crate::control::Started;
 use crate::error::{Error, ErrorKind, Result};
+use crate::generation::Generation;
 use crate::handoff::adoption::Wanted;
 use crate::pid_file::Prepared;
 use crate::report::Report;
@@ -27,8 +28,8 @@ pub(crate) enum Command {
     /// The successor that is watched has proven itself.
     Approve(Reply),
     /// The program before this one is to run again: an upgrade that runs is ended, else the
-    /// previous program is started.
-    RollBack(Reply),
+    /// previous program is started. If `of` is given, only if that is the newest release.
+    RollBack { of: Option<Generation>, reply: Reply },
     /// The upgrade that runs is not wanted, and why.
     Reject { reason: String, reply: Reply },
     /// It starts, and waits for this.
@@ -60,7 +61,9 @@ pub(super) fn refuse(command: Command, why: &str) {
     match command {
         Command::Upgrade(wish) => _ = wish.reply.send(Err(ended())),
         Command::Hold(hold) => hold.refuse(error()),
-        Command::Approve(reply) | Command::RollBack(reply) | Command::Reject { reply, .. } => {
+        Command::Approve(reply)
+        | Command::RollBack { reply, .. }
+        | Command::Reject { reply, .. } => {
             let _ = reply.send(Err(error()));
         }
         Command::Unhealthy { reply, .. } => _ = reply.send(Err(error())),

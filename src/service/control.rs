@@ -93,7 +93,7 @@ impl Desk for Clerk {
                         let (queue, follow) = (!unless_busy, wait.then_some(teller));
                         shared.upgrade_for(executable, queue, follow).await
                     }
-                    Asked::RollBack => shared.roll_back_for(&teller).await,
+                    Asked::RollBack { of } => shared.roll_back_for(of, &teller).await,
                     Asked::Follow { after } => shared.follow(after, &teller).await,
                     Asked::Drain => shared.drain_for(&teller).await,
                     Asked::Stop { force } => shared.stop_for(force, &teller).await,
@@ -186,10 +186,10 @@ impl Shared {
     }
 
     /// The program before this one, or the end of the upgrade that runs.
-    async fn roll_back_for(&self, teller: &Teller) -> Result<Answer> {
+    async fn roll_back_for(&self, of: Option<Generation>, teller: &Teller) -> Result<Answer> {
         let events = self.events.subscribe();
         let (reply, answer) = oneshot::channel();
-        self.ask(Command::RollBack(reply)).await?;
+        self.ask(Command::RollBack { of, reply }).await?;
         self.tell_upgrade(events, answer, teller).await
     }
 

@@ -17,6 +17,7 @@ mod stop;
 mod store;
 mod successor;
 mod survey;
+mod wishes;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

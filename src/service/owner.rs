@@ -13,9 +13,9 @@ use tokio::task::{AbortHandle, JoinHandle};
 use super::elders::News;
 use super::pause::upgrading;
 use super::programs::Next;
-use super::{Command, Event, Gone, Reign, Reply, Role, Service, Wish};
+use super::{Command, Event, Gone, Reign, Reply, Role, Service};
 use crate::birth::Asked;
-use crate::control::{Accepting, Started};
+use crate::control::Accepting;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::handoff::upgrade::{self, Ended, Order, Relation, Word};
@@ -28,17 +28,17 @@ use crate::wire::Identity;
 type Running = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
 /// The upgrade that runs.
-struct Active {
+pub(super) struct Active {
     future: Running,
-    words: mpsc::Sender<Word>,
-    replies: Vec<Reply>,
+    pub(super) words: mpsc::Sender<Word>,
+    pub(super) replies: Vec<Reply>,
     /// Of those who want it to end without a commit.
-    rejections: Vec<Reply>,
+    pub(super) rejections: Vec<Reply>,
     /// What it starts, if it can be told, and where that stands.
     identity: Option<Identity>,
     program: PathBuf,
     /// Whether that is what ran before this generation.
-    goes_back: bool,
+    pub(super) goes_back: bool,
 }
 
 enum Happened {
@@ -134,7 +134,7 @@ impl Service {
                 }
                 None => refuse(reply, "no upgrade is running"),
             },
-            Command::RollBack(reply) => self.roll_back(active, reply),
+            Command::RollBack { of, reply } => self.roll_back(active, of, reply),
             Command::Unhealthy { reply, .. } => {
                 let text = "this generation owns: nobody could take the turn back";
                 let _ = reply.send(Err(Error::new(ErrorKind::NotNow, text)));
@@ -150,29 +150,6 @@ impl Service {
         }
     }
 
-    /// An operator wants the program back that ran before.
-    fn roll_back(&mut self, active: &mut Option<Active>, reply: Reply) {
-        if let Some(active) = active {
-            if active.goes_back {
-                // Two operators want the same thing: to end it would leave them with what neither
-                // wants.
-                active.replies.push(reply);
-                return;
-            }
-            let reason = String::from("an operator asked to roll back");
-            let _ = active.words.try_send(Word::Reject(reason));
-            active.rejections.push(reply);
-            return;
-        }
-        let Some(previous) = self.shared.programs.previous() else {
-            return refuse(reply, "no other program ran before this one: nothing to roll back to");
-        };
-        self.shared.programs.own_failed("an operator rolled it back after its commit");
-        let mut begun = self.start_upgrade(Next::Previous(previous));
-        begun.replies.push(reply);
-        *active = Some(begun);
-    }
-
     pub(super) fn gone(&mut self, gone: Option<Gone>) {
         if self.leaving.is_empty() {
             self.rejected.clear();
@@ -183,40 +160,7 @@ impl Service {
         }
     }
 
-    /// Somebody wishes for an upgrade: it begins, or it is remembered, or its asker is told.
-    fn wish(&mut self, active: &mut Option<Active>, wish: Option<Wish>) {
-        let Some(wish) = wish else {
-            match active {
-                None => *active = Some(self.start_upgrade(Next::Release)),
-                Some(_) => self.shared.remember_upgrade(),
-            }
-            return;
-        };
-        let taken = match active {
-            None => {
-                let next = wish.executable.map_or(Next::Release, Next::Program);
-                let mut begun = self.start_upgrade(next);
-                begun.replies.push(wish.reply);
-                *active = Some(begun);
-                Started::Begun
-            }
-            // Whoever owns afterwards remembers the wish, and not for which program.
-            Some(_) if wish.queue && wish.executable.is_none() => {
-                self.shared.remember_upgrade();
-                self.waiting.push(wish.reply);
-                Started::Queued
-            }
-            Some(_) => {
-                let text = "another upgrade is running";
-                let _ = wish.reply.send(Err(Error::new(ErrorKind::Busy, text)));
-                return;
-            }
-        };
-        // Whoever asked may have stopped waiting.
-        let _ = wish.taken.map(|told| told.send(taken));
-    }
-
-    fn start_upgrade(&mut self, next: Next) -> Active {
+    pub(super) fn start_upgrade(&mut self, next: Next) -> Active {
         self.highest = self.highest.next();
         let successor = self.highest;
         let shared = Arc::clone(&self.shared);
@@ -416,7 +360,7 @@ async fn finished(
     Gone { generation, accepted }
 }
 
-fn refuse(reply: Reply, why: &str) {
+pub(super) fn refuse(reply: Reply, why: &str) {
     // Whoever asked may have stopped waiting.
     let _ = reply.send(Err(Error::new(ErrorKind::NotNow, why)));
 }

@@ -123,6 +123,12 @@ impl Shared {
         self.event(Event::UpgradeQueued);
     }
 
+    /// Nobody is to run the upgrade that was remembered; returns whether there was one.
+    pub(crate) fn forget_upgrade(&self) -> bool {
+        self.status.send_modify(|status| status.queued = false);
+        self.queued.swap(false, Ordering::Relaxed)
+    }
+
     /// An upgrade has ended: it is remembered and told.
     pub(crate) fn upgrade_ended(&self, report: &Report) {
         self.journal.record(report);

@@ -110,7 +110,7 @@ impl Service {
                 Request::Unhealthy(reason)
             }
             Command::Approve(_)
-            | Command::RollBack(_)
+            | Command::RollBack { .. }
             | Command::Reject { .. }
             | Command::Hold(_) => {
                 return refuse(command, "this generation does not own yet: ask its predecessor");

@@ -113,7 +113,8 @@ fn a_rejected_release_ends_with_its_code() {
     let operator = Operator::of(server.directory());
     let waiting = command(&server, &["upgrade", "--wait"]).stdout(Stdio::piped()).spawn().unwrap();
     until_probation(&operator);
-    let back = run(&server, &["rollback"]);
+    assert_eq!(code(&server, &["rollback", "--generation", "0"]), 4);
+    let back = run(&server, &["rollback", "--generation", "1"]);
     assert_eq!(back.status.code(), Some(0), "{back:?}");
     assert_eq!(waiting.wait_with_output().unwrap().status.code(), Some(7));
     assert_eq!(server.until_report(0).outcome, UpgradeOutcome::RolledBack);

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::release::{OnYield, Start};
 use crate::support::server::{Program, copy_labelled};
+use crate::support::wait::until;
 use crate::support::{Load, Release, Server};
 
 trials![
@@ -21,6 +22,8 @@ trials![
     a_roll_back_of_an_upgrade_that_runs_ends_it,
     what_the_predecessor_would_not_do_is_not_held_against_the_release,
     two_operators_who_roll_back_get_one_roll_back,
+    a_roll_back_of_a_named_generation_takes_no_other_back,
+    who_rolls_back_does_not_get_what_was_queued_before,
     p2_a_program_that_takes_the_place_of_the_one_that_was_tried_is_not_started,
 ];
 
@@ -202,6 +205,50 @@ fn two_operators_who_roll_back_get_one_roll_back() {
         assert!(kind == "RolledBack" && text.contains("enough"), "{kind}: {text}");
     }
     assert_eq!(label(&server), "two");
+}
+
+fn a_roll_back_of_a_named_generation_takes_no_other_back() {
+    let server = labelled("one");
+    server.install(Program::Copy("two"));
+    server.upgrade_well();
+    server.until_gone(server.pid(0));
+    let (kind, text) = refusal(&server.ask("roll-back 0"));
+    assert!(kind == "NotNow" && text.contains("generation 1 is"), "{kind}: {text}");
+    // Two presses, one of which comes late.
+    assert_eq!(report(&server.ask("roll-back 1")).outcome, UpgradeOutcome::Committed);
+    assert_eq!(label(&server), "one");
+    server.until_gone(server.pid(1));
+    let (kind, _) = refusal(&server.ask("roll-back 1"));
+    assert_eq!(kind, "NotNow");
+    assert_eq!(label(&server), "one");
+    // While an upgrade runs its successor is the newest.
+    server.next_release(|release| release.start = Start::NeverReady);
+    server.signal(server.pid(2), nix::sys::signal::Signal::SIGHUP);
+    server.pid(3);
+    assert_eq!(refusal(&server.ask("roll-back 2")).0, "NotNow");
+    assert_eq!(report(&server.ask("roll-back 3")).outcome, UpgradeOutcome::Failed);
+    assert_eq!(label(&server), "one");
+}
+
+fn who_rolls_back_does_not_get_what_was_queued_before() {
+    let server = labelled("one");
+    server.next_release(|release| release.start = Start::NeverReady);
+    server.signal(server.pid(0), nix::sys::signal::Signal::SIGHUP);
+    server.pid(1);
+    let mut wish = server.client("main");
+    wish.send("upgrade").unwrap();
+    until("the wish to be queued", || {
+        server.ask("status").contains("\"queued\":true").then_some(())
+    });
+    // What retries by itself is not queued.
+    assert_eq!(refusal(&server.ask("unattended")).0, "Busy");
+    assert_eq!(report(&server.ask("roll-back")).outcome, UpgradeOutcome::Failed);
+    let (kind, text) = refusal(&wish.receive().unwrap());
+    assert!(kind == "NotNow" && text.contains("rolled back"), "{kind}: {text}");
+    server.next_release(|release| release.start = Start::Well);
+    // The next number says that nothing was started in between.
+    server.upgrade_well();
+    assert!(server.ask("who").starts_with("2 "));
 }
 
 /// P2.

@@ -51,7 +51,11 @@ pub(crate) enum Verb {
     Commit,
     /// Takes the last release back: an upgrade that runs is ended, else the program that ran before
     /// is started as the next generation
-    Rollback,
+    Rollback {
+        /// Only if this is the newest generation, so that who types twice rolls back once
+        #[arg(long, value_name = "NUMBER")]
+        generation: Option<u64>,
+    },
     /// Ends the upgrade that runs, without a commit
     Abort {
         /// Why, for the report

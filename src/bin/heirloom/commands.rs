@@ -1,7 +1,7 @@
 //! What each command does with its answer.
 
 use heirloom::control::{Client, News, Started, Stop, Upgrade, When};
-use heirloom::{ErrorKind, Report, Result};
+use heirloom::{ErrorKind, Generation, Report, Result};
 
 use super::args::{Args, Verb};
 use super::exit::Exit;
@@ -23,9 +23,13 @@ pub(crate) async fn run(args: &Args, printer: &Printer) -> Result<Exit> {
             return self::upgrade(&client, upgrade, *wait, printer).await;
         }
         Verb::Commit => return Ok(ended(printer, &client.commit().await?)),
-        Verb::Rollback => {
+        Verb::Rollback { generation } => {
             let mut progress = Progress::new(printer);
-            let report = client.roll_back(|news| progress.tell(news)).await;
+            let tell = |news: &News| progress.tell(news);
+            let report = match generation {
+                Some(number) => client.roll_back_of(Generation::new(*number), tell).await,
+                None => client.roll_back(tell).await,
+            };
             progress.end();
             return report.map(|report| taken_back(printer, &report));
         }

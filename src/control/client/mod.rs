@@ -15,6 +15,7 @@ use super::path;
 use super::view::Overview;
 use crate::drain::DrainReport;
 use crate::error::{Error, ErrorKind, Result};
+use crate::generation::Generation;
 use crate::report::Report;
 
 /// How long an answer may take that does not depend on an upgrade or a drain.
@@ -214,7 +215,22 @@ impl Client {
     ///
     /// [`ErrorKind::NotNow`] if no other program ran before this one.
     pub async fn roll_back(&self, news: impl FnMut(&News)) -> Result<Report> {
-        report(self.within(self.long, Command::RollBack, news).await?)
+        report(self.within(self.long, Command::RollBack { of: None }, news).await?)
+    }
+
+    /// As [`roll_back`](Self::roll_back), but only if `generation` is the one whose release is to go:
+    /// the successor of the upgrade that runs, else the owner. Who presses twice rolls back once.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotNow`] also if another generation is the newest.
+    pub async fn roll_back_of(
+        &self,
+        generation: Generation,
+        news: impl FnMut(&News),
+    ) -> Result<Report> {
+        let of = Some(generation);
+        report(self.within(self.long, Command::RollBack { of }, news).await?)
     }
 
     /// Takes new connections no longer: they wait in the backlog. It outlives upgrades, until

@@ -84,7 +84,11 @@ async fn answer(app: &Arc<App>, guard: &Guard, line: &str) -> (String, Then) {
         "status" => json!(app.running.status()).to_string(),
         "upgrade" => told(app.running.upgrade().await),
         "unattended" => told(app.running.upgrade_unattended().await),
-        "roll-back" => told(app.running.roll_back().await),
+        "roll-back" if rest.is_empty() => told(app.running.roll_back().await),
+        "roll-back" => {
+            let of = heirloom::Generation::new(rest.parse().unwrap());
+            told(app.running.roll_back_of(of).await)
+        }
         "commit" => told(app.running.commit().await),
         "abort-upgrade" => told(app.running.abort(rest).await),
         "unhealthy" => match app.running.unhealthy(rest).await {
