@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::file_size;
 
 /// The mode of a PID file: everyone may read it, only its owner may write it. The umask does not
 /// change it.
@@ -108,7 +109,9 @@ pub(crate) struct Prepared {
 impl Prepared {
     fn write(&mut self) -> io::Result<()> {
         self.file.set_permissions(fs::Permissions::from_mode(MODE))?;
-        self.file.write_all(format!("{}\n", self.pid).as_bytes())
+        let line = format!("{}\n", self.pid);
+        file_size::check(line.len() as u64)?;
+        self.file.write_all(line.as_bytes())
     }
 
     /// Puts the file in place of whatever is there, in one step (`rename(2)`): a reader sees the
@@ -343,7 +346,6 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_written_fails_before_ready_and_leaves_nothing_behind() {
         use nix::sys::resource::{Resource, getrlimit, setrlimit};
-        use nix::sys::signal::{SigSet, Signal};
 
         const CHILD: &str = "HEIRLOOM_TEST_PID_FILE_LIMIT";
         if std::env::var_os(CHILD).is_none() {
@@ -360,8 +362,6 @@ mod tests {
         }
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("shop.pid");
-        // Blocked, the signal of a write beyond the limit stays pending and the write fails.
-        SigSet::from(Signal::SIGXFSZ).thread_block().unwrap();
         let (_, most) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
         setrlimit(Resource::RLIMIT_FSIZE, 0, most).unwrap();
         let error = PidFile::prepare(&path).unwrap_err();

@@ -23,7 +23,7 @@ use super::Report;
 use super::totals::Totals;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
-use crate::sys::memfd;
+use crate::sys::{file_size, memfd};
 
 /// So many reports are kept.
 const REPORTS: usize = 64;
@@ -276,8 +276,11 @@ impl Inner {
         let Some(target) = &mut self.target else { return };
         let Ok(mut bytes) = serde_json::to_vec(line) else { return };
         bytes.push(b'\n');
-        match target.file.write_all_at(&bytes, target.written) {
-            Ok(()) => target.written += bytes.len() as u64,
+        let end = target.written + bytes.len() as u64;
+        let written =
+            file_size::check(end).and_then(|()| target.file.write_all_at(&bytes, target.written));
+        match written {
+            Ok(()) => target.written = end,
             Err(error) => {
                 tracing::warn!(%error, "the journal of upgrades cannot be written on");
                 self.target = None;

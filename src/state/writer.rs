@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::memfd;
+use crate::sys::{file_size, memfd};
 use crate::wire::Contents;
 
 /// Small writes are gathered up to this length.
@@ -27,6 +27,8 @@ pub struct StateWriter {
     gathered: Vec<u8>,
     checksum: crc32fast::Hasher,
     length: u64,
+    /// How much of it is in the file.
+    through: u64,
     limit: u64,
     version: u32,
     given_up: Arc<AtomicBool>,
@@ -38,6 +40,7 @@ pub struct StateWriter {
 enum Why {
     TooLong,
     GivenUp,
+    Limited,
     Io(io::ErrorKind),
 }
 
@@ -52,6 +55,7 @@ impl StateWriter {
             gathered: Vec::new(),
             checksum: crc32fast::Hasher::new(),
             length: 0,
+            through: 0,
             limit,
             version,
             given_up,
@@ -90,6 +94,10 @@ impl StateWriter {
                 format!("it is longer than {} bytes (Config::state_limit)", self.limit),
             ),
             Why::GivenUp => io::Error::new(io::ErrorKind::TimedOut, "nobody waits for it any more"),
+            Why::Limited => io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                "it is longer than this process may write (RLIMIT_FSIZE)",
+            ),
             Why::Io(kind) => io::Error::new(kind, format!("its memory file: {kind}")),
         }
     }
@@ -116,10 +124,14 @@ impl StateWriter {
     fn write_through(&mut self, bytes: &[u8]) -> io::Result<()> {
         for chunk in bytes.chunks(CHUNK) {
             self.check()?;
+            if file_size::check(self.through.saturating_add(chunk.len() as u64)).is_err() {
+                return Err(self.fail(Why::Limited));
+            }
             self.checksum.update(chunk);
             if let Err(error) = self.file.write_all(chunk) {
                 return Err(self.fail(Why::Io(error.kind())));
             }
+            self.through += chunk.len() as u64;
         }
         Ok(())
     }

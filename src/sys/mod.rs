@@ -5,6 +5,7 @@
 
 pub(crate) mod cmsg;
 pub(crate) mod datagram;
+pub(crate) mod file_size;
 pub(crate) mod memfd;
 pub(crate) mod origin;
 pub(crate) mod pidfd;

@@ -31,6 +31,7 @@ trials![
     p3_one_owner_when_descriptors_run_out,
     p2_an_upgrade_that_cannot_be_started_leaves_the_service_as_it_was,
     p2_a_full_disk_fails_the_upgrade_before_it_matters,
+    p2_a_state_that_does_not_fit_fails_the_upgrade_before_it_matters,
     p9_a_successor_of_another_user_is_refused,
     p3_one_owner_whatever_happens_to_a_successor_that_cannot_be_signalled,
 ];
@@ -94,6 +95,11 @@ fn p2_a_full_disk_fails_the_upgrade_before_it_matters() {
     if disk::is_possible() {
         table(chosen_steps(&[Fault::FullDisk]));
     }
+}
+
+/// P2.
+fn p2_a_state_that_does_not_fit_fails_the_upgrade_before_it_matters() {
+    table(chosen_steps(&[Fault::NoRoom]));
 }
 
 /// P3. Its predecessor cannot end it. Needs root.

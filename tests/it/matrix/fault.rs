@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::support::Release;
 use crate::support::release::{Action, Side};
+use crate::support::shortage;
+use crate::support::states::Stateful;
 
 /// The steps as the library logs them: each is logged before it is done.
 pub(crate) const OF_PREDECESSOR: [&str; 11] = [
@@ -66,6 +68,8 @@ pub(crate) enum Fault {
     NoMemory,
     NoThread,
     NoProcess,
+    /// What the predecessor is asked for does not fit: `RLIMIT_FSIZE` holds for memory files too.
+    NoRoom,
     FullDisk,
 }
 
@@ -86,6 +90,7 @@ impl Fault {
             Self::NoMemory => "ENOMEM (RLIMIT_AS)",
             Self::NoThread => "EAGAIN for a thread",
             Self::NoProcess => "EAGAIN for a process",
+            Self::NoRoom => "no room for the state",
             Self::FullDisk => "disk of the PID file full",
         }
     }
@@ -104,6 +109,7 @@ impl Fault {
             Self::NoMemory => Action::NoMemory,
             Self::NoThread => Action::FewProcesses(0, LACKING),
             Self::NoProcess => Action::FewProcesses(1, LACKING),
+            Self::NoRoom => Action::NoRoom,
             Self::FullDisk => Action::FullDisk,
         }
     }
@@ -115,7 +121,10 @@ impl Fault {
 
     /// The process lacks something until it is given back.
     pub(crate) fn is_shortage(self) -> bool {
-        matches!(self, Self::NoDescriptors | Self::NoMemory | Self::NoThread | Self::NoProcess)
+        matches!(
+            self,
+            Self::NoDescriptors | Self::NoMemory | Self::NoThread | Self::NoProcess | Self::NoRoom
+        )
     }
 
     /// A limit that the kernel applies to no process of root's.
@@ -152,8 +161,11 @@ impl Fault {
             | (Self::NoMemory | Self::NoThread | Self::NoProcess, ..) => Some(false),
             (Self::Kill, Side::Predecessor, _)
             | (Self::StopBriefly | Self::BlockWorkersBriefly, ..) => Some(true),
+            // Its successor asks once it starts. A successor itself writes no state yet.
+            (Self::NoRoom, Side::Predecessor, "start") => Some(false),
+            (Self::NoRoom, Side::Successor, _) => Some(true),
             (Self::FullDisk, _, "start") => None,
-            (Self::FullDisk, ..) => Some(!before_it_writes.contains(&step)),
+            (Self::FullDisk | Self::NoRoom, ..) => Some(!before_it_writes.contains(&step)),
             _ => None,
         }
     }
@@ -163,6 +175,10 @@ impl Fault {
         let millis = Duration::from_millis;
         if self.is_brief() {
             return Release { probation: millis(200), ..usual };
+        }
+        if self == Self::NoRoom {
+            let state = Stateful { length: 4 * shortage::SMALL_FILE, ..Stateful::default() };
+            return Release { state: Some(state), ..usual };
         }
         Release {
             gap: millis(500),

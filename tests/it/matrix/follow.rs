@@ -68,6 +68,10 @@ pub(crate) fn up(server: &Server, case: Case, blow: &Blow) -> Vec<Death> {
             // The process takes back by itself what it gave up.
             shortage::until_over(blow.pid);
         }
+        Fault::NoRoom => {
+            drop(server.until_report(blow.upgrade));
+            process::born_in(server.directory()).into_iter().for_each(shortage::end);
+        }
         fault if fault.is_shortage() => {
             pause(LACKING);
             // A successor has inherited the limit.

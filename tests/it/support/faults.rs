@@ -67,6 +67,7 @@ fn act(fixture: &Fixture, side: Side, action: Action) {
         Action::Garbage(bytes) => link::write_garbage(side, bytes),
         Action::NoDescriptors => shortage::of_descriptors(),
         Action::NoMemory => shortage::of_memory(),
+        Action::NoRoom => shortage::of_room(),
         Action::FewProcesses(more, time) => shortage::of_processes(more, time),
         Action::FullDisk => disk::fill(&fixture.directory),
         Action::HangUpChildren(times) => {

@@ -223,6 +223,8 @@ pub(crate) enum Action {
     NoDescriptors,
     /// No memory can be mapped any more.
     NoMemory,
+    /// No file can become long any more.
+    NoRoom,
     /// For this time so many threads or processes more can be started, and no more. Not for root.
     FewProcesses(usize, Duration),
     /// The disk on which the PID file is has no room left.

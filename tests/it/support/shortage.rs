@@ -12,6 +12,9 @@ use super::wait::{pause, until};
 /// Less than a thread's stack, more than what goes on needs.
 const LAST_MEMORY: u64 = 1 << 20;
 
+/// So long files may still become, in bytes: more than what a test logs.
+pub(crate) const SMALL_FILE: usize = 1 << 20;
+
 /// From now on this process opens nothing, and accepts nothing: only numbers of standard streams
 /// would be allowed, and those are taken.
 pub(crate) fn of_descriptors() {
@@ -21,6 +24,11 @@ pub(crate) fn of_descriptors() {
 /// From now on this process maps hardly anything.
 pub(crate) fn of_memory() {
     lower(Resource::RLIMIT_AS, process::virtual_memory() + LAST_MEMORY);
+}
+
+/// From now on no file of this process grows beyond that.
+pub(crate) fn of_room() {
+    lower(Resource::RLIMIT_FSIZE, SMALL_FILE as u64);
 }
 
 /// For so long this process's user starts no more than so many threads and processes. Nobody else
@@ -45,7 +53,7 @@ fn lower(resource: Resource, limit: u64) {
 /// The process has again the descriptors and the memory that this one has.
 pub(crate) fn end(pid: i32) {
     use rustix::process::Resource as Kind;
-    for kind in [Kind::Nofile, Kind::As] {
+    for kind in [Kind::Nofile, Kind::As, Kind::Fsize] {
         match prlimit(Pid::from_raw(pid), kind, rustix::process::getrlimit(kind)) {
             // It may have ended.
             Ok(_) | Err(Errno::SRCH) => {}
