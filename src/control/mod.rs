@@ -27,6 +27,8 @@
 mod access;
 mod client;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod message;
 mod path;
 mod server;
