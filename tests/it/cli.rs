@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use heirloom::control::Overview;
 use heirloom::{Report, UpgradeOutcome, UpgradePhase};
@@ -10,8 +10,8 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::support::release::Start;
-use crate::support::wait::until;
-use crate::support::{Operator, Release, Server};
+use crate::support::wait::{pause, until};
+use crate::support::{Load, Operator, Release, Server, process};
 
 trials![
     every_end_has_its_exit_code,
@@ -23,6 +23,7 @@ trials![
     nothing_is_coloured_on_a_pipe,
     completions_and_the_manual_are_printed,
     p2_a_killed_command_leaves_the_service_as_it_should_be,
+    p2_a_command_killed_at_any_of_fifty_moments_takes_nothing_back,
 ];
 
 const LONG: Duration = Duration::from_secs(3_600);
@@ -80,9 +81,12 @@ fn every_end_has_its_exit_code() {
     until_probation(&operator);
     assert_eq!(code(&server, &["abort"]), 0);
     assert_eq!(waiting.wait_with_output().unwrap().status.code(), Some(7), "rolled back");
-    server.signal(server.owner(), Signal::SIGSTOP);
+    let owner = server.owner();
+    server.signal(owner, Signal::SIGSTOP);
+    // On a busy machine that takes a while.
+    until("the owner to be stopped", || process::is_stopped(owner).then_some(()));
     assert_eq!(code(&server, &["status", "--timeout", "200ms"]), 8, "timed out");
-    server.signal(server.owner(), Signal::SIGCONT);
+    server.signal(owner, Signal::SIGCONT);
 }
 
 fn what_is_done_ends_with_zero() {
@@ -220,4 +224,38 @@ fn p2_a_killed_command_leaves_the_service_as_it_should_be() {
     });
     kill_after(child, 0);
     server.until_gone(server.pid(6));
+}
+
+/// At each phase that a client is told, and at moments spread over its life.
+fn p2_a_command_killed_at_any_of_fifty_moments_takes_nothing_back() {
+    const MOMENTS: u32 = 50;
+    let server = start(Release { probation: Duration::from_millis(20), ..Release::default() });
+    let operator = Operator::of(server.directory());
+    let load = Load::start(&[server.address("main")], 2);
+    let begun = Instant::now();
+    let whole = command(&server, &["upgrade", "--wait"]).output().unwrap();
+    let whole_time = begun.elapsed();
+    let lines = String::from_utf8(whole.stdout).unwrap().lines().count();
+    let mut committed = 1;
+    for moment in 0..MOMENTS {
+        let child = command(&server, &["upgrade", "--wait"]).stdout(Stdio::piped()).spawn();
+        if moment % 2 == 0 {
+            kill_after(child.unwrap(), (moment as usize / 2) % lines.max(1));
+        } else {
+            // Not to synchronise: any moment is as good.
+            pause(whole_time * moment / MOMENTS);
+            kill_after(child.unwrap(), 0);
+        }
+        // What was asked for is done, or was not asked for yet: nothing is between the two.
+        let status = operator.until_status("no upgrade to run", |status| status.upgrade.is_none());
+        assert!(!status.queued && status.ready, "{status:?}");
+        assert!(status.owner.get() == committed || status.owner.get() == committed + 1);
+        committed = status.owner.get();
+        assert_eq!(code(&server, &[["pause"], ["resume"]][moment as usize % 2]), 0);
+    }
+    assert_eq!(code(&server, &["resume"]), 0);
+    let reports = operator.run(operator.client.history()).unwrap();
+    assert!(reports.iter().all(|report| report.outcome == UpgradeOutcome::Committed));
+    assert_eq!(reports.len() as u64, committed, "each that was begun has one report");
+    load.finish().assert_unharmed();
 }
