@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use heirloom::control::Overview;
+use heirloom::control::{Accepting, Overview};
 use heirloom::{Report, UpgradeOutcome, UpgradePhase};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -24,6 +24,7 @@ trials![
     completions_and_the_manual_are_printed,
     p2_a_killed_command_leaves_the_service_as_it_should_be,
     p2_a_command_killed_at_any_of_fifty_moments_takes_nothing_back,
+    p2_a_killed_pause_or_drain_is_done_or_not_asked_for,
 ];
 
 const LONG: Duration = Duration::from_secs(3_600);
@@ -246,16 +247,44 @@ fn p2_a_command_killed_at_any_of_fifty_moments_takes_nothing_back() {
             pause(whole_time * moment / MOMENTS);
             kill_after(child.unwrap(), 0);
         }
-        // What was asked for is done, or was not asked for yet: nothing is between the two.
-        let status = operator.until_status("no upgrade to run", |status| status.upgrade.is_none());
-        assert!(!status.queued && status.ready, "{status:?}");
-        assert!(status.owner.get() == committed || status.owner.get() == committed + 1);
+        // What was asked for is done, or nobody asked: nothing is between the two.
+        let idle = |status: &Overview| status.upgrade.is_none() && !status.queued;
+        let status = operator.until_status("no upgrade to run", idle);
+        assert!(status.ready && status.owner.get() >= committed, "{status:?}");
         committed = status.owner.get();
-        assert_eq!(code(&server, &[["pause"], ["resume"]][moment as usize % 2]), 0);
     }
-    assert_eq!(code(&server, &["resume"]), 0);
     let reports = operator.run(operator.client.history()).unwrap();
     assert!(reports.iter().all(|report| report.outcome == UpgradeOutcome::Committed));
-    assert_eq!(reports.len() as u64, committed, "each that was begun has one report");
+    let last = operator.status().owner.get();
+    assert_eq!(reports.len() as u64, last, "each that was begun has one report");
+    assert!(last > u64::from(MOMENTS / 4), "most were told what to do: {last}");
     load.finish().assert_unharmed();
+}
+
+fn p2_a_killed_pause_or_drain_is_done_or_not_asked_for() {
+    let server = start(Release::default());
+    let operator = Operator::of(server.directory());
+    let begun = Instant::now();
+    assert_eq!(code(&server, &["pause"]), 0);
+    let whole_time = begun.elapsed();
+    assert_eq!(code(&server, &["resume"]), 0);
+    for moment in 0..25 {
+        let (verb, state) =
+            [("pause", Accepting::Paused), ("drain", Accepting::Drained)][moment as usize % 2];
+        let child = command(&server, &[verb]).stdout(Stdio::piped()).spawn();
+        // Not to synchronise: any moment is as good.
+        pause(whole_time * moment / 20);
+        kill_after(child.unwrap(), 0);
+        let status = operator.status();
+        let open = status.accepting == Accepting::Open;
+        assert!(open || status.accepting == state, "{verb}: {status:?}");
+        assert_eq!(status.ready, open, "{verb}: {status:?}");
+        let accepts = |status: &Overview| status.accepting == Accepting::Open;
+        until("the service to accept again", || {
+            // What the killed command has asked for may come after this.
+            assert_eq!(code(&server, &["resume"]), 0);
+            accepts(&operator.status()).then_some(())
+        });
+        assert!(server.ask("who").starts_with("0 "));
+    }
 }
