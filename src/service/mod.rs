@@ -219,6 +219,7 @@ impl Service {
         self.say_farewell(&outcome).await;
         self.shared.written_down().await;
         self.shared.sockets.finish();
+        self.shared.sessions.end();
         self.shared.hooks.settled(self.shared.config.deadlines.commit).await;
         self.shared.set_role(Role::Ended);
         self.shared.event(Event::Ended(outcome.clone()));
