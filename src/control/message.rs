@@ -8,7 +8,7 @@ use super::view::Overview;
 use crate::drain::{DrainReport, Progress};
 use crate::error::{Error, ErrorKind};
 use crate::generation::Generation;
-use crate::report::{Report, UpgradePhase};
+use crate::report::{Report, Summary, UpgradePhase};
 use crate::status::Event;
 use crate::wire::text::fit;
 use crate::wire::version::Range;
@@ -181,6 +181,11 @@ pub enum News {
     Report {
         /// How.
         report: Box<Report>,
+    },
+    /// What all upgrades of the service's life were like.
+    Summary {
+        /// The answers.
+        summary: Box<Summary>,
     },
     /// Something that this version does not know.
     #[serde(other)]

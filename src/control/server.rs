@@ -46,7 +46,7 @@ pub(crate) trait Desk: Send + Sync + 'static {
 
     /// Works on a command. The reply is dropped when the client goes away: that takes nothing
     /// back.
-    fn answer(&self, command: Command, teller: Teller) -> Reply;
+    fn answer(&self, command: Command, peer: Peer, teller: Teller) -> Reply;
 }
 
 /// Tells one client what happens before the answer.
@@ -167,7 +167,7 @@ impl Clients {
             tracing::info!(target: "heirloom::control", command = command.name(), uid, pid, "command");
         }
         let (teller, mut news) = mpsc::channel(NEWS_WAITING);
-        let mut reply = self.desk.answer(command, Teller(teller));
+        let mut reply = self.desk.answer(command, peer, Teller(teller));
         let (mut read, mut write) = stream.split();
         let answer = loop {
             let mut more = [0];

@@ -38,6 +38,7 @@ mod control;
 mod failures;
 mod groups;
 mod health;
+mod history;
 mod judgement;
 mod listeners;
 mod main_job;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         probation::trials(),
         judgement::trials(),
         control::trials(),
+        history::trials(),
         metrics::trials(),
         #[cfg(feature = "cli")]
         cli::trials(),
