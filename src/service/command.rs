@@ -71,3 +71,11 @@ pub(super) fn refuse(command: Command, why: &str) {
         Command::Ready(_) | Command::Failed(_) | Command::NotYet(_) | Command::Stop => {}
     }
 }
+
+/// Everyone who waits for the same is told.
+pub(super) fn answer(replies: Vec<Reply>, result: impl Fn() -> Result<Report>) {
+    for reply in replies {
+        // Whoever asked may have stopped waiting.
+        let _ = reply.send(result());
+    }
+}

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 
+use super::command::answer;
 use super::elders::News;
 use super::pause::upgrading;
 use super::programs::Next;
@@ -368,11 +369,4 @@ pub(super) fn refuse(reply: Reply, why: &str) {
 fn rejected(report: &Report) -> Error {
     let cause = report.cause.clone().unwrap_or_default();
     Error::new(ErrorKind::RolledBack, format!("upgrade {}: {cause}", report.id))
-}
-
-pub(super) fn answer(replies: Vec<Reply>, result: impl Fn() -> Result<Report>) {
-    for reply in replies {
-        // Whoever asked may have stopped waiting.
-        let _ = reply.send(result());
-    }
 }

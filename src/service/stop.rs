@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::command::answer;
 use super::manager::EXTENSION;
-use super::owner::answer;
 use super::{Command, Outcome, Role, Service, ended, refuse};
 use crate::birth::Asked;
 use crate::control::Accepting;

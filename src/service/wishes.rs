@@ -1,6 +1,7 @@
 //! What an owner is asked to start: upgrades and roll backs.
 
-use super::owner::{Active, answer, refuse};
+use super::command::answer;
+use super::owner::{Active, refuse};
 use super::programs::Next;
 use super::{Reply, Service, Wish};
 use crate::control::Started;
