@@ -198,8 +198,10 @@ impl Ledger {
 
     /// Whether a successor takes the connection when it is idle.
     pub(super) fn may_move(&self) -> bool {
-        self.hooks.mover.as_ref().is_some_and(|mover| mover.is_open())
-            && !self.stays.load(Ordering::Relaxed)
+        // A health check is about this generation.
+        !self.stays.load(Ordering::Relaxed)
+            && !self.guard.is_health_check()
+            && self.hooks.mover.as_ref().is_some_and(|mover| mover.is_open())
     }
 
     /// No successor takes it.

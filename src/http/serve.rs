@@ -7,8 +7,10 @@ use super::Http;
 use super::body::RequestBody;
 use super::connection::accepted;
 use super::handshake::Handshake;
+use super::landing::Site;
 use super::make::Make;
 use super::mover::Mover;
+use super::moving::{self, ToSuccessor};
 use super::server::{Hooks, Server};
 use crate::listener::{Listener, Transport};
 use crate::requests::Requests;
@@ -48,8 +50,14 @@ impl Running {
         H: Handshake<T::Stream>,
     {
         let lame_duck = self.config().drain.lame_duck;
-        let server =
-            Arc::new(server.into_server::<T::Addr>(lame_duck, Some(self.requests()), None));
+        let (sessions, name) = (self.sessions(), listener.name());
+        let kind = H::carriage().map(|carriage| carriage.kind).filter(|_| !server.settings.stay);
+        let mover = kind.and_then(|kind| ToSuccessor::new(&sessions, kind, name));
+        let mover = mover.map(|mover| Arc::new(mover) as Arc<dyn Mover>);
+        let server = Arc::new(server.into_server(lame_duck, Some(self.requests()), mover));
+        if let Some(kind) = kind {
+            moving::land(&sessions, kind, name, Arc::new(Site::new(&listener, &server)));
+        }
         tokio::spawn(run(listener, server));
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Settings {
     pub(super) first_request: Duration,
     pub(super) linger: Duration,
     pub(super) on_answer: Option<OnAnswer>,
+    /// Idle connections do not move.
+    pub(super) stay: bool,
 }
 
 impl Default for Settings {
@@ -42,6 +44,7 @@ impl Default for Settings {
             idle_timeout: None,
             first_request: Duration::from_secs(5),
             linger: Duration::from_secs(2),
+            stay: false,
             on_answer: None,
         }
     }

@@ -213,6 +213,7 @@ impl Service {
         let outcome = self.run(adoption).await;
         self.say_farewell(&outcome).await;
         self.shared.sockets.finish();
+        self.shared.sessions.end();
         self.shared.hooks.settled(self.shared.config.deadlines.commit).await;
         self.shared.set_role(Role::Ended);
         self.shared.event(Event::Ended(outcome.clone()));

@@ -17,7 +17,7 @@ use super::programs::Next;
 use super::{Command, Event, Gone, Reign, Reply, Role, Service};
 use crate::birth::Asked;
 use crate::control::Accepting;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind};
 use crate::generation::Generation;
 use crate::handoff::upgrade::{self, Ended, Order, Relation, Word};
 use crate::pid_file::PidFile;

@@ -43,6 +43,8 @@ mod listeners;
 mod main_job;
 mod matrix;
 mod metrics;
+#[cfg(feature = "http")]
+mod moves;
 mod notify;
 mod parent;
 mod probation;
@@ -92,6 +94,8 @@ fn main() -> ExitCode {
         spawn::trials(),
         states::trials(),
         sessions::trials(),
+        #[cfg(feature = "http")]
+        moves::trials(),
         signals::trials(),
         matrix::trials(),
         scale::trials(),

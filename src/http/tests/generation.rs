@@ -100,7 +100,7 @@ impl Generation {
     {
         let server = Arc::new(server.into_server::<SocketAddr>(lame_duck, None, mover));
         tokio::spawn(serve::run(self.listener.clone(), Arc::clone(&server)));
-        Arc::new(Site { listener: self.listener.clone(), server })
+        Arc::new(Site::new(&self.listener, &server))
     }
 
     /// The next one, which accepts from now on instead of this one; it does not serve yet.

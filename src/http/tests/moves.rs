@@ -13,14 +13,15 @@ use tokio::task::JoinSet;
 use super::app::{LARGE, soon};
 use super::client::{Client, get, post};
 use super::generation::{Generation, ms, server, settings};
-use crate::drain::{DrainOutcome, DrainPhase};
+use crate::drain::{Drain, DrainOutcome, DrainPhase};
 use crate::http::landing::Landing;
-use crate::http::mover::{GivenBack, Mover, Parcel, Taking};
+use crate::http::mover::{GivenBack, Mover, Parcel, Taking, Turning};
+use crate::session::{Session, SessionStream, Turn};
 
 /// Moves within the process.
 #[derive(Default)]
 struct Direct {
-    to: OnceLock<Arc<dyn Landing>>,
+    to: OnceLock<(Drain, Arc<dyn Landing>)>,
     closed: AtomicBool,
     /// Declines every so many.
     declines: Option<u64>,
@@ -35,16 +36,27 @@ impl Mover for Direct {
         self.to.get().is_some() && !self.closed.load(Ordering::Relaxed)
     }
 
-    fn take(&self, parcel: Parcel) -> Taking<'_> {
+    fn turn(&self) -> Turning {
+        Box::pin(async { Some(Turn::at_once()) })
+    }
+
+    fn take(&self, parcel: Parcel, _: Turn) -> Taking<'_> {
         Box::pin(async move {
+            let Parcel { socket, read_ahead, fresh, guard } = parcel;
+            let stream = SessionStream::adopt(socket).unwrap();
             let number = self.asked.fetch_add(1, Ordering::Relaxed);
             // As if a peer had to acknowledge it.
             tokio::task::yield_now().await;
             if self.declines.is_some_and(|every| number.is_multiple_of(every)) {
-                return Err(GivenBack(parcel));
+                return Err(GivenBack { stream, read_ahead });
             }
-            let ahead = !parcel.read_ahead.is_empty();
-            self.to.get().unwrap().land(parcel)?;
+            let (drain, to) = self.to.get().unwrap();
+            let ahead = !read_ahead.is_empty();
+            let came = drain.guard_of_moved(guard.listener(), None);
+            let mut session = Session::of("moves".parse().unwrap(), 1, stream, came);
+            session.set_state([u8::from(fresh)]);
+            session.unread(&read_ahead);
+            tokio::spawn(to.land(session));
             self.moved.fetch_add(1, Ordering::Relaxed);
             self.ahead.fetch_add(u64::from(ahead), Ordering::Relaxed);
             Ok(())
@@ -66,7 +78,9 @@ fn tennis() -> (Generation, Arc<Direct>, Arc<Direct>) {
         generation.serve_and_land(server(&generation.app), ms(100), Some(mover))
     };
     let (to_left, to_right) = (serve(&right), serve(&left));
-    let set = |mover: &Direct, to| assert!(mover.to.set(to).is_ok());
+    let set = |mover: &Direct, to| {
+        assert!(mover.to.set((generation.drain.clone(), to)).is_ok());
+    };
     set(&left, to_left);
     set(&right, to_right);
     generation.drain.advance(DrainPhase::LameDuck);
@@ -213,7 +227,7 @@ async fn an_idle_connection_goes_on_elsewhere_and_its_client_notices_nothing() {
     generation.has(20).await;
     let next = generation.hand_over().await;
     let to = next.serve_and_land(server(&next.app), ms(100), None);
-    assert!(mover.to.set(to).is_ok());
+    assert!(mover.to.set((next.drain.clone(), to)).is_ok());
     let report = soon(generation.drain(settings())).await.unwrap();
     assert_eq!((report.outcome, report.drained), (DrainOutcome::Drained, 20));
     assert_eq!(mover.moved.load(Ordering::Relaxed), 20);
@@ -239,7 +253,7 @@ async fn a_connection_that_is_declined_is_served_here_and_told_to_close() {
     silent.get("/").await.unwrap();
     let next = generation.hand_over().await;
     let to = next.serve_and_land(server(&next.app), ms(100), None);
-    assert!(mover.to.set(to).is_ok());
+    assert!(mover.to.set((next.drain.clone(), to)).is_ok());
     let drain = generation.drain(settings());
     soon(async {
         while mover.asked.load(Ordering::Relaxed) < 2 {
@@ -265,7 +279,7 @@ async fn what_is_in_flight_is_answered_first_and_moves_then() {
     generation.asked(1).await;
     let next = generation.hand_over().await;
     let to = next.serve_and_land(server(&next.app), ms(100), None);
-    assert!(mover.to.set(to).is_ok());
+    assert!(mover.to.set((next.drain.clone(), to)).is_ok());
     let drain = generation.drain(settings());
     assert_eq!(mover.moved.load(Ordering::Relaxed), 0);
     generation.app.gate.add_permits(1);

@@ -173,7 +173,7 @@ fn config(fixture: &Fixture) -> heirloom::Config {
         .commit_deadline(release.commit)
         .drain_deadline(release.drain)
         .lame_duck(release.lame_duck)
-        .drain_spread(std::time::Duration::ZERO)
+        .drain_spread(release.web.unwrap_or_default().spread)
         .shutdown_deadline(release.shutdown)
         .max_draining(release.max_draining)
         .worker_threads(WORKERS);

@@ -59,6 +59,19 @@ pub(crate) struct Release {
     pub state: Option<Stateful>,
     /// How its sessions move; they do not if there is none.
     pub moving: Option<Moving>,
+    /// Its stream sockets speak HTTP, by the wing.
+    pub web: Option<Web>,
+}
+
+/// How a release speaks HTTP.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Web {
+    /// Its idle connections do not move.
+    pub stays: bool,
+    /// TCP is for TLS.
+    pub tls: bool,
+    /// Connections are asked to go one after another over this time.
+    pub spread: Duration,
 }
 
 /// A health check of the release's successor.
@@ -270,6 +283,7 @@ impl Default for Release {
             stop_notice: Duration::ZERO,
             state: None,
             moving: None,
+            web: None,
         }
     }
 }
