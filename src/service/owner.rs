@@ -66,6 +66,7 @@ impl Service {
                 if self.shared.queued.swap(false, Ordering::Relaxed) {
                     active = Some(self.start_upgrade(Next::Release));
                 }
+                self.next_taker(&mut active);
             }
             match self.next(&mut active).await {
                 Happened::Asked(Asked::Upgrade) => self.wish(&mut active, None),
@@ -145,6 +146,7 @@ impl Service {
             Command::Hold(hold) => self.hold(hold),
             // It is ready, and asks no more.
             Command::Take(_) => super::refuse(command, "this generation owns"),
+            Command::TakeOver(taker) => self.turn_for(active, *taker),
             // Handled by the caller.
             Command::Upgrade(_) | Command::Stop => {}
         }
@@ -175,7 +177,11 @@ impl Service {
             ));
         }
         let identity = next.identity(&shared.program);
-        let order = self.order(&next, successor, &mut report);
+        let mut order = self.order(&next, successor, &mut report);
+        let goes_back = matches!(next, Next::Previous(_));
+        if let Next::Taker(taker) = next {
+            order.elsewhere = Some(Box::pin(async move { taker.welcome() }));
+        }
         let path = order.program.exe.clone();
         shared.status.send_modify(|status| {
             status.upgrading = true;
@@ -200,7 +206,6 @@ impl Service {
             upgrade::run(order, report, &mut heard, hand_over).await
         });
         let replies = std::mem::take(&mut self.waiting);
-        let goes_back = matches!(next, Next::Previous(_));
         Active {
             future,
             words,
@@ -239,6 +244,7 @@ impl Service {
             rejected: self.rejected.clone(),
             queued: Arc::clone(&shared.queued),
             preflight,
+            elsewhere: None,
             budget: shared.config.budget.map(ErrorBudget::to_wire),
             health: shared.config.health.clone(),
             drain: shared.drain.clone(),
@@ -281,7 +287,10 @@ impl Service {
                     Err(Error::new(ErrorKind::PassedOn, text))
                 });
                 self.shared.status.send_modify(|status| status.queued = false);
-                if self.stop_asked {
+                self.send_takers_on();
+                if !successor.child.is_ours() {
+                    self.go_on_elsewhere();
+                } else if self.stop_asked {
                     self.pass_stop_on(&successor);
                 }
                 Some(Reign::HandedOver(successor))

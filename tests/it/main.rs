@@ -56,6 +56,7 @@ mod states;
 mod stop;
 mod succession;
 mod systemd;
+mod takeover;
 mod tidy;
 
 use std::process::ExitCode;
@@ -97,6 +98,7 @@ fn main() -> ExitCode {
         scale::trials(),
         stop::trials(),
         succession::trials(),
+        takeover::trials(),
         soak::trials(),
         chaos::trials(),
         tidy::trials(),
