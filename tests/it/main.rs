@@ -67,6 +67,9 @@ fn main() -> ExitCode {
     if let Some(command) = std::env::var_os(fixture::ASK) {
         return fixture::ask(&command);
     }
+    if let Some(how) = std::env::var_os(fixture::TAKER) {
+        return support::taker::misbehave(how.to_str().unwrap_or_default());
+    }
     if let Some(directory) = std::env::var_os(fixture::VARIABLE) {
         return fixture::main(directory.into());
     }
@@ -99,6 +102,8 @@ fn main() -> ExitCode {
         stop::trials(),
         succession::trials(),
         takeover::trials(),
+        takeover::takers::trials(),
+        takeover::containers::trials(),
         soak::trials(),
         chaos::trials(),
         tidy::trials(),

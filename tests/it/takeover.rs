@@ -1,6 +1,9 @@
 //! Takeover: the successor was started by somebody else, and asks for the turn at the control
 //! socket.
 
+pub(crate) mod containers;
+pub(crate) mod takers;
+
 use std::process::Command;
 use std::time::Duration;
 

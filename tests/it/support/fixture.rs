@@ -26,6 +26,9 @@ pub(crate) const VARIABLE: &str = "HEIRLOOM_FIXTURE";
 /// for this and ends with 1 if it failed.
 pub(crate) const ASK: &str = "HEIRLOOM_ASK";
 
+/// The variable that makes the test binary one that asks for the turn and does not behave: how.
+pub(crate) const TAKER: &str = "HEIRLOOM_TAKER";
+
 /// A server that a test has lost ends by itself after so many seconds.
 const LONGEST_LIFE: u32 = 900;
 
