@@ -59,6 +59,7 @@ mod states;
 mod stop;
 mod succession;
 mod systemd;
+mod takeover;
 mod tidy;
 
 use std::process::ExitCode;
@@ -68,6 +69,9 @@ use support::fixture;
 fn main() -> ExitCode {
     if let Some(command) = std::env::var_os(fixture::ASK) {
         return fixture::ask(&command);
+    }
+    if let Some(how) = std::env::var_os(fixture::TAKER) {
+        return support::taker::misbehave(how.to_str().unwrap_or_default());
     }
     if let Some(directory) = std::env::var_os(fixture::VARIABLE) {
         return fixture::main(directory.into());
@@ -103,6 +107,9 @@ fn main() -> ExitCode {
         scale::trials(),
         stop::trials(),
         succession::trials(),
+        takeover::trials(),
+        takeover::takers::trials(),
+        takeover::containers::trials(),
         soak::trials(),
         chaos::trials(),
         tidy::trials(),
