@@ -27,6 +27,8 @@
 mod access;
 mod client;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod message;
 mod path;
 mod server;
@@ -35,6 +37,7 @@ mod tests;
 mod view;
 
 pub(crate) use self::access::Access;
+pub(crate) use self::access::Peer;
 pub use self::client::{Client, Stop, Upgrade, Watch, When};
 pub(crate) use self::message::{Answer, Command};
 pub use self::message::{News, Started};

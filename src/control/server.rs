@@ -20,6 +20,7 @@ use super::message::{Answer, Command, Last, News, Request};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::socket::accept4;
 use crate::sys::watch::Watched;
+use crate::wire::text::fit;
 use crate::wire::{FrameKind, agree};
 
 /// So many clients are heard at once; the next one is told 'busy'.
@@ -30,6 +31,8 @@ pub(super) const FIRST_WORD: Duration = Duration::from_secs(5);
 const UNREAD: Duration = Duration::from_secs(5);
 /// So much may wait for a client that reads slowly.
 const NEWS_WAITING: usize = 64;
+/// The longest version of a client, in bytes.
+const MAX_CLIENT: usize = 100;
 /// The first and the longest wait after an accept that failed.
 const WAITS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
 
@@ -43,7 +46,7 @@ pub(crate) trait Desk: Send + Sync + 'static {
 
     /// Works on a command. The reply is dropped when the client goes away: that takes nothing
     /// back.
-    fn answer(&self, command: Command, teller: Teller) -> Reply;
+    fn answer(&self, command: Command, peer: Peer, teller: Teller) -> Reply;
 }
 
 /// Tells one client what happens before the answer.
@@ -147,7 +150,8 @@ impl Clients {
             None => return Ok(None),
         };
         let request: Request = frame::parse(kind, &payload)?;
-        agree(self.desk.version(), request.protocol, &request.client)?;
+        let client = fit(&request.client, MAX_CLIENT);
+        agree(self.desk.version(), request.protocol, &client)?;
         match request.command {
             Command::Unknown => {
                 let text = "this service does not know that command: its release is older";
@@ -163,7 +167,7 @@ impl Clients {
             tracing::info!(target: "heirloom::control", command = command.name(), uid, pid, "command");
         }
         let (teller, mut news) = mpsc::channel(NEWS_WAITING);
-        let mut reply = self.desk.answer(command, Teller(teller));
+        let mut reply = self.desk.answer(command, peer, Teller(teller));
         let (mut read, mut write) = stream.split();
         let answer = loop {
             let mut more = [0];

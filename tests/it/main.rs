@@ -40,6 +40,7 @@ mod drains;
 mod failures;
 mod groups;
 mod health;
+mod history;
 mod judgement;
 mod listeners;
 mod main_job;
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
         probation::trials(),
         judgement::trials(),
         control::trials(),
+        history::trials(),
         metrics::trials(),
         #[cfg(feature = "cli")]
         cli::trials(),

@@ -170,7 +170,14 @@ async fn p6_busy_clients_lose_nothing_across_five_drains() {
     let mut drains = Vec::new();
     let mut apps = vec![Arc::clone(&generation.app)];
     for _ in 0..5 {
-        tokio::time::sleep(ms(200)).await;
+        // However busy the machine is, each generation serves under load before it hands over.
+        let enough = asked.load(Ordering::Relaxed) + 100;
+        let busy = async {
+            while asked.load(Ordering::Relaxed) < enough {
+                tokio::time::sleep(ms(1)).await;
+            }
+        };
+        soon(busy).await;
         let next = generation.hand_over().await;
         next.serve(server(&next.app), ms(100), None);
         drains.push(generation.drain(settings()));
@@ -188,7 +195,7 @@ async fn p6_busy_clients_lose_nothing_across_five_drains() {
     assert_eq!(failures, BTreeMap::new());
     let processed = apps.iter().map(|app| app.requests.load(Ordering::Relaxed)).sum::<u64>();
     assert_eq!(processed, asked.load(Ordering::Relaxed), "each that was taken was answered");
-    assert!(processed > 500);
+    assert!(processed >= 500);
 }
 
 /// What a client says first, and one request that takes a stream.

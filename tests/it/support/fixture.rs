@@ -197,6 +197,10 @@ fn config(fixture: &Fixture) -> heirloom::Config {
             .control_users(release.control_users.iter().copied());
     }
     config = config.stop_notice(release.stop_notice);
+    if let Some(path) = &release.journal {
+        let file = heirloom::JournalFile::new(fixture.directory.join(path));
+        config = config.journal_file(file.longest_bytes(release.journal_bytes));
+    }
     config = config.session_deadline(std::time::Duration::from_secs(2));
     if let Some(state) = &release.state {
         config = state.configure(config);

@@ -55,6 +55,10 @@ pub(crate) struct Release {
     pub control_users: Vec<u32>,
     /// From the wish to stop to the end of accepting.
     pub stop_notice: Duration,
+    /// Where it writes the journal of upgrades, relative to the test's directory.
+    pub journal: Option<PathBuf>,
+    /// How long that file may get, in bytes.
+    pub journal_bytes: u64,
     /// What it does with state; nothing if there is none.
     pub state: Option<Stateful>,
     /// How its sessions move; they do not if there is none.
@@ -281,6 +285,8 @@ impl Default for Release {
             control: false,
             control_users: Vec::new(),
             stop_notice: Duration::ZERO,
+            journal: None,
+            journal_bytes: 1 << 20,
             state: None,
             moving: None,
             web: None,
