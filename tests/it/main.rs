@@ -35,6 +35,8 @@ mod chaos;
 #[cfg(feature = "cli")]
 mod cli;
 mod control;
+#[cfg(feature = "http")]
+mod drains;
 mod failures;
 mod groups;
 mod health;
@@ -102,6 +104,8 @@ fn main() -> ExitCode {
         sessions::trials(),
         #[cfg(feature = "http")]
         moves::trials(),
+        #[cfg(feature = "http")]
+        drains::trials(),
         signals::trials(),
         matrix::trials(),
         scale::trials(),
