@@ -85,7 +85,10 @@ pub use listener::{
     UnixListener,
 };
 pub use name::Name;
-pub use report::{Report, UpgradeOutcome, UpgradePhase};
+pub use report::{
+    AskedBy, CauseKind, CutGroup, Drained, JournalFile, Purpose, Report, Summary, UpgradeOutcome,
+    UpgradePhase, Window,
+};
 pub use requests::{ErrorBudget, Requests};
 pub use run::run;
 pub use running::Running;

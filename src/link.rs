@@ -132,6 +132,13 @@ impl LinkSender {
         })
     }
 
+    /// Whether nothing could be sent because the other side has closed its end of the socket.
+    pub(crate) fn is_deserted(&self) -> bool {
+        self.pipe.broken().is_some_and(|reason| {
+            matches!(reason.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+        })
+    }
+
     /// The socket, to hand the link itself on.
     pub(crate) fn socket(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.socket)

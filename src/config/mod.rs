@@ -212,7 +212,8 @@ impl Config {
     }
 
     /// Spreads the graceful closings evenly over this window, so that the clients do not all come
-    /// back at once. Default zero: all at once.
+    /// back at once. Default zero: all at once. HTTP/2 clients are told to go (GOAWAY) in their turn,
+    /// and not in the lame duck phase.
     pub fn drain_spread(mut self, window: Duration) -> Self {
         self.drain.spread = window;
         self

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Config;
 use crate::control::{self, Access};
 use crate::error::{Error, ErrorKind, Result};
+use crate::report::JournalFile;
 
 /// What an operator sees of the service, and how.
 #[derive(Clone, Debug)]
@@ -13,6 +14,7 @@ pub(crate) struct Steering {
     pub control: Option<ControlPlace>,
     pub users: Vec<u32>,
     pub stop_notice: Duration,
+    pub journal: Option<JournalFile>,
     pub take_over: TakeOver,
     pub take_over_deadline: Duration,
 }
@@ -23,6 +25,7 @@ impl Default for Steering {
             control: None,
             users: Vec::new(),
             stop_notice: Duration::ZERO,
+            journal: None,
             take_over: TakeOver::Never,
             take_over_deadline: Duration::from_secs(60),
         }
@@ -111,6 +114,28 @@ impl Config {
     /// Two intervals of the balancer's probe are a good value. A second stop cuts it short.
     pub fn stop_notice(mut self, notice: Duration) -> Self {
         self.steering.stop_notice = notice;
+        self
+    }
+
+    /// Also writes the journal of upgrades to a file, as JSON lines. Default: none.
+    ///
+    /// Each line has `unix_ms` (when it was written), `service`, and one of `upgrade` (a
+    /// [`Report`](crate::Report)), `drained` (what became of the predecessor's connections, `to` is
+    /// the successor's generation) and `stopped`. Generations write to the same file without
+    /// tearing each other's lines. It is written beside everything else: a slow or full disk or a
+    /// directory that is not there loses lines, which the log says, and never delays or fails an
+    /// upgrade. The end of a process waits for what is not written yet at most a second.
+    ///
+    /// ```
+    /// # use std::num::NonZeroUsize;
+    /// use heirloom::{Config, JournalFile};
+    ///
+    /// # let kept = NonZeroUsize::MIN;
+    /// let file = JournalFile::new("/var/log/shop/upgrades.jsonl").longest_bytes(4 << 20).keep(kept);
+    /// let config = Config::new("shop").journal_file(file);
+    /// ```
+    pub fn journal_file(mut self, file: impl Into<JournalFile>) -> Self {
+        self.steering.journal = Some(file.into());
         self
     }
 

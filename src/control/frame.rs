@@ -10,6 +10,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::wire::text::fit;
 use crate::wire::{FrameKind, HEADER, Header};
 
 /// A client's request.
@@ -18,6 +19,9 @@ pub(super) const REQUEST: u16 = 64;
 pub(super) const NEWS: u16 = 65;
 /// The last word about a request.
 pub(super) const ANSWER: u16 = 66;
+
+/// The longest word about a payload that cannot be read, in bytes.
+const MAX_WHY: usize = 300;
 
 /// Sends a message.
 ///
@@ -104,7 +108,8 @@ pub(super) async fn receive(
 /// Reads the payload of a frame of this kind.
 pub(super) fn parse<T: DeserializeOwned>(kind: u16, payload: &[u8]) -> Result<T> {
     serde_json::from_slice(payload).map_err(|error| {
-        let text = format!("control socket: {}", FrameKind(kind));
-        Error::new(ErrorKind::Protocol, text).with_source(error)
+        // The parser repeats what it does not know, which may be anything.
+        let why = fit(&error.to_string(), MAX_WHY);
+        Error::new(ErrorKind::Protocol, format!("control socket: {}: {why}", FrameKind(kind)))
     })
 }

@@ -8,7 +8,7 @@ use super::view::Overview;
 use crate::drain::{DrainReport, Progress};
 use crate::error::{Error, ErrorKind};
 use crate::generation::Generation;
-use crate::report::{Report, UpgradePhase};
+use crate::report::{Report, Summary, UpgradePhase};
 use crate::status::Event;
 use crate::wire::Identity;
 use crate::wire::text::fit;
@@ -194,6 +194,11 @@ pub enum News {
         /// How.
         report: Box<Report>,
     },
+    /// What all upgrades of the service's life were like.
+    Summary {
+        /// The answers.
+        summary: Box<Summary>,
+    },
     /// Something that this version does not know.
     #[serde(other)]
     Unknown,
@@ -263,33 +268,73 @@ impl From<Last> for Result<Answer, Error> {
     }
 }
 
-/// Kinds of errors as they travel. A kind that is not here arrives as an input or output error.
-const KINDS: [(ErrorKind, &str); 19] = [
-    (ErrorKind::Config, "config"),
-    (ErrorKind::Birth, "birth"),
-    (ErrorKind::Descriptor, "descriptor"),
-    (ErrorKind::Bind, "bind"),
-    (ErrorKind::Spawn, "spawn"),
-    (ErrorKind::Protocol, "protocol"),
-    (ErrorKind::Credentials, "credentials"),
-    (ErrorKind::Link, "link"),
-    (ErrorKind::Timeout, "timeout"),
-    (ErrorKind::Successor, "successor"),
-    (ErrorKind::Predecessor, "predecessor"),
-    (ErrorKind::RolledBack, "rolled-back"),
-    (ErrorKind::Busy, "busy"),
-    (ErrorKind::NotNow, "not-now"),
-    (ErrorKind::NotReady, "not-ready"),
-    (ErrorKind::PassedOn, "passed-on"),
-    (ErrorKind::Stopping, "stopping"),
-    (ErrorKind::NobodyThere, "nobody-there"),
-    (ErrorKind::Io, "io"),
+/// Kinds of errors as they travel.
+const KINDS: [ErrorKind; 22] = [
+    ErrorKind::Config,
+    ErrorKind::Birth,
+    ErrorKind::Descriptor,
+    ErrorKind::Bind,
+    ErrorKind::Spawn,
+    ErrorKind::Preflight,
+    ErrorKind::Protocol,
+    ErrorKind::Credentials,
+    ErrorKind::Link,
+    ErrorKind::Timeout,
+    ErrorKind::Successor,
+    ErrorKind::Predecessor,
+    ErrorKind::RolledBack,
+    ErrorKind::HeldOff,
+    ErrorKind::Busy,
+    ErrorKind::NotNow,
+    ErrorKind::NotReady,
+    ErrorKind::StateRefused,
+    ErrorKind::PassedOn,
+    ErrorKind::Stopping,
+    ErrorKind::NobodyThere,
+    ErrorKind::Io,
 ];
 
 fn word(kind: ErrorKind) -> &'static str {
-    KINDS.iter().find(|(known, _)| *known == kind).map_or("io", |(_, word)| word)
+    match kind {
+        ErrorKind::Config => "config",
+        ErrorKind::Birth => "birth",
+        ErrorKind::Descriptor => "descriptor",
+        ErrorKind::Bind => "bind",
+        ErrorKind::Spawn => "spawn",
+        ErrorKind::Preflight => "preflight",
+        ErrorKind::Protocol => "protocol",
+        ErrorKind::Credentials => "credentials",
+        ErrorKind::Link => "link",
+        ErrorKind::Timeout => "timeout",
+        ErrorKind::Successor => "successor",
+        ErrorKind::Predecessor => "predecessor",
+        ErrorKind::RolledBack => "rolled-back",
+        ErrorKind::HeldOff => "held-off",
+        ErrorKind::Busy => "busy",
+        ErrorKind::NotNow => "not-now",
+        ErrorKind::NotReady => "not-ready",
+        ErrorKind::StateRefused => "state-refused",
+        ErrorKind::PassedOn => "passed-on",
+        ErrorKind::Stopping => "stopping",
+        ErrorKind::NobodyThere => "nobody-there",
+        ErrorKind::Io => "io",
+    }
 }
 
-fn kind_of(word: &str) -> ErrorKind {
-    KINDS.iter().find(|(_, known)| *known == word).map_or(ErrorKind::Io, |(kind, _)| *kind)
+/// A kind of a later version is taken for an input or output error.
+fn kind_of(text: &str) -> ErrorKind {
+    KINDS.into_iter().find(|kind| word(*kind) == text).unwrap_or(ErrorKind::Io)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_error_travels() {
+        for kind in KINDS {
+            assert_eq!(kind_of(word(kind)), kind);
+        }
+        assert_eq!(kind_of("of-tomorrow"), ErrorKind::Io);
+    }
 }

@@ -31,6 +31,8 @@
 mod access;
 mod client;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod message;
 mod path;
 mod server;
@@ -40,6 +42,7 @@ mod tests;
 mod view;
 
 pub(crate) use self::access::Access;
+pub(crate) use self::access::Peer;
 pub(crate) use self::client::{Asking, ask_for_turn, is_answered};
 pub use self::client::{Client, Stop, Upgrade, Watch, When};
 pub(crate) use self::message::{Answer, Command};

@@ -21,6 +21,7 @@ use super::taker::{self, Taker};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::socket::accept4;
 use crate::sys::watch::Watched;
+use crate::wire::text::fit;
 use crate::wire::{FrameKind, agree};
 
 /// So many clients are heard at once; the next one is told 'busy'.
@@ -31,6 +32,8 @@ pub(super) const FIRST_WORD: Duration = Duration::from_secs(5);
 const UNREAD: Duration = Duration::from_secs(5);
 /// So much may wait for a client that reads slowly.
 const NEWS_WAITING: usize = 64;
+/// The longest version of a client, in bytes.
+const MAX_CLIENT: usize = 100;
 /// The first and the longest wait after an accept that failed.
 const WAITS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
 
@@ -44,7 +47,7 @@ pub(crate) trait Desk: Send + Sync + 'static {
 
     /// Works on a command. The reply is dropped when the client goes away: that takes nothing
     /// back.
-    fn answer(&self, command: Command, teller: Teller) -> Reply;
+    fn answer(&self, command: Command, peer: Peer, teller: Teller) -> Reply;
 
     /// Somebody would be the successor of the service of this name.
     fn take_over(&self, service: String, taker: Taker) -> Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -161,7 +164,8 @@ impl Clients {
             None => return Ok(None),
         };
         let request: Request = frame::parse(kind, &payload)?;
-        agree(self.desk.version(), request.protocol, &request.client)?;
+        let client = fit(&request.client, MAX_CLIENT);
+        agree(self.desk.version(), request.protocol, &client)?;
         match request.command {
             Command::Unknown => {
                 let text = "this service does not know that command: its release is older";
@@ -177,7 +181,7 @@ impl Clients {
             tracing::info!(target: "heirloom::control", command = command.name(), uid, pid, "command");
         }
         let (teller, mut news) = mpsc::channel(NEWS_WAITING);
-        let mut reply = self.desk.answer(command, Teller(teller));
+        let mut reply = self.desk.answer(command, peer, Teller(teller));
         let (mut read, mut write) = stream.split();
         let answer = loop {
             let mut more = [0];

@@ -15,6 +15,7 @@ use super::frame::{self, ANSWER, NEWS};
 use super::message::{Answer, Last, News};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
+use crate::report::AskedBy;
 use crate::spawn::Child;
 use crate::sys::{pidfd, scm};
 use crate::wire::Identity;
@@ -39,6 +40,11 @@ impl Taker {
         place: OwnedSemaphorePermit,
     ) -> Self {
         Self { stream, peer, process, program, _place: place }
+    }
+
+    /// Who that is, as the kernel says.
+    pub(crate) fn asked_by(&self) -> AskedBy {
+        AskedBy::Operator { uid: self.peer.uid, pid: self.peer.pid }
     }
 
     /// What it runs, if it said so.

@@ -7,6 +7,9 @@ use crate::wire::{HEADER, Header, Message, WireError};
 /// The longest text of an error: it goes into logs and reports, and the other side has a say in it.
 const LONGEST_ERROR: usize = 600;
 
+/// The first kind of the control socket.
+const CONTROL: u16 = 64;
+
 /// A kind (two bytes) and a payload: it is refused in few words, or it is a message that can be
 /// sent on and reads as it was written, also for a version that finds fields that it does not know.
 pub fn message(bytes: &[u8]) {
@@ -17,7 +20,9 @@ pub fn message(bytes: &[u8]) {
         Err(error) => refused(&error),
         Ok(message) if matches!(message, Message::Unknown(_)) => {
             assert_eq!(message, Message::Unknown(kind));
-            assert_eq!(message.name(), "unknown", "a known kind was not decoded");
+            // The control socket's kinds have names, and mean nothing on a link.
+            let known = message.name() != "unknown" && kind < CONTROL;
+            assert!(!known, "a known kind was not decoded: {}", message.name());
             assert!(message.encode().is_err(), "nothing can be said in an unknown kind");
         }
         Ok(message) => {

@@ -18,6 +18,7 @@ mod successor;
 mod tests;
 
 pub use crate::birth::fuzz::environment;
+pub use crate::control::fuzz::control;
 pub use crate::health::fuzz::answer;
 pub use crate::link::fuzz::frame;
 pub use kernel::kernel;
@@ -30,8 +31,9 @@ pub use successor::successor;
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name that its corpus has.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("answer", answer),
+    ("control", control),
     ("environment", environment),
     ("frame", frame),
     ("handoff", handoff),

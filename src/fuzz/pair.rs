@@ -312,7 +312,9 @@ impl World {
 
     /// All that must happen some time, if nothing else does: first words, then deaths, then time.
     fn settle(&mut self) {
-        for _ in 0..1_000 {
+        // Each word on the link may draw an answer.
+        let words = self.down.len() + self.up.len();
+        for _ in 0..1_000 + 4 * words {
             self.check();
             let due = self.p_has_tried(true)
                 || self.spawn()

@@ -13,7 +13,7 @@ use super::{TARGETS, Target};
 mod seeds;
 
 /// Larger than this the corpus is no longer something to read.
-const MOST_FILES: usize = 300;
+const MOST_FILES: usize = 360;
 const MOST_BYTES: u64 = 1 << 20;
 
 fn fuzz() -> PathBuf {

@@ -24,9 +24,10 @@ use super::farewell::{Look, look};
 use super::io::Io;
 use super::ledger::Ledger;
 use super::make::BoxError;
-use super::mover::{Carriage, GivenBack, Parcel};
+use super::mover::{Carriage, GivenBack, Parcel, Turning};
 use super::timer::after;
 use crate::drain::DrainPhase;
+use crate::session::Turn;
 
 /// How a connection has ended for HTTP/1.
 pub(super) enum End<S, V> {
@@ -58,6 +59,8 @@ pub(super) struct Times {
     pub(super) idle: Option<Duration>,
     pub(super) first_request: Duration,
     pub(super) lame_duck: Duration,
+    /// HTTP/2: when a client is told to go elsewhere.
+    pub(super) goaway: DrainPhase,
 }
 
 /// One connection's driver.
@@ -70,6 +73,9 @@ pub(super) struct Driver<'a, S> {
     rest: Option<Rest>,
     /// hyper has been asked to end it.
     told: bool,
+    /// Idle, and waiting for its turn to move.
+    waiting: Option<Turning>,
+    turn: Option<Turn>,
 }
 
 /// A time in which a connection did nothing.
@@ -92,7 +98,7 @@ where
         times: Times,
         carriage: Option<Carriage<S>>,
     ) -> Self {
-        Self { watch, builder, times, carriage, rest: None, told: false }
+        Self { watch, builder, times, carriage, rest: None, told: false, waiting: None, turn: None }
     }
 
     /// Serves the connection until it ends, or is not HTTP/1's any more.
@@ -172,8 +178,18 @@ where
         if drains {
             self.watch.label.http1(&ledger);
             if idle && self.carriage.is_some() && ledger.may_move() {
-                return Some(Step::Apart);
+                match self.poll_turn(cx) {
+                    Poll::Ready(Some(turn)) => {
+                        self.turn = Some(turn);
+                        return Some(Step::Apart);
+                    }
+                    // It is not closed meanwhile: it goes on elsewhere.
+                    Poll::Pending => return None,
+                    Poll::Ready(None) => {}
+                }
             }
+            // Others need not wait for one that is busy.
+            self.waiting = None;
         }
         // In steady state only a head that does not come, or a limit that was asked for.
         let timed = fresh || head || drains || self.times.idle.is_some();
@@ -199,6 +215,15 @@ where
         self.watch.timer.poll(at, cx).then_some(step)
     }
 
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Option<Turn>> {
+        let Some(mover) = &self.watch.ledger.hooks.mover else { return Poll::Ready(None) };
+        let turn = self.waiting.get_or_insert_with(|| mover.turn()).as_mut().poll(cx);
+        if turn.is_ready() {
+            self.waiting = None;
+        }
+        turn
+    }
+
     /// The rest that it is in; it begins now if there was none.
     fn rest(&mut self, begun: usize, head: bool) -> Rest {
         match self.rest {
@@ -211,8 +236,8 @@ where
     async fn let_go(&mut self, stream: S, ahead: Bytes) -> Result<LetGo<S>, (S, Bytes)> {
         // Empty lines before a request line mean nothing (RFC 9112, section 2.2).
         let ahead = skip_empty_lines(ahead);
-        if let Some(carriage) = self.carriage.filter(|_| self.watch.ledger.may_move()) {
-            return self.hand_over(stream, ahead, carriage).await;
+        if let (Some(carriage), Some(turn)) = (self.carriage, self.turn.take()) {
+            return self.hand_over(stream, ahead, carriage, turn).await;
         }
         if !ahead.is_empty() {
             return Err((stream, ahead));
@@ -231,28 +256,31 @@ where
         stream: S,
         read_ahead: Bytes,
         carriage: Carriage<S>,
+        turn: Turn,
     ) -> Result<LetGo<S>, (S, Bytes)> {
         let ledger = Arc::clone(&self.watch.ledger);
         let Some(mover) = ledger.hooks.mover.clone() else { return Err((stream, read_ahead)) };
         let guard = &ledger.guard;
         let socket = match (carriage.off)(stream) {
             Ok(socket) => socket,
-            Err(error) => return Ok(LetGo::lost(&error)),
+            Err(error) => {
+                // The runtime did not give it back: its I/O driver has ended.
+                tracing::warn!(%error, "an idle connection was closed");
+                return Ok(LetGo::Gone);
+            }
         };
         guard.set_reason("moves to the successor");
-        let (listener, fresh) = (guard.listener().clone(), ledger.is_fresh());
-        let parcel = Parcel { socket, read_ahead, listener, fresh };
+        let fresh = ledger.is_fresh();
+        let parcel = Parcel { socket, read_ahead, fresh, guard: guard.clone() };
         let taken = tokio::select! {
             biased;
-            taken = mover.take(parcel) => taken,
+            taken = mover.take(parcel, turn) => taken,
             () = guard.reached(DrainPhase::Force) => return Ok(LetGo::Gone),
         };
-        let Err(GivenBack(parcel)) = taken else { return Ok(LetGo::Gone) };
+        let Err(GivenBack { stream, read_ahead }) = taken else { return Ok(LetGo::Gone) };
         ledger.stay();
-        match (carriage.on)(parcel.socket) {
-            Ok(stream) => Err((stream, parcel.read_ahead)),
-            Err(error) => Ok(LetGo::lost(&error)),
-        }
+        // It is the stream that went.
+        (carriage.on)(stream).map_or(Ok(LetGo::Gone), |stream| Err((stream, read_ahead)))
     }
 }
 
@@ -263,12 +291,6 @@ enum LetGo<S> {
 }
 
 impl<S> LetGo<S> {
-    /// The runtime did not give the socket back, or did not take it: its I/O driver has ended.
-    fn lost(error: &std::io::Error) -> Self {
-        tracing::warn!(%error, "an idle connection was closed");
-        Self::Gone
-    }
-
     fn into_end<V>(self) -> End<S, V> {
         match self {
             Self::Close(stream) => End::Close(stream),

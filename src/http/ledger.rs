@@ -193,13 +193,18 @@ impl Ledger {
 
     /// Whether answers have to send the client elsewhere.
     pub(super) fn says_close(&self) -> bool {
-        self.phase() >= DrainPhase::LameDuck && !self.may_move()
+        // After a body that nobody tells us of it is not known when the connection is idle, so it
+        // does not move.
+        let stays = self.untold.load(Ordering::Acquire) || !self.may_move();
+        self.phase() >= DrainPhase::LameDuck && stays
     }
 
     /// Whether a successor takes the connection when it is idle.
     pub(super) fn may_move(&self) -> bool {
-        self.hooks.mover.as_ref().is_some_and(|mover| mover.is_open())
-            && !self.stays.load(Ordering::Relaxed)
+        // A health check is about this generation.
+        !self.stays.load(Ordering::Relaxed)
+            && !self.guard.is_health_check()
+            && self.hooks.mover.as_ref().is_some_and(|mover| mover.is_open())
     }
 
     /// No successor takes it.

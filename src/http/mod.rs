@@ -38,11 +38,11 @@ mod http1;
 mod http2;
 mod io;
 mod label;
-#[cfg_attr(not(test), allow(dead_code, reason = "the link gives it what has moved"))]
 mod landing;
 mod ledger;
 mod make;
 mod mover;
+mod moving;
 mod serve;
 mod server;
 mod service;
@@ -170,6 +170,15 @@ impl<M, H> Http<M, H> {
     /// answer with it.
     pub fn linger(mut self, time: Duration) -> Self {
         self.settings.linger = time;
+        self
+    }
+
+    /// Idle connections stay with this generation when it drains, and are closed; none are taken
+    /// from its predecessor. By default plaintext HTTP/1.1 connections move to the successor between
+    /// two requests, if it serves the listener of the same name: the client notices nothing.
+    /// [The guide](crate::guide::http#idle-connections-move) tells how.
+    pub fn stay(mut self) -> Self {
+        self.settings.stay = true;
         self
     }
 

@@ -8,7 +8,7 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::mover::Mover;
-use crate::drain::Guard;
+use crate::drain::{DrainPhase, Guard};
 use crate::requests::Requests;
 
 /// Told the status of each answer.
@@ -25,6 +25,8 @@ pub(super) struct Settings {
     pub(super) first_request: Duration,
     pub(super) linger: Duration,
     pub(super) on_answer: Option<OnAnswer>,
+    /// Idle connections do not move.
+    pub(super) stay: bool,
 }
 
 impl Default for Settings {
@@ -42,6 +44,7 @@ impl Default for Settings {
             idle_timeout: None,
             first_request: Duration::from_secs(5),
             linger: Duration::from_secs(2),
+            stay: false,
             on_answer: None,
         }
     }
@@ -83,6 +86,8 @@ pub(super) struct Server<M, H> {
     pub(super) hooks: Arc<Hooks>,
     /// How long a connection has to be silent in a drain before it is closed.
     pub(super) lame_duck: Duration,
+    /// When HTTP/2 clients are told to go elsewhere: with a window not all at once.
+    pub(super) goaway: DrainPhase,
 }
 
 #[cfg(test)]

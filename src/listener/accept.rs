@@ -19,8 +19,8 @@ use crate::sys::socket::accept4;
 
 /// The first wait after an error that passes, for example when descriptors have run out.
 pub(super) const FIRST_DELAY: Duration = Duration::from_millis(10);
-/// The longest wait after such errors.
-const LONGEST_DELAY: Duration = Duration::from_secs(1);
+/// The longest wait after such errors: so long clients may wait when the shortage is over.
+const LONGEST_DELAY: Duration = Duration::from_millis(100);
 
 /// So many connections in a row may fail before they are accepted; then we wait as for a shortage.
 const LOST_IN_A_ROW: u32 = 64;
@@ -84,7 +84,12 @@ impl Core {
     /// An error that is not ours to wait out, or a warning that we wait.
     pub(super) fn passing(&self, error: io::Error, delay: Duration, what: &str) -> Result<()> {
         if is_shortage(&error) || is_lost_connection(&error) {
-            tracing::warn!(listener = %self.name(), %error, ?delay, "{what} waits for resources");
+            if delay < LONGEST_DELAY {
+                tracing::warn!(listener = %self.name(), %error, ?delay, "{what} waits for resources");
+            } else {
+                // It has been said.
+                tracing::debug!(listener = %self.name(), %error, ?delay, "{what} waits on");
+            }
             return Ok(());
         }
         let message = format!("listener \"{}\": {what}", self.name());
@@ -120,13 +125,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_a_second() {
+    fn waits_double_up_to_a_tenth_of_a_second() {
         let mut delay = FIRST_DELAY;
         let mut total = 0;
         while delay < LONGEST_DELAY {
             delay = longer(delay);
             total += 1;
         }
-        assert_eq!((total, longer(delay)), (7, Duration::from_secs(1)));
+        assert_eq!((total, longer(delay)), (4, Duration::from_millis(100)));
     }
 }

@@ -106,7 +106,7 @@ impl<T: Transport> Listener<T> {
     /// has handed over and drained. A pause is never an end.
     ///
     /// Connections that fail before they are accepted are skipped. When the process or the machine
-    /// has run out of descriptors or memory, it waits 10 ms, doubling up to 1 s, and goes on, with
+    /// has run out of descriptors or memory, it waits 10 ms, doubling up to 100 ms, and goes on, with
     /// a warning in the log.
     ///
     /// It must be called in a tokio runtime with I/O and time enabled. The socket belongs to the

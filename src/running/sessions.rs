@@ -4,9 +4,17 @@ use std::ops::RangeInclusive;
 
 use super::Running;
 use crate::error::Result;
+#[cfg(feature = "http")]
+use crate::session::Sessions;
 use crate::session::{NotMoved, Session, handler};
 
 impl Running {
+    /// For a wing, which moves what it serves.
+    #[cfg(feature = "http")]
+    pub(crate) fn sessions(&self) -> Sessions {
+        self.shared.sessions.clone()
+    }
+
     /// Whether a successor may take sessions now: from the commit of an upgrade on, until it hands
     /// over itself, stops or dies.
     #[must_use]

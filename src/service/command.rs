@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::handoff::adoption::Wanted;
 use crate::pid_file::Prepared;
-use crate::report::Report;
+use crate::report::{AskedBy, Report};
 
 /// Where the answer to a wish for an upgrade goes.
 pub(crate) type Reply = oneshot::Sender<Result<Report>>;
@@ -30,7 +30,7 @@ pub(crate) enum Command {
     Approve(Reply),
     /// The program before this one is to run again: an upgrade that runs is ended, else the
     /// previous program is started. If `of` is given, only if that is the newest release.
-    RollBack { of: Option<Generation>, reply: Reply },
+    RollBack { of: Option<Generation>, by: AskedBy, reply: Reply },
     /// The upgrade that runs is not wanted, and why.
     Reject { reason: String, reply: Reply },
     /// It starts, and waits for this.
@@ -55,6 +55,8 @@ pub(crate) struct Wish {
     pub queue: bool,
     /// Instead of the program that would be started.
     pub executable: Option<PathBuf>,
+    /// Whose wish it is.
+    pub by: AskedBy,
 }
 
 /// A command that means nothing to a generation which does not own, or stops.
@@ -73,5 +75,13 @@ pub(super) fn refuse(command: Command, why: &str) {
         Command::Take(wanted) => _ = wanted.reply.send(Err(error())),
         Command::TakeOver(taker) => taker.refuse(passed_on()),
         Command::Ready(_) | Command::Failed(_) | Command::NotYet(_) | Command::Stop => {}
+    }
+}
+
+/// Everyone who waits for the same is told.
+pub(super) fn answer(replies: Vec<Reply>, result: impl Fn() -> Result<Report>) {
+    for reply in replies {
+        // Whoever asked may have stopped waiting.
+        let _ = reply.send(result());
     }
 }

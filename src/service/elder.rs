@@ -180,8 +180,10 @@ impl Service {
     }
 
     async fn send_last_report(&self, relation: &Relation, report: &DrainReport) {
-        let (shared, drained, cut) = (&self.shared, report.drained, report.cut_count);
-        shared.journal.merge(shared.generation, Tally { drained, cut, ..shared.tally() });
+        let DrainReport { drained, moved, cut_count: cut, .. } = *report;
+        let shared = &self.shared;
+        shared.journal.merge(shared.generation, Tally { drained, moved, cut, ..shared.tally() });
+        shared.upgrade_drained(relation.generation, report);
         let message = Message::LastReport(last_report(report));
         let sent = relation.sender.send(message, Vec::new());
         // The owner may be stopped, or gone; this generation ends all the same.

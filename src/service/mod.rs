@@ -47,9 +47,11 @@ use crate::handoff::adoption::Adoption;
 use crate::inventory::Inventory;
 use crate::link::LinkSender;
 use crate::pid_file::{PidFile, Prepared, Published};
+use crate::report::AskedBy;
 use crate::report::journal::Journal;
 use crate::spawn::{Extra, Program};
 use crate::status::{Event, Outcome, Role};
+use crate::wire::Figures;
 
 /// How many events a slow subscriber may fall behind.
 const EVENTS: usize = 256;
@@ -91,6 +93,8 @@ pub(crate) struct Service {
     pid_file: Option<PidFileState>,
     /// Wishes for an upgrade that wait for the one that runs.
     waiting: Vec<Reply>,
+    /// Whose wish it is that is remembered.
+    queued_by: AskedBy,
     /// Processes that wait for their turn.
     takers: VecDeque<Taker>,
     hurry: Arc<Notify>,
@@ -110,8 +114,8 @@ pub(crate) struct Service {
 /// A rejected successor that has gone.
 struct Gone {
     generation: Generation,
-    /// Connections that it accepted, if it said so.
-    accepted: Option<u64>,
+    /// What it has served, if it said so.
+    served: Option<Figures>,
 }
 
 enum PidFileState {
@@ -148,6 +152,7 @@ pub(crate) fn begin(
         highest: generation,
         pid_file: None,
         waiting: Vec::new(),
+        queued_by: AskedBy::PassedOn,
         takers: VecDeque::new(),
         hurry: Arc::new(Notify::new()),
         stop_asked: false,
@@ -222,7 +227,9 @@ impl Service {
     async fn live(mut self, adoption: Option<Adoption>) {
         let outcome = self.run(adoption).await;
         self.say_farewell(&outcome).await;
+        self.shared.written_down().await;
         self.shared.sockets.finish();
+        self.shared.sessions.end();
         self.shared.hooks.settled(self.shared.config.deadlines.commit).await;
         self.shared.set_role(Role::Ended);
         self.shared.event(Event::Ended(outcome.clone()));

@@ -12,6 +12,7 @@ use crate::executable::{self, Executable, Failures, HeldOff, HoldOff, Preflight}
 use crate::generation::Generation;
 use crate::handoff::offer::Program as Offered;
 use crate::handoff::upgrade::Pending;
+use crate::report::Purpose;
 use crate::spawn::Program;
 use crate::wire::{ExecutableRecord, FailureRecord, Identity, Which};
 
@@ -207,6 +208,16 @@ impl Next {
                 let env: Vec<(OsString, OsString)> = release.env.clone();
                 executable.program(env)
             }
+        }
+    }
+
+    /// What starting it is for.
+    pub(super) fn purpose(&self) -> Purpose {
+        match self {
+            Self::Release => Purpose::Release,
+            Self::Program(_) => Purpose::Program,
+            Self::Previous(_) => Purpose::RollBack,
+            Self::Taker(_) => Purpose::TakeOver,
         }
     }
 

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::command::answer;
 use super::manager::EXTENSION;
-use super::owner::answer;
 use super::{Command, Outcome, Role, Service, ended, refuse};
 use crate::birth::Asked;
 use crate::control::Accepting;
 use crate::drain::DrainReport;
+use crate::report::Drained;
+use crate::report::file::Entry;
 use crate::wire::Message;
 
 /// What whoever asks for anything is told.
@@ -35,6 +37,8 @@ impl Service {
         tracing::info!(target: "heirloom::handoff", step = "stopping", connections = shared.drain.active());
         let report = self.drain_hurriable().await;
         tell_drain(&report);
+        let (generation, drain) = (shared.generation, Drained::new(&report));
+        shared.write_down(&Entry::Stopped { generation, drain });
         let left = shared.config.drain.deadline.saturating_sub(report.elapsed);
         self.outlive(left).await;
         self.remove_pid_file();

@@ -20,7 +20,10 @@ impl Service {
             return;
         }
         match self.may_take_over(&taker) {
-            Ok(()) => *active = Some(self.start_upgrade(Next::Taker(taker))),
+            Ok(()) => {
+                let by = taker.asked_by();
+                *active = Some(self.start_upgrade(Next::Taker(taker), by));
+            }
             Err(error) => taker.refuse(error),
         }
     }

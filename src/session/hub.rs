@@ -1,7 +1,6 @@
 //! What a generation knows about sessions: who takes those that come, and where those go that
 //! leave.
 
-use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,8 +11,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::handlers::{Handler, Handlers};
 use super::parcel::LONGEST;
 use super::receiver;
-use super::sender::{Key, Leaving, Refused, Sender};
-use super::session::{NotMoved, Session};
+use super::sender::{Leaving, Sender, WINDOW};
+use super::session::{About, NotMoved, Session};
+#[cfg(feature = "http")]
+use super::turns::Turn;
+use super::turns::{Key, Turns};
 use crate::drain::Drain;
 use crate::error::{Result, chain};
 use crate::link;
@@ -53,7 +55,7 @@ struct Inner {
 #[derive(Clone)]
 struct Out {
     queue: mpsc::Sender<Leaving>,
-    refused: Refused,
+    turns: Turns,
 }
 
 impl Sessions {
@@ -87,35 +89,66 @@ impl Sessions {
         lock(&self.inner.out).as_ref().is_some_and(|out| !out.queue.is_closed())
     }
 
+    /// Whether there is a successor that may take sessions like these: it has declined none.
+    #[cfg(feature = "http")]
+    pub(crate) fn may_take(&self, key: &Key) -> bool {
+        lock(&self.inner.out).as_ref().is_some_and(|out| out.turns.may_come(key))
+    }
+
+    /// Resolves when it is the turn of one like these to [leave](Self::hand_off_socket); `None` if
+    /// the successor takes none, or none any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropped, it gives its place in the queue up.
+    #[cfg(feature = "http")]
+    pub(crate) fn turn(&self, key: &Key) -> impl Future<Output = Option<Turn>> + Send + use<> {
+        let turns = lock(&self.inner.out).as_ref().map(|out| out.turns.clone());
+        let key = key.clone();
+        async move { turns?.next(key).await }
+    }
+
     /// Hands a session over to the successor; returns when it is settled.
     ///
     /// # Cancel safety
     ///
     /// Dropped, the session moves all the same, or is closed if the successor does not take it.
     pub(crate) async fn hand_off(&self, session: Session) -> Result<(), NotMoved> {
-        let out = lock(&self.inner.out).clone();
-        let Some(Out { queue, refused }) = out else {
+        let Some(Out { queue, turns }) = lock(&self.inner.out).clone() else {
             return Err(NotMoved::declined(session, "there is no successor to take it"));
         };
         if session.about.length() > LONGEST {
             let text = format!("its state and read-ahead are over {LONGEST} bytes together");
             return Err(NotMoved::declined(session, text));
         }
-        if lock(&refused).contains(&Key::of(&session.about)) {
+        if turns.are_refused(&Key::of(&session.about)) {
             return Err(NotMoved::declined(session, "the successor has declined others like it"));
         }
-        let (reply, settled) = oneshot::channel();
-        if let Err(back) = queue.send(Leaving { session, reply }).await {
-            let text = "the successor takes no more sessions";
-            return Err(NotMoved::declined(back.0.session, text));
+        let Session { stream, about } = session;
+        match stream.into_fd() {
+            Ok(stream) => leave(queue, about, stream).await,
+            Err(error) => Err(NotMoved::lost(format!("its stream: {error}"))),
         }
-        settled.await.unwrap_or_else(|_| Err(NotMoved::lost("the runtime has ended")))
+    }
+
+    /// The same for a connected socket that no runtime watches.
+    #[cfg(feature = "http")]
+    pub(crate) async fn hand_off_socket(
+        &self,
+        about: About,
+        stream: OwnedFd,
+    ) -> Result<(), NotMoved> {
+        let queue = lock(&self.inner.out).as_ref().map(|out| out.queue.clone());
+        match queue {
+            Some(queue) => leave(queue, about, stream).await,
+            None => Err(NotMoved::back(about, stream, "there is no successor to take it")),
+        }
     }
 
     /// From now on sessions go to this process over this channel.
     pub(crate) fn send_to(&self, channel: OwnedFd, process: Process) {
         let (queue, leaving) = mpsc::channel(QUEUE);
-        let refused: Refused = Arc::new(Mutex::new(HashSet::new()));
+        let turns = Turns::new(WINDOW);
         let link = match link::open(channel) {
             Ok(link) => link,
             Err(error) => {
@@ -124,8 +157,8 @@ impl Sessions {
             }
         };
         let deadline = self.inner.settings.deadline;
-        let sender = Sender::new(link, process, leaving, Arc::clone(&refused), deadline);
-        *lock(&self.inner.out) = Some(Out { queue, refused });
+        let sender = Sender::new(link, process, leaving, turns.clone(), deadline);
+        *lock(&self.inner.out) = Some(Out { queue, turns });
         tokio::spawn(sender.run());
     }
 
@@ -142,6 +175,13 @@ impl Sessions {
             // The channel may have ended before.
             let _ = stop.send(());
         }
+    }
+
+    /// The generation has ended: nobody is asked any more, and what handlers hold is let go.
+    pub(crate) fn end(&self) {
+        self.stop_receiving();
+        drop(std::mem::take(&mut *lock(&self.inner.handlers)));
+        lock(&self.inner.out).take();
     }
 
     pub(super) fn settings(&self) -> Settings {
@@ -164,6 +204,18 @@ impl Sessions {
     ) -> Result<Handler, String> {
         lock(&self.inner.handlers).find(kind, listener, version)
     }
+}
+
+async fn leave(
+    queue: mpsc::Sender<Leaving>,
+    about: About,
+    stream: OwnedFd,
+) -> Result<(), NotMoved> {
+    let (reply, settled) = oneshot::channel();
+    if let Err(back) = queue.send(Leaving { about, stream, reply }).await {
+        back.0.back("the successor takes no more sessions");
+    }
+    settled.await.unwrap_or_else(|_| Err(NotMoved::lost("the runtime has ended")))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -159,8 +159,8 @@ impl Receiver {
         decided.taken.push((number, Session { stream, about }, handler));
     }
 
-    /// Says what was decided, and lets the handlers begin once that is in the kernel; false if the
-    /// sender cannot be told, and then none begins.
+    /// Says what was decided, and lets the handlers begin once that is in the kernel, or if the
+    /// sender is gone; false if it cannot be told for another reason, and then none begins.
     async fn answer(&self, decided: Decided) -> bool {
         let Decided { taken, mut declined } = decided;
         let mut taken = taken.into_iter().peekable();
@@ -170,9 +170,12 @@ impl Receiver {
                 taken: some.iter().map(|(number, ..)| *number).collect(),
                 declined: declined.drain(..declined.len().min(MAX_SESSIONS)).collect(),
             };
+            let count = answered.taken.len();
+            tracing::debug!(target: "heirloom::handoff", step = "answer sessions", side = "successor", count);
             let sent = self.sender.send(Message::SessionsAnswered(answered), Vec::new()).await;
-            if sent.is_err() {
-                // The sender has ended, or goes on with them.
+            // It has closed its end, and with it or before it all that was still in doubt: nobody
+            // else has them.
+            if sent.is_err() && !self.sender.is_deserted() {
                 return false;
             }
             for (_, session, handler) in some {

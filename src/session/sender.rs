@@ -1,46 +1,44 @@
 //! The end of the channel that gives sessions away.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::future::Future;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::parcel::{self, GATHERED};
-use super::session::{About, NotMoved, Session};
+use super::session::{About, NotMoved};
+use super::turns::Turns;
 use super::underway::{Reply, Suspended, Underway};
 use crate::error::{Result, chain};
 use crate::link::{Envelope, LinkReceiver, LinkSender};
-use crate::name::Name;
 use crate::spawn::Process;
 use crate::wire::limits::MAX_SESSIONS;
 use crate::wire::{Message, SessionsAnswered};
 
 /// Sessions that may be in doubt at once: each is a descriptor that is open on this side, and on
 /// its way it counts against the user's limit of open files (`unix(7)`, `ETOOMANYREFS`).
-const WINDOW: usize = 4 * MAX_SESSIONS;
+pub(super) const WINDOW: usize = 4 * MAX_SESSIONS;
 
 /// A session that is to move.
 pub(super) struct Leaving {
-    pub(super) session: Session,
+    pub(super) about: About,
+    pub(super) stream: OwnedFd,
     pub(super) reply: Reply,
 }
 
-/// What a receiver declines once and for all.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key(Name, u32, Name);
-
-impl Key {
-    pub(super) fn of(about: &About) -> Self {
-        Self(about.kind.clone(), about.version, about.guard.listener().clone())
+impl Leaving {
+    /// It stays here.
+    pub(super) fn back(self, reason: &str) {
+        let Self { about, stream, reply } = self;
+        // Without anybody who waits for it, its connection closes here.
+        let _ = reply.send(Err(NotMoved::back(about, stream, reason)));
     }
 }
-
-/// What need not be offered again.
-pub(super) type Refused = Arc<Mutex<HashSet<Key>>>;
 
 /// What may be sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,7 +63,7 @@ pub(super) struct Sender {
     batch: VecDeque<Suspended>,
     underway: Underway,
     sending: Option<Pin<Box<dyn Future<Output = Result<()>> + Send>>>,
-    refused: Refused,
+    turns: Turns,
     deadline: Duration,
     began: Instant,
 }
@@ -75,7 +73,7 @@ impl Sender {
         (sender, receiver): (LinkSender, LinkReceiver),
         process: Process,
         queue: mpsc::Receiver<Leaving>,
-        refused: Refused,
+        turns: Turns,
         deadline: Duration,
     ) -> Self {
         Self {
@@ -88,7 +86,7 @@ impl Sender {
             batch: VecDeque::new(),
             underway: Underway::default(),
             sending: None,
-            refused,
+            turns,
             deadline,
             began: Instant::now(),
         }
@@ -157,13 +155,14 @@ impl Sender {
         match message {
             Message::SessionsOpen if self.channel == Channel::Silent => {
                 self.channel = Channel::Open;
+                self.turns.open();
             }
             Message::SessionsAnswered(SessionsAnswered { taken, declined }) => {
                 taken.into_iter().for_each(|number| self.underway.taken(number));
                 for item in declined {
                     let key = self.underway.declined(item.number, &item.reason);
                     if let Some(key) = key.filter(|_| item.lasting) {
-                        self.refused.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+                        self.turns.refuse(key);
                     }
                 }
             }
@@ -205,15 +204,8 @@ impl Sender {
 
     /// Nobody reads it from here on, until it is settled.
     fn suspend(&mut self, leaving: Leaving) {
-        let Leaving { session: Session { stream, about }, reply } = leaving;
-        match stream.into_fd() {
-            Ok(stream) => {
-                self.batch.push_back(Suspended { about, stream: Arc::new(stream), reply });
-            }
-            Err(error) => {
-                let _ = reply.send(Err(NotMoved::lost(format!("its stream: {error}"))));
-            }
-        }
+        let Leaving { about, stream, reply } = leaving;
+        self.batch.push_back(Suspended { about, stream: Arc::new(stream), reply });
     }
 
     /// Sends what one frame holds of the batch.
@@ -234,6 +226,8 @@ impl Sender {
         }
         match parcel::pack(first, self.underway.from(first)) {
             Ok((message, descriptors)) => {
+                let count = self.underway.next() - first;
+                tracing::debug!(target: "heirloom::handoff", step = "send sessions", count);
                 let sender = self.sender.clone();
                 self.sending =
                     Some(Box::pin(async move { sender.send(message, descriptors).await }));
@@ -250,10 +244,11 @@ impl Sender {
 
     fn decline_the_rest(&mut self) {
         const WHY: &str = "the successor takes no more sessions";
+        self.turns.shut();
         self.queue.close();
         self.batch.drain(..).for_each(|suspended| suspended.back(WHY));
-        while let Ok(Leaving { session, reply }) = self.queue.try_recv() {
-            let _ = reply.send(Err(NotMoved::declined(session, WHY)));
+        while let Ok(leaving) = self.queue.try_recv() {
+            leaving.back(WHY);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -60,12 +61,12 @@ pub struct Session {
 }
 
 /// A session without its stream.
-pub(super) struct About {
+pub(crate) struct About {
     pub(super) kind: Name,
     pub(super) version: u32,
-    pub(super) state: Vec<u8>,
+    pub(crate) state: Vec<u8>,
     /// Bytes that are read before those of the stream.
-    pub(super) ahead: Vec<u8>,
+    pub(crate) ahead: Vec<u8>,
     /// How much of `ahead` has been read again.
     pub(super) used: usize,
     pub(super) guard: Guard,
@@ -88,10 +89,11 @@ impl Session {
         stream: impl Into<SessionStream>,
         guard: Guard,
     ) -> Result<Self> {
-        let kind = kind.parse()?;
-        let (state, ahead) = (Vec::new(), Vec::new());
-        let about = About { kind, version, state, ahead, used: 0, guard };
-        Ok(Self { stream: stream.into(), about })
+        Ok(Self::of(kind.parse()?, version, stream.into(), guard))
+    }
+
+    pub(crate) fn of(kind: Name, version: u32, stream: SessionStream, guard: Guard) -> Self {
+        Self { stream, about: About::new(kind, version, guard) }
     }
 
     /// What it is, in the application's word.
@@ -153,12 +155,17 @@ impl Session {
     /// The stream, the guard to be kept as long as it lives, and what has to be read before the
     /// stream's own bytes: for a framework that wants the stream itself.
     pub fn into_parts(self) -> (SessionStream, Guard, Vec<u8>) {
-        let ahead = self.about.read_ahead().to_vec();
-        (self.stream, self.about.guard, ahead)
+        let About { mut ahead, used, guard, .. } = self.about;
+        ahead.drain(..used.min(ahead.len()));
+        (self.stream, guard, ahead)
     }
 }
 
 impl About {
+    pub(crate) fn new(kind: Name, version: u32, guard: Guard) -> Self {
+        Self { kind, version, state: Vec::new(), ahead: Vec::new(), used: 0, guard }
+    }
+
     pub(super) fn read_ahead(&self) -> &[u8] {
         self.ahead.get(self.used..).unwrap_or_default()
     }
@@ -258,6 +265,18 @@ pub enum NotMoved {
 impl NotMoved {
     pub(super) fn declined(session: Session, reason: impl Into<String>) -> Self {
         Self::Declined { session: Box::new(session), reason: reason.into() }
+    }
+
+    /// It stays here, if it can be read here again.
+    pub(super) fn back(about: About, stream: OwnedFd, reason: &str) -> Self {
+        match SessionStream::adopt(stream) {
+            Ok(stream) => Self::declined(Session { stream, about }, reason),
+            Err(error) => Self::unreadable(&error),
+        }
+    }
+
+    pub(super) fn unreadable(error: &io::Error) -> Self {
+        Self::lost(format!("it cannot be read here any more: {error}"))
     }
 
     pub(super) fn lost(reason: impl Into<String>) -> Self {

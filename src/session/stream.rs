@@ -25,7 +25,7 @@ impl SessionStream {
     /// # Errors
     ///
     /// It is no connected stream socket of a family that we know, or the runtime cannot watch it.
-    pub(super) fn adopt(fd: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn adopt(fd: OwnedFd) -> io::Result<Self> {
         let (domain, kind) = {
             let socket = SockRef::from(&fd);
             // A runtime would be stopped by one that blocks.
@@ -43,7 +43,7 @@ impl SessionStream {
     }
 
     /// The descriptor, which no runtime watches any more.
-    pub(super) fn into_fd(self) -> io::Result<OwnedFd> {
+    pub(crate) fn into_fd(self) -> io::Result<OwnedFd> {
         match self {
             Self::Tcp(stream) => stream.into_std().map(Into::into),
             Self::Unix(stream) => stream.into_std().map(Into::into),

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::session::{About, NotMoved, Session};
-use super::stream::SessionStream;
+use super::session::{About, NotMoved};
+use super::turns::Key;
 
 /// Where the outcome of one move goes.
 pub(super) type Reply = oneshot::Sender<Result<(), NotMoved>>;
@@ -74,9 +74,9 @@ impl Underway {
     }
 
     /// The receiver does not take it; returns what it was.
-    pub(super) fn declined(&mut self, number: u64, reason: &str) -> Option<super::sender::Key> {
+    pub(super) fn declined(&mut self, number: u64, reason: &str) -> Option<Key> {
         let (_, suspended) = self.waiting.remove(&number)?;
-        let key = super::sender::Key::of(&suspended.about);
+        let key = Key::of(&suspended.about);
         suspended.back(reason);
         Some(key)
     }
@@ -110,9 +110,9 @@ impl Suspended {
         let Self { about, stream, reply } = self;
         // A frame that was never sent may hold it still.
         let stream = Arc::try_unwrap(stream).or_else(|shared| shared.try_clone());
-        let result = match stream.and_then(SessionStream::adopt) {
-            Ok(stream) => NotMoved::declined(Session { stream, about }, reason),
-            Err(error) => NotMoved::lost(format!("it cannot be read here any more: {error}")),
+        let result = match stream {
+            Ok(stream) => NotMoved::back(about, stream, reason),
+            Err(error) => NotMoved::unreadable(&error),
         };
         // Without anybody who waits for it, its connection closes here.
         let _ = reply.send(Err(result));

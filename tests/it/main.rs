@@ -35,14 +35,19 @@ mod chaos;
 #[cfg(feature = "cli")]
 mod cli;
 mod control;
+#[cfg(feature = "http")]
+mod drains;
 mod failures;
 mod groups;
 mod health;
+mod history;
 mod judgement;
 mod listeners;
 mod main_job;
 mod matrix;
 mod metrics;
+#[cfg(feature = "http")]
+mod moves;
 mod notify;
 mod parent;
 mod probation;
@@ -88,6 +93,7 @@ fn main() -> ExitCode {
         probation::trials(),
         judgement::trials(),
         control::trials(),
+        history::trials(),
         metrics::trials(),
         #[cfg(feature = "cli")]
         cli::trials(),
@@ -96,6 +102,10 @@ fn main() -> ExitCode {
         spawn::trials(),
         states::trials(),
         sessions::trials(),
+        #[cfg(feature = "http")]
+        moves::trials(),
+        #[cfg(feature = "http")]
+        drains::trials(),
         signals::trials(),
         matrix::trials(),
         scale::trials(),

@@ -15,6 +15,7 @@ type Seeds = Vec<Vec<u8>>;
 fn seeds(target: &str) -> Seeds {
     match target {
         "answer" => answers(),
+        "control" => controls(),
         "environment" => environment(),
         "frame" => frames(),
         "handoff" => handoffs(),
@@ -39,6 +40,35 @@ fn golden() -> Vec<(u8, Vec<u8>)> {
         .collect();
     all.sort();
     all
+}
+
+fn controls() -> Seeds {
+    let report = r#"{"ok":{"answer":"text","text":"a 1\n"}}"#;
+    let said = [
+        (0, r#"{"protocol":{"min":1,"max":1},"client":"1.0","command":"status"}"#),
+        (
+            0,
+            r#"{"protocol":{"min":1,"max":9},"command":"upgrade","executable":"/bin/a","wait":true}"#,
+        ),
+        (0, r#"{"protocol":{"min":1,"max":1},"command":"roll-back","of":7}"#),
+        (0, r#"{"protocol":{"min":1,"max":1},"command":"follow","after":18446744073709551615}"#),
+        (0, r#"{"protocol":{"min":1,"max":1},"command":"\u001b[2J"}"#),
+        (1, r#"{"news":"started","from":1,"to":2}"#),
+        (1, r#"{"news":"not-yet","reason":"warms up"}"#),
+        (1, r#"{"news":"event","event":{"event":"alone-at-last"}}"#),
+        (2, r#"{"ok":{"answer":"done"}}"#),
+        (2, report),
+        (2, r#"{"error":{"kind":"busy","text":"another upgrade is running"}}"#),
+    ];
+    let payloads = said.map(|(kind, json)| [&[kind], json.as_bytes()].concat());
+    let frame = |kind: u16, json: &str| {
+        let length = u32::try_from(json.len()).unwrap().to_le_bytes();
+        [b"HLRM", &length[..], &kind.to_le_bytes(), &[0, 0], json.as_bytes()].concat()
+    };
+    let frames = said.map(|(kind, json)| frame(64 + u16::from(kind), json));
+    let stream = [vec![9], frames.concat()].concat();
+    let torn = stream[..stream.len() - 3].to_vec();
+    payloads.into_iter().chain([stream, torn]).collect()
 }
 
 fn messages() -> Seeds {

@@ -9,6 +9,7 @@ use crate::handoff::predecessor::{Action, Event, Outcome};
 use crate::health::{Finding, Load, Subject};
 use crate::hooks::Moment;
 use crate::inventory::in_background;
+use crate::report::CauseKind;
 use crate::spawn::{Child, Process, spawn};
 use crate::verdict::Decision;
 use crate::wire::Message;
@@ -47,6 +48,9 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
                         self.held_up_by = self.order.hooks.now();
                     }
                     in_background(self.order.sockets.resume());
+                    if self.served {
+                        self.report.back(self.event_at.elapsed());
+                    }
                     self.end_gap();
                     if std::mem::take(&mut self.asked_to_yield) {
                         self.order.hooks.tell(Moment::RollBack);
@@ -133,7 +137,9 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
                 (self.order.on_news)(News::Health(Some(why)));
                 return Some(Event::Ailing);
             }
-            Checked::Found(Finding::Unhealthy(why)) => return Some(Event::Rejected(why)),
+            Checked::Found(Finding::Unhealthy(why)) => {
+                return Some(self.rejected(CauseKind::Health, why));
+            }
         }
         None
     }

@@ -6,6 +6,7 @@ use super::{IN_A_ROW, News, Upgrade};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::handoff::predecessor::{Event, State};
 use crate::link::{self, Envelope};
+use crate::report::CauseKind;
 use crate::spawn::Child;
 use crate::wire::{Hello, MAX_OFFERED, Message, Refuse, agree};
 
@@ -105,7 +106,8 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
                 self.news(News::NotYet(reason))
             }
             Message::Unhealthy { reason } => {
-                Some(Event::Rejected(format!("it says that it is not well: {reason}")))
+                let why = format!("it says that it is not well: {reason}");
+                Some(self.rejected(CauseKind::Unwell, why))
             }
             // A later version may say more than we know.
             Message::Unknown(_) | Message::Left { .. } | Message::Progress(_) => None,

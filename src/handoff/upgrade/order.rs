@@ -21,11 +21,12 @@ use crate::inventory::Inventory;
 use crate::link::{LinkReceiver, LinkSender};
 use crate::name::Name;
 use crate::report::{Report, UpgradePhase};
+use crate::requests::Requests;
 use crate::session::Sessions;
 use crate::spawn::{Child, Extra, Program};
 use crate::state::States;
 use crate::verdict::{Decision, Verdict};
-use crate::wire::{Budget, FailureRecord};
+use crate::wire::{Budget, FailureRecord, Figures};
 
 /// What an upgrade needs to know of the service that asks for it.
 pub(crate) struct Order {
@@ -46,6 +47,8 @@ pub(crate) struct Order {
     pub health: Policy,
     /// What this generation serves.
     pub drain: Drain,
+    /// How its requests end.
+    pub requests: Requests,
     /// What the application does when the turn changes hands.
     pub hooks: Hooks,
     /// What this generation hands over to a successor that asks.
@@ -115,9 +118,11 @@ pub(crate) enum Ended {
         report: Report,
         /// Whether the successor's program is to blame.
         blamed: bool,
-        /// Watches the successor until its end, when it knows how many connections that one had
-        /// accepted; and its link. `None` if there never was a process.
-        leaving: Option<(JoinHandle<Option<u64>>, Option<LinkSender>)>,
+        /// What the successor had served, as it said last.
+        served: Figures,
+        /// Watches the successor until its end, when it knows what that one had served; and its
+        /// link. `None` if there never was a process.
+        leaving: Option<(JoinHandle<Option<Figures>>, Option<LinkSender>)>,
     },
 }
 

@@ -8,4 +8,5 @@ mod generation;
 mod http2;
 mod load;
 mod moves;
+mod successor;
 mod tls;

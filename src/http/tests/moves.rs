@@ -5,22 +5,31 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use super::app::{LARGE, soon};
 use super::client::{Client, get, post};
+use super::drain::upgraded;
 use super::generation::{Generation, ms, server, settings};
-use crate::drain::{DrainOutcome, DrainPhase};
+use super::http2;
+use super::tls::{localhost, tls};
+use crate::drain::{Drain, DrainOutcome, DrainPhase};
+use crate::http::http;
 use crate::http::landing::Landing;
-use crate::http::mover::{GivenBack, Mover, Parcel, Taking};
+use crate::http::mover::{GivenBack, Mover, Parcel, Taking, Turning};
+use crate::session::{Session, SessionStream, Turn};
 
 /// Moves within the process.
 #[derive(Default)]
 struct Direct {
-    to: OnceLock<Arc<dyn Landing>>,
+    to: OnceLock<(Drain, Arc<dyn Landing>)>,
     closed: AtomicBool,
     /// Declines every so many.
     declines: Option<u64>,
@@ -35,16 +44,27 @@ impl Mover for Direct {
         self.to.get().is_some() && !self.closed.load(Ordering::Relaxed)
     }
 
-    fn take(&self, parcel: Parcel) -> Taking<'_> {
+    fn turn(&self) -> Turning {
+        Box::pin(async { Some(Turn::at_once()) })
+    }
+
+    fn take(&self, parcel: Parcel, _: Turn) -> Taking<'_> {
         Box::pin(async move {
+            let Parcel { socket, read_ahead, fresh, guard } = parcel;
+            let stream = SessionStream::adopt(socket).unwrap();
             let number = self.asked.fetch_add(1, Ordering::Relaxed);
             // As if a peer had to acknowledge it.
             tokio::task::yield_now().await;
             if self.declines.is_some_and(|every| number.is_multiple_of(every)) {
-                return Err(GivenBack(parcel));
+                return Err(GivenBack { stream, read_ahead });
             }
-            let ahead = !parcel.read_ahead.is_empty();
-            self.to.get().unwrap().land(parcel)?;
+            let (drain, to) = self.to.get().unwrap();
+            let ahead = !read_ahead.is_empty();
+            let came = drain.guard_of_moved(guard.listener(), None);
+            let mut session = Session::of("moves".parse().unwrap(), 1, stream, came);
+            session.set_state([u8::from(fresh)]);
+            session.unread(&read_ahead);
+            tokio::spawn(to.land(session));
             self.moved.fetch_add(1, Ordering::Relaxed);
             self.ahead.fetch_add(u64::from(ahead), Ordering::Relaxed);
             Ok(())
@@ -66,7 +86,9 @@ fn tennis() -> (Generation, Arc<Direct>, Arc<Direct>) {
         generation.serve_and_land(server(&generation.app), ms(100), Some(mover))
     };
     let (to_left, to_right) = (serve(&right), serve(&left));
-    let set = |mover: &Direct, to| assert!(mover.to.set(to).is_ok());
+    let set = |mover: &Direct, to| {
+        assert!(mover.to.set((generation.drain.clone(), to)).is_ok());
+    };
     set(&left, to_left);
     set(&right, to_right);
     generation.drain.advance(DrainPhase::LameDuck);
@@ -213,7 +235,7 @@ async fn an_idle_connection_goes_on_elsewhere_and_its_client_notices_nothing() {
     generation.has(20).await;
     let next = generation.hand_over().await;
     let to = next.serve_and_land(server(&next.app), ms(100), None);
-    assert!(mover.to.set(to).is_ok());
+    assert!(mover.to.set((next.drain.clone(), to)).is_ok());
     let report = soon(generation.drain(settings())).await.unwrap();
     assert_eq!((report.outcome, report.drained), (DrainOutcome::Drained, 20));
     assert_eq!(mover.moved.load(Ordering::Relaxed), 20);
@@ -239,7 +261,7 @@ async fn a_connection_that_is_declined_is_served_here_and_told_to_close() {
     silent.get("/").await.unwrap();
     let next = generation.hand_over().await;
     let to = next.serve_and_land(server(&next.app), ms(100), None);
-    assert!(mover.to.set(to).is_ok());
+    assert!(mover.to.set((next.drain.clone(), to)).is_ok());
     let drain = generation.drain(settings());
     soon(async {
         while mover.asked.load(Ordering::Relaxed) < 2 {
@@ -265,7 +287,7 @@ async fn what_is_in_flight_is_answered_first_and_moves_then() {
     generation.asked(1).await;
     let next = generation.hand_over().await;
     let to = next.serve_and_land(server(&next.app), ms(100), None);
-    assert!(mover.to.set(to).is_ok());
+    assert!(mover.to.set((next.drain.clone(), to)).is_ok());
     let drain = generation.drain(settings());
     assert_eq!(mover.moved.load(Ordering::Relaxed), 0);
     generation.app.gate.add_permits(1);
@@ -275,4 +297,54 @@ async fn what_is_in_flight_is_answered_first_and_moves_then() {
     assert_eq!(soon(client.answer()).await.unwrap().body, b"hello");
     assert_eq!(soon(drain).await.unwrap().outcome, DrainOutcome::Drained);
     assert_eq!(soon(client.get("/")).await.unwrap().generation(), 1);
+}
+
+/// TLS, HTTP/2, what has left HTTP, and what cannot be known to be idle.
+#[tokio::test]
+async fn what_another_process_could_not_go_on_with_is_not_moved() {
+    let to = Generation::first();
+    let (acceptor, connector) = tls();
+    let mover = || {
+        let mover = Arc::new(Direct::default());
+        let site = to.serve_and_land(server(&to.app), ms(100), None);
+        assert!(mover.to.set((to.drain.clone(), site)).is_ok());
+        mover
+    };
+    let (plain, secure, untold) = (mover(), mover(), mover());
+    let generations = [Generation::bound(), Generation::bound(), Generation::bound()];
+    let [on_plain, on_secure, on_untold] = &generations;
+    on_plain.serve(server(&on_plain.app), ms(100), Some(Arc::clone(&plain) as _));
+    let shakes = server(&on_secure.app).tls(move |stream| acceptor.accept(stream));
+    on_secure.serve(shakes, ms(100), Some(Arc::clone(&secure) as _));
+    let service = service_fn(async |request: Request<Incoming>| {
+        let body = request.into_body().collect().await?.to_bytes();
+        Ok::<_, hyper::Error>(Response::new(Full::new(body)))
+    });
+    on_untold.serve(http(service), ms(100), Some(Arc::clone(&untold) as _));
+
+    let (mut streams, http2) = http2::connect(on_plain.address).await;
+    assert_eq!(soon(http2::ask(&mut streams, "/echo", "hello")).await.unwrap().0, 0);
+    let mut upgraded = upgraded(on_plain).await;
+    let stream = TcpStream::connect(on_secure.address).await.unwrap();
+    let mut private = Client::on(connector.connect(localhost(), stream).await.unwrap());
+    assert!(!private.get("/").await.unwrap().says_close());
+    let mut asks = Client::connect(on_untold.address).await.unwrap();
+    assert!(!asks.post("/", b"body").await.unwrap().says_close());
+
+    on_untold.drain.advance(DrainPhase::LameDuck);
+    let answer = soon(asks.post("/", b"body")).await.unwrap();
+    assert!(answer.says_close(), "it would be closed while it may have another request under way");
+    soon(asks.closed()).await.unwrap();
+    drop(asks);
+    let drains: Vec<_> =
+        generations.iter().map(|generation| generation.drain(settings())).collect();
+    assert_eq!(soon(upgraded.take(21)).await.unwrap(), b"1012 service restart\n");
+    soon(http2).await.unwrap().unwrap();
+    soon(private.closed()).await.unwrap();
+    drop((private, upgraded));
+    for drain in drains {
+        assert_eq!(soon(drain).await.unwrap().outcome, DrainOutcome::Drained);
+    }
+    let asked = [plain, secure, untold].map(|mover| mover.asked.load(Ordering::Relaxed));
+    assert_eq!(asked, [0, 0, 0]);
 }

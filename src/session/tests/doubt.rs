@@ -225,7 +225,7 @@ async fn a_handler_begins_after_the_acknowledgement() {
 }
 
 #[tokio::test]
-async fn an_owner_whose_elder_is_gone_does_not_begin() {
+async fn an_owner_whose_elder_was_gone_before_it_spoke_takes_nothing() {
     let owner = Side::new();
     let mut came = owner.takes("chat");
     let (ours, theirs) = channel();
@@ -241,6 +241,23 @@ async fn an_owner_whose_elder_is_gone_does_not_begin() {
     assert_eq!(soon(client.read(&mut [0])).await.unwrap(), 0, "the owner has closed it");
     assert!(came.try_recv().is_err());
     assert_eq!(owner.drain.active(), 0);
+}
+
+/// The elder has closed all that was in doubt before it closed its end.
+#[tokio::test]
+async fn an_owner_goes_on_with_what_came_if_the_elder_is_gone_when_it_answers() {
+    let (owner, mut elder) = owner();
+    let mut came = owner.takes("chat");
+    greeted(&mut elder).await;
+    let (stream, mut client) = StdStream::pair().unwrap();
+    let items = vec![record("chat", 0)];
+    let sessions = Message::Sessions(wire::Sessions { first: 0, items, bytes: None });
+    elder.sender.send(sessions, vec![Arc::new(stream.into())]).await.unwrap();
+    // The owner has not run since.
+    drop(elder);
+    let mut session = soon(came.recv()).await.unwrap();
+    talks(&mut session, &mut client).await;
+    assert_eq!(owner.drain.active(), 1);
 }
 
 #[tokio::test]

@@ -176,7 +176,7 @@ fn config(fixture: &Fixture) -> heirloom::Config {
         .commit_deadline(release.commit)
         .drain_deadline(release.drain)
         .lame_duck(release.lame_duck)
-        .drain_spread(std::time::Duration::ZERO)
+        .drain_spread(release.web.unwrap_or_default().spread)
         .shutdown_deadline(release.shutdown)
         .max_draining(release.max_draining)
         .worker_threads(WORKERS);
@@ -210,6 +210,10 @@ fn config(fixture: &Fixture) -> heirloom::Config {
         config = config.hold_off(length, length);
     }
     config = config.stop_notice(release.stop_notice);
+    if let Some(path) = &release.journal {
+        let file = heirloom::JournalFile::new(fixture.directory.join(path));
+        config = config.journal_file(file.longest_bytes(release.journal_bytes));
+    }
     config = config.session_deadline(std::time::Duration::from_secs(2));
     if let Some(state) = &release.state {
         config = state.configure(config);

@@ -24,7 +24,11 @@ pub(crate) mod states;
 pub(crate) mod taker;
 pub(crate) mod traffic;
 pub(crate) mod unit;
+#[cfg(feature = "http")]
+pub(crate) mod visitor;
 pub(crate) mod wait;
+#[cfg(feature = "http")]
+pub(crate) mod web;
 
 pub(crate) use client::Client;
 pub(crate) use load::Load;

@@ -214,3 +214,11 @@ pub(crate) fn reap(pid: i32) {
     // ECHILD: another process is its parent, or it has been reaped.
     let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
 }
+
+/// The memory of a process that is in use, in bytes.
+#[cfg(feature = "http")]
+pub(crate) fn resident(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    let pages = status.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0) * 4_096
+}

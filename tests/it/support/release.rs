@@ -60,10 +60,27 @@ pub(crate) struct Release {
     pub hold_off: Option<Duration>,
     /// From the wish to stop to the end of accepting.
     pub stop_notice: Duration,
+    /// Where it writes the journal of upgrades, relative to the test's directory.
+    pub journal: Option<PathBuf>,
+    /// How long that file may get, in bytes.
+    pub journal_bytes: u64,
     /// What it does with state; nothing if there is none.
     pub state: Option<Stateful>,
     /// How its sessions move; they do not if there is none.
     pub moving: Option<Moving>,
+    /// Its stream sockets speak HTTP, by the wing.
+    pub web: Option<Web>,
+}
+
+/// How a release speaks HTTP.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Web {
+    /// Its idle connections do not move.
+    pub stays: bool,
+    /// TCP is for TLS.
+    pub tls: bool,
+    /// Connections are asked to go one after another over this time.
+    pub spread: Duration,
 }
 
 /// As [`heirloom::TakeOver`].
@@ -284,8 +301,11 @@ impl Default for Release {
             take_over_deadline: millis(30_000),
             hold_off: None,
             stop_notice: Duration::ZERO,
+            journal: None,
+            journal_bytes: 1 << 20,
             state: None,
             moving: None,
+            web: None,
         }
     }
 }

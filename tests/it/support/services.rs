@@ -88,11 +88,12 @@ impl Service {
         if !socket.accepts {
             return;
         }
+        let Some(service) = self.serve_web(app) else { return };
         let (app, pace) = (Arc::clone(app), socket.pace);
         let name = socket.name.clone();
         tokio::spawn(async move {
             let fixture = Arc::clone(&app.fixture);
-            let end = match self {
+            let end = match service {
                 Self::Tcp(listener) => accept(app, listener, pace).await,
                 Self::Unix(listener) => accept(app, listener, pace).await,
                 Self::Seqpacket(listener) => answer_records(app, listener).await,
@@ -102,6 +103,28 @@ impl Service {
             let error = end.err().map(|error| error.chain());
             fixture.write("accept ended", json!({ "name": name, "error": error }));
         });
+    }
+}
+
+/// HTTP.
+impl Service {
+    #[cfg(feature = "http")]
+    fn serve_web(self, app: &Arc<App>) -> Option<Self> {
+        let web = app.fixture.release.web;
+        match (self, web) {
+            (Self::Tcp(listener), Some(web)) if web.tls => {
+                super::web::serve_tls(app, web, listener)
+            }
+            (Self::Tcp(listener), Some(web)) => super::web::serve(app, web, listener),
+            (Self::Unix(listener), Some(web)) => super::web::serve(app, web, listener),
+            (service, _) => return Some(service),
+        }
+        None
+    }
+
+    #[cfg(not(feature = "http"))]
+    fn serve_web(self, _: &Arc<App>) -> Option<Self> {
+        Some(self)
     }
 }
 

@@ -1,0 +1,153 @@
+//! Whose turn it is to leave, for connections that go on being served while they wait for it.
+//!
+//! A session that is handed over is served by nobody until it is settled. A wing with thousands of
+//! idle connections therefore asks for a turn first: of each kind one is sent ahead, to see whether
+//! the successor takes it, and then as many at once as the channel holds anyway.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+#[cfg(feature = "http")]
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
+
+use super::session::About;
+use crate::name::Name;
+
+/// What a receiver takes or declines once and for all: a kind, a version, a listener.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key(Name, u32, Name);
+
+impl Key {
+    #[cfg(feature = "http")]
+    pub(crate) fn new(kind: &Name, version: u32, listener: &Name) -> Self {
+        Self(kind.clone(), version, listener.clone())
+    }
+
+    pub(super) fn of(about: &About) -> Self {
+        Self(about.kind.clone(), about.version, about.guard.listener().clone())
+    }
+}
+
+/// The turns of one channel; clones are the same.
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only HTTP waits for its turn"))]
+pub(super) struct Turns {
+    inner: Arc<Mutex<Inner>>,
+    /// How many of one key may leave at once.
+    window: usize,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Whether the receiver has spoken.
+    open: bool,
+    shut: bool,
+    /// What need not be offered again.
+    refused: HashSet<Key>,
+    places: HashMap<Key, Place>,
+}
+
+#[derive(Debug)]
+#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only HTTP waits for its turn"))]
+struct Place {
+    turns: Arc<Semaphore>,
+    /// The receiver has taken one.
+    proven: bool,
+}
+
+/// The right to leave now. Dropped once that is settled.
+#[cfg(feature = "http")]
+#[derive(Debug)]
+pub(crate) struct Turn {
+    /// Whose, and the place that it takes; none if nobody counts.
+    place: Option<(Turns, Key, OwnedSemaphorePermit)>,
+}
+
+#[cfg(feature = "http")]
+impl Turn {
+    /// The receiver has taken one: from now on they leave side by side.
+    pub(crate) fn taken(self) {
+        if let Some((turns, key, _)) = &self.place {
+            turns.prove(key);
+        }
+    }
+
+    /// Nobody else wants to leave.
+    #[cfg(test)]
+    pub(crate) fn at_once() -> Self {
+        Self { place: None }
+    }
+}
+
+impl Turns {
+    pub(super) fn new(window: usize) -> Self {
+        Self { inner: Arc::default(), window }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The receiver has spoken.
+    pub(super) fn open(&self) {
+        let mut inner = self.lock();
+        inner.open = true;
+        inner.places.values().for_each(|place| place.turns.add_permits(1));
+    }
+
+    /// Nothing more is sent: nobody waits in vain.
+    pub(super) fn shut(&self) {
+        let mut inner = self.lock();
+        inner.shut = true;
+        inner.places.values().for_each(|place| place.turns.close());
+    }
+
+    /// The receiver never takes any like these.
+    pub(super) fn refuse(&self, key: Key) {
+        let mut inner = self.lock();
+        if let Some(place) = inner.places.get(&key) {
+            place.turns.close();
+        }
+        inner.refused.insert(key);
+    }
+
+    pub(super) fn are_refused(&self, key: &Key) -> bool {
+        self.lock().refused.contains(key)
+    }
+
+    #[cfg(feature = "http")]
+    fn prove(&self, key: &Key) {
+        let mut inner = self.lock();
+        if let Some(place) = inner.places.get_mut(key).filter(|place| !place.proven) {
+            place.proven = true;
+            place.turns.add_permits(self.window.saturating_sub(1));
+        }
+    }
+
+    /// Whether sessions like these may leave, now or soon.
+    #[cfg(feature = "http")]
+    pub(super) fn may_come(&self, key: &Key) -> bool {
+        let inner = self.lock();
+        !inner.shut && !inner.refused.contains(key)
+    }
+
+    /// Resolves when one like these may leave; `None` when none may any more.
+    #[cfg(feature = "http")]
+    pub(super) async fn next(self, key: Key) -> Option<Turn> {
+        let turns = {
+            let mut inner = self.lock();
+            if inner.shut || inner.refused.contains(&key) {
+                return None;
+            }
+            let first = usize::from(inner.open);
+            let place = inner
+                .places
+                .entry(key.clone())
+                .or_insert_with(|| Place { turns: Arc::new(Semaphore::new(first)), proven: false });
+            Arc::clone(&place.turns)
+        };
+        let permit = turns.acquire_owned().await.ok()?;
+        Some(Turn { place: Some((self, key, permit)) })
+    }
+}
