@@ -1,5 +1,6 @@
 //! What an application holds while it serves.
 
+mod readiness;
 mod sessions;
 mod states;
 mod steering;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 use tokio::sync::{broadcast, watch};
 
+pub use self::readiness::Readiness;
 use crate::drain::{Guard, Progress};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;

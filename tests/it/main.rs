@@ -37,6 +37,7 @@ mod cli;
 mod control;
 mod failures;
 mod groups;
+mod haproxy;
 mod health;
 mod history;
 mod judgement;
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
         metrics::trials(),
         #[cfg(feature = "cli")]
         cli::trials(),
+        haproxy::trials(),
         health::trials(),
         releases::trials(),
         spawn::trials(),
