@@ -1,5 +1,7 @@
 //! What an application holds while it serves.
 
+#[cfg(feature = "metrics")]
+mod facade;
 mod readiness;
 mod sessions;
 mod states;
