@@ -73,7 +73,7 @@ pub use self::http::http;
 pub use self::http::tonic;
 #[cfg(feature = "axum")]
 pub use self::http::{axum, readiness_route};
-pub use config::Config;
+pub use config::{Config, TakeOver};
 pub use drain::{DrainOutcome, DrainPhase, DrainReport, Guard, Held, Progress};
 pub use error::{Error, ErrorKind, Result};
 pub use executable::Preflight;

@@ -69,6 +69,8 @@ pub enum Purpose {
     Program,
     /// Back to the program that ran before.
     RollBack,
+    /// A process that somebody else had started.
+    TakeOver,
 }
 
 impl fmt::Display for Purpose {
@@ -77,6 +79,7 @@ impl fmt::Display for Purpose {
             Self::Release => "release",
             Self::Program => "program",
             Self::RollBack => "roll back",
+            Self::TakeOver => "takeover",
         })
     }
 }

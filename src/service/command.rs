@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use tokio::sync::oneshot;
 
+use super::takeover::passed_on;
 use super::{Hold, ended};
-use crate::control::Started;
+use crate::control::{Started, Taker};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::handoff::adoption::Wanted;
@@ -38,6 +39,8 @@ pub(crate) enum Command {
     Unhealthy { reason: String, reply: oneshot::Sender<Result<()>> },
     /// It wants a state of the predecessor.
     Take(Wanted),
+    /// A process that somebody else has started would be the next generation.
+    TakeOver(Box<Taker>),
     /// Drain and end.
     Stop,
 }
@@ -70,6 +73,7 @@ pub(super) fn refuse(command: Command, why: &str) {
         }
         Command::Unhealthy { reply, .. } => _ = reply.send(Err(error())),
         Command::Take(wanted) => _ = wanted.reply.send(Err(error())),
+        Command::TakeOver(taker) => taker.refuse(passed_on()),
         Command::Ready(_) | Command::Failed(_) | Command::NotYet(_) | Command::Stop => {}
     }
 }

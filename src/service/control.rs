@@ -9,9 +9,10 @@ use std::time::Duration;
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::AbortHandle;
 
+use super::takeover::{Bringing, bring};
 use super::{Command, Hold, Reply as Owed, Service, Shared, Wish, ended};
 use crate::control::Command as Asked;
-use crate::control::{Accepting, Answer, Clients, Desk, News, Peer, Reply, Started, Teller};
+use crate::control::{Accepting, Answer, Clients, Desk, News, Peer, Reply, Started, Taker, Teller};
 use crate::drain::DrainReport;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
@@ -66,6 +67,8 @@ impl Service {
     /// Whoever waits for the end is told, before the process is gone.
     pub(super) async fn say_farewell(&mut self, outcome: &Outcome) {
         self.silence();
+        // Whoever waits for its turn sees the end of its connection, and asks again.
+        self.takers.clear();
         self.shared.farewell.send_replace(Some(outcome.clone()));
         if let Some(clients) = &self.clients {
             // One that does not read is not waited for.
@@ -81,6 +84,11 @@ struct Clerk {
 impl Desk for Clerk {
     fn version(&self) -> &str {
         &self.shared.config.version
+    }
+
+    fn take_over(&self, service: String, taker: Taker) -> Bringing {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move { bring(&shared, &service, taker).await })
     }
 
     fn answer(&self, command: Asked, peer: Peer, teller: Teller) -> Reply {
@@ -111,7 +119,7 @@ impl Desk for Clerk {
 
 impl Shared {
     /// An error unless this generation answers for the service.
-    fn answers(&self) -> Result<()> {
+    pub(super) fn answers(&self) -> Result<()> {
         let stopping = self.status.borrow().role == Role::Stopping;
         if self.owns() || stopping {
             return Ok(());

@@ -56,6 +56,7 @@ impl Service {
                     let now = progress.borrow_and_update().clone();
                     post(&relation, self.progress(now));
                 }
+                () = self.beats.due() => self.beats.beat(&shared),
                 // A rejected successor ends with this process, but it has its own to finish.
                 Some(gone) = self.leaving.join_next() => self.gone(gone.ok()),
                 () = hurry.notified(), if drained.is_some() => self.leaving.abort_all(),

@@ -17,8 +17,10 @@ mod stop;
 mod store;
 mod successor;
 mod survey;
+mod takeover;
 mod wishes;
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -37,7 +39,7 @@ pub(crate) use self::shared::Shared;
 use self::store::Store;
 use crate::birth::{Asked, Signals, Supervisor, WATCHDOG_USEC};
 use crate::config::{Config, ProgramOverrides};
-use crate::control::Clients;
+use crate::control::{Clients, Taker};
 use crate::drain::Drain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
@@ -62,6 +64,8 @@ pub(crate) struct Captured {
     pub program: Program,
     pub own_process: Arc<OwnedFd>,
     pub supervisor: Supervisor,
+    /// Whether this process was started by somebody else than its predecessor.
+    pub taker: bool,
 }
 
 /// What a generation has from its birth.
@@ -91,6 +95,8 @@ pub(crate) struct Service {
     waiting: Vec<Reply>,
     /// Whose wish it is that is remembered.
     queued_by: AskedBy,
+    /// Processes that wait for their turn.
+    takers: VecDeque<Taker>,
     hurry: Arc<Notify>,
     stop_asked: bool,
     /// A drain that leaves the process alive.
@@ -101,6 +107,8 @@ pub(crate) struct Service {
     answering: Option<Answering>,
     beats: Beats,
     store: Store,
+    /// Somebody else than its predecessor has started this process, if it has one.
+    taker: bool,
 }
 
 /// A rejected successor that has gone.
@@ -145,12 +153,14 @@ pub(crate) fn begin(
         pid_file: None,
         waiting: Vec::new(),
         queued_by: AskedBy::PassedOn,
+        takers: VecDeque::new(),
         hurry: Arc::new(Notify::new()),
         stop_asked: false,
         draining: None,
         clients: None,
         answering: None,
         beats: Beats::new(&shared.manager, &supervisor),
+        taker: captured.taker,
         store: Store::new(&shared.manager, &supervisor, &shared.sockets),
     };
     tokio::spawn(task.live(adoption));

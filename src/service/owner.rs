@@ -68,6 +68,7 @@ impl Service {
                     let by = std::mem::replace(&mut self.queued_by, AskedBy::PassedOn);
                     active = Some(self.start_upgrade(Next::Release, by));
                 }
+                self.next_taker(&mut active);
             }
             match self.next(&mut active).await {
                 Happened::Asked(Asked::Upgrade) => {
@@ -149,6 +150,7 @@ impl Service {
             Command::Hold(hold) => self.hold(hold),
             // It is ready, and asks no more.
             Command::Take(_) => super::refuse(command, "this generation owns"),
+            Command::TakeOver(taker) => self.turn_for(active, *taker),
             // Handled by the caller.
             Command::Upgrade(_) | Command::Stop => {}
         }
@@ -181,7 +183,11 @@ impl Service {
             ));
         }
         let identity = next.identity(&shared.program);
-        let order = self.order(&next, successor, &mut report);
+        let mut order = self.order(&next, successor, &mut report);
+        let goes_back = matches!(next, Next::Previous(_));
+        if let Next::Taker(taker) = next {
+            order.elsewhere = Some(Box::pin(async move { taker.welcome() }));
+        }
         let path = order.program.exe.clone();
         shared.status.send_modify(|status| {
             status.upgrading = true;
@@ -206,7 +212,6 @@ impl Service {
             upgrade::run(order, report, &mut heard, hand_over).await
         });
         let replies = std::mem::take(&mut self.waiting);
-        let goes_back = matches!(next, Next::Previous(_));
         Active {
             future,
             words,
@@ -252,6 +257,7 @@ impl Service {
             rejected: self.rejected.clone(),
             queued: Arc::clone(&shared.queued),
             preflight,
+            elsewhere: None,
             budget: shared.config.budget.map(ErrorBudget::to_wire),
             health,
             drain: shared.drain.clone(),
@@ -295,7 +301,10 @@ impl Service {
                     Err(Error::new(ErrorKind::PassedOn, text))
                 });
                 self.shared.status.send_modify(|status| status.queued = false);
-                if self.stop_asked {
+                self.send_takers_on();
+                if !successor.child.is_ours() {
+                    self.go_on_elsewhere();
+                } else if self.stop_asked {
                     self.pass_stop_on(&successor);
                 }
                 Some(Reign::HandedOver(successor))

@@ -1,6 +1,7 @@
 //! The client: a method for each command.
 
 mod exchange;
+mod turn;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::exchange::pause;
+pub(crate) use self::turn::{Asking, ask_for_turn};
 pub use self::watch::Watch;
 use super::message::{Answer, Command, News, Started};
 use super::path;

@@ -31,7 +31,8 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
                 Action::Preflight => self.preflight = self.order.preflight.take(),
                 Action::Spawn => {
                     let (program, extra) = (self.order.program.clone(), self.order.extra.clone());
-                    self.spawning = Some(Box::pin(async move { spawn(&program, &extra).await }));
+                    let start = Box::pin(async move { spawn(&program, &extra).await });
+                    self.spawning = Some(self.order.elsewhere.take().unwrap_or(start));
                 }
                 Action::Watch => self.watch(),
                 Action::Park => self.park(),
@@ -59,7 +60,8 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
                 Action::EndSuccessor => self.end_successor(),
                 Action::HandOver => {
                     if let Some(hand_over) = self.on_hand_over.take() {
-                        hand_over(self.charge.child.as_ref().map_or(0, Child::pid));
+                        let ours = self.charge.child.as_ref().filter(|child| child.is_ours());
+                        hand_over(ours.map_or(0, Child::pid));
                     }
                     self.order.sockets.committed_as_predecessor();
                     self.begin_to_move();

@@ -13,8 +13,11 @@ use crate::wire::{Hello, MAX_OFFERED, Message, Refuse, agree};
 impl<H: FnOnce(i32) + Send> Upgrade<H> {
     pub(super) fn spawned(&mut self, spawned: Result<(Child, OwnedFd)>) -> Event {
         let opened = spawned.and_then(|(child, socket)| {
-            self.report.successor_pid(child.pid());
-            (self.order.on_news)(News::Process(child.pid()));
+            // Not known of one in another pid namespace.
+            if child.pid() > 0 {
+                self.report.successor_pid(child.pid());
+                (self.order.on_news)(News::Process(child.pid()));
+            }
             self.charge.child = Some(child);
             link::open(socket)
         });

@@ -70,6 +70,10 @@ struct Upgrade<H> {
     life: Option<Life>,
     /// Sockets in the offer.
     offered: usize,
+    /// Whether somebody else has started the successor.
+    taken_over: bool,
+    /// It is to be handed over as soon as the successor serves.
+    pressed: bool,
     parking: Option<Pending<Result<()>>>,
     ready: offer::Gathered,
     sequence: u64,
@@ -97,7 +101,8 @@ struct Upgrade<H> {
 }
 
 /// Runs one upgrade to its verdict. `on_hand_over` is called when this generation ceases to own,
-/// before the successor is told that it does; it gets the successor's pid, 0 if that is not known.
+/// before the successor is told that it does; it gets the successor's pid, 0 if that is not known or
+/// not our supervisor's.
 pub(crate) async fn run<H: FnOnce(i32) + Send>(
     order: Order,
     report: ReportBuilder,
@@ -147,6 +152,8 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
             checks: Checks::of(order.health.clone()),
             sessions: None,
             supply: Supply::new(order.states.clone()),
+            taken_over: order.elsewhere.is_some(),
+            pressed: false,
             order,
             on_hand_over: Some(on_hand_over),
             charge: Charge { child: None, verdict: Arc::clone(&verdict), adopted: false },
@@ -202,11 +209,7 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
                 Err(error) => Event::ParkFailed(chain(&error)),
             }),
             failed = offer_failed(&mut self.offering) => Some(Event::OfferFailed(failed)),
-            word = words.recv() => word.map(|word| match word {
-                Word::Stop => Event::Stop,
-                Word::Approve => Event::Approved,
-                Word::Reject(why) => self.rejected(CauseKind::Operator, why),
-            }),
+            word = words.recv() => word.and_then(|word| self.told_by_operator(word)),
             checked = checks::next(&mut self.checks) => self.checked(checked),
             timer = self.clock.next() => Some(Event::Expired(timer)),
         }
@@ -236,7 +239,8 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
             }
         }
         self.charge.adopted |= event == Event::Adopted;
-        if event == Event::Serving {
+        let serving = event == Event::Serving;
+        if serving {
             self.served = true;
             self.end_gap();
         }
@@ -247,6 +251,27 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
             self.enter_phase();
         }
         self.perform(actions);
+        if serving && self.pressed {
+            self.feed(Event::Approved);
+        }
+    }
+
+    /// What an operator's word means here; nothing if it changes nothing.
+    ///
+    /// A stop ends the handoff, and the service with it, but not if somebody else has started the
+    /// successor: then it is this process alone that shall go, and it hands over as soon as it can.
+    /// A second stop means it.
+    fn told_by_operator(&mut self, word: Word) -> Option<Event> {
+        match word {
+            Word::Approve => Some(Event::Approved),
+            Word::Reject(why) => Some(self.rejected(CauseKind::Operator, why)),
+            Word::Stop if !self.taken_over || self.pressed => Some(Event::Stop),
+            Word::Stop => {
+                self.pressed = true;
+                let serves = matches!(self.machine.state(), State::Probation { .. });
+                serves.then_some(Event::Approved)
+            }
+        }
     }
 
     fn enter_phase(&mut self) {

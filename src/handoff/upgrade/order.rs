@@ -37,6 +37,8 @@ pub(crate) struct Order {
     pub successor: Generation,
     pub program: Program,
     pub extra: Extra,
+    /// The successor runs already: brings it, with its link. No program is started then.
+    pub elsewhere: Option<Pending<Result<(Child, OwnedFd)>>>,
     /// Tries the program before it is started for real.
     pub preflight: Option<Pending<Result<()>>>,
     /// How many of its requests the successor may fail.
@@ -162,7 +164,9 @@ impl Drop for Charge {
         let Some(child) = &mut self.child else { return };
         let lives_on = match self.verdict.read() {
             Ok(Some(decision)) => decision == Decision::Committed,
-            Ok(None) | Err(_) => self.adopted,
+            // One that somebody else started and that holds nothing yet sees the end of its link,
+            // and is not ours to end.
+            Ok(None) | Err(_) => self.adopted || !child.is_ours(),
         };
         if lives_on {
             child.set_free();
