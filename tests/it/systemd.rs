@@ -155,8 +155,11 @@ fn hanging() {
 /// can. Either way it serves.
 fn owner_dies() {
     for (access, heard) in [("main", false), ("all", true)] {
-        let lines =
-            format!("Type=notify-reload\nNotifyAccess={access}\nRestart=always\nRestartSec=100ms");
+        // A reload of a main process that is gone ends with this timeout.
+        let lines = format!(
+            "Type=notify-reload\nNotifyAccess={access}\nRestart=always\nRestartSec=100ms\n\
+             TimeoutStartSec=3"
+        );
         let unit = Unit::start(Release { drain: LONG, ..Release::default() }, &lines);
         let first = unit.main_pid();
         let mut held = unit.server.client("main");
