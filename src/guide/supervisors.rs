@@ -32,7 +32,8 @@
 //! start gets them back and claims them by the same lines as always: whoever connects meanwhile
 //! waits in the backlog. With a store a stop leaves the paths of Unix sockets in place, since it may
 //! be a restart; one that nobody answers is replaced at the next start. `FileDescriptorStorePreserve=yes`
-//! keeps the store over `systemctl stop` as well: until the next start, connections wait.
+//! keeps the store over `systemctl stop` as well, if the unit is enabled (systemd forgets an inactive
+//! one that nobody refers to): until the next start, connections wait.
 //!
 //! **Socket units** (`Accept=no`) are claimed by `FileDescriptorName=`, or by address. `LISTEN_PID`
 //! and `LISTEN_PIDFDID` are honoured. Tools for development do not know the process that a build

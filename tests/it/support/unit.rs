@@ -68,6 +68,18 @@ impl Unit {
         shipped_line("ExecReload").replace("--service server", "--socket control.sock")
     }
 
+    /// A target wants it, as after `systemctl enable`.
+    pub(crate) fn enable(&self) {
+        let link = self.wanted();
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(self.file("service"), link).unwrap();
+        systemctl(&["daemon-reload"]).unwrap();
+    }
+
+    fn wanted(&self) -> PathBuf {
+        PathBuf::from(format!("/run/systemd/system/multi-user.target.wants/{}.service", self.name))
+    }
+
     /// How many processes the unit has.
     pub(crate) fn processes(&self) -> usize {
         let group = self.show("ControlGroup");
@@ -120,6 +132,8 @@ impl Drop for Unit {
         if std::thread::panicking() {
             let _ = std::io::Write::write_all(&mut std::io::stderr(), self.journal().as_bytes());
         }
+        // Most are not enabled.
+        let _ = fs::remove_file(self.wanted());
         for kind in ["socket", "service"] {
             if self.file(kind).exists() {
                 let name = format!("{}.{kind}", self.name);

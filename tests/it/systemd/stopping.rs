@@ -33,6 +33,8 @@ pub(super) fn preserve() {
         Release::with([Socket::tcp("main"), Socket::unix("admin")]),
         &format!("{KEEPS}\nFileDescriptorStorePreserve=yes"),
     );
+    // systemd forgets a unit that is inactive and that no other one refers to, and its sockets.
+    unit.enable();
     let addresses = [unit.server.address("main"), unit.server.address("admin")];
     let load = Load::start(&addresses, 2);
     for _ in 0..3 {
