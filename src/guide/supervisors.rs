@@ -92,7 +92,8 @@
 //!   2 s to say who is main now, as they do by themselves; if nobody does, they are killed, and the
 //!   server is started again.
 //! - Orphans are reaped, and what is left of the server at the end is killed.
-//! - It is one process of one thread, without a runtime: 2.7 MB resident in a debug build.
+//! - It is one process of one thread, without a runtime: 3.4 MB resident in a release build, 0.2 MB of
+//!   that its own and the rest the program file (5.4 MB in a debug build, after twenty upgrades).
 //! - `--listen http=0.0.0.0:80` binds before the server starts; the server claims it as always.
 //!
 //! # Kubernetes

@@ -197,7 +197,7 @@ async fn p4_nobody_waits_for_a_manager_that_is_gone_and_one_that_comes_back_is_h
 fn whole(listener: &Socket) -> String {
     let (stream, _) = listener.accept().unwrap();
     stream.set_read_timeout(Some(LONG)).unwrap();
-    let (mut text, mut buffer) = (Vec::new(), [0; 256]);
+    let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
     loop {
         match (&stream).read(&mut buffer).unwrap() {
             0 => return String::from_utf8(text).unwrap(),

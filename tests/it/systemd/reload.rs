@@ -41,6 +41,9 @@ fn reload_twenty_times(unit: &Unit) {
     let tally = load.finish();
     tally.assert_unharmed();
     unit.assert_one_story();
+    let journal = unit.journal();
+    let told = ["Reloading ", "Reloaded ", "Stopping "].map(|word| journal.matches(word).count());
+    assert_eq!(told, [20, 20, 0], "{journal}");
     report(&format!("20 reloads, the longest {longest:?}: {tally}"));
 }
 
