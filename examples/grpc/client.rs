@@ -25,19 +25,45 @@ impl Client {
 
     /// The generation that answers.
     pub(crate) async fn generation(&mut self) -> Result<u64, Status> {
-        self.ready().await?;
-        let path = PathAndQuery::from_static(GENERATION);
-        let codec = ProstCodec::<String, u64>::default();
-        Ok(self.0.unary(Request::new(String::new()), path, codec).await?.into_inner())
+        loop {
+            self.ready().await?;
+            let path = PathAndQuery::from_static(GENERATION);
+            let codec = ProstCodec::<String, u64>::default();
+            match self.0.unary(Request::new(String::new()), path, codec).await {
+                Err(status) if was_not_seen(&status) => {}
+                answer => return Ok(answer?.into_inner()),
+            }
+        }
     }
 
     /// The numbers from this one on.
     pub(crate) async fn count(&mut self, from: u64) -> Result<Streaming<u64>, Status> {
-        self.ready().await?;
-        let path = PathAndQuery::from_static(COUNT);
-        let codec = ProstCodec::<u64, u64>::default();
-        Ok(self.0.server_streaming(Request::new(from), path, codec).await?.into_inner())
+        loop {
+            self.ready().await?;
+            let path = PathAndQuery::from_static(COUNT);
+            let codec = ProstCodec::<u64, u64>::default();
+            match self.0.server_streaming(Request::new(from), path, codec).await {
+                Err(status) if was_not_seen(&status) => {}
+                answer => return Ok(answer?.into_inner()),
+            }
+        }
     }
+}
+
+/// Whether no server has seen the call, so that it may be made again whatever it does: the
+/// connection was told to go away, or had ended, when it was about to be sent (RFC 9113, section
+/// 6.8). Other libraries for gRPC make it again by themselves; tonic leaves it to its caller.
+fn was_not_seen(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
+            || error.downcast_ref::<h2::Error>().is_some_and(h2::Error::is_go_away)
+        {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Counts until it is ended, and says whenever another generation goes on.

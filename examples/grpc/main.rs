@@ -1,7 +1,8 @@
 //! How do gRPC calls live through an upgrade, those that never end among them?
 //!
-//! Calls that are under way finish, and the GOAWAY of HTTP/2 makes a client connect again without
-//! an error. A stream that would never end is ended by its handler when the drain comes to its
+//! Calls that are under way finish, and the GOAWAY of HTTP/2 makes a client connect again. (A call
+//! that it is about to send in that moment is seen by nobody, and has to be made again: with tonic
+//! by its caller, see `client.rs`.) A stream that would never end is ended by its handler when the drain comes to its
 //! connection, with the status OK; the client asks for the rest, and gets it from the next
 //! generation.
 //!

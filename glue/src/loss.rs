@@ -19,7 +19,7 @@ const BETWEEN: u64 = 2_000;
 pub fn main(names: &[&str]) -> ExitCode {
     let names = if names.is_empty() { &NAMES[..] } else { names };
     println!("{UPGRADES} upgrades each, under 40 clients that keep their connections");
-    println!("framework     answered refused idle-end  fresh-end  broken  closed");
+    println!("framework     answered refused idle-end  fresh-end  broken  closed unseen");
     let mut failed = false;
     for name in names {
         match measure(name) {

@@ -35,6 +35,8 @@ mod chaos;
 #[cfg(feature = "cli")]
 mod cli;
 mod control;
+#[cfg(all(feature = "axum", feature = "tonic"))]
+mod examples;
 mod failures;
 mod groups;
 mod health;
@@ -103,6 +105,8 @@ fn main() -> ExitCode {
         succession::trials(),
         soak::trials(),
         chaos::trials(),
+        #[cfg(all(feature = "axum", feature = "tonic"))]
+        examples::trials(),
         tidy::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()

@@ -33,6 +33,9 @@ pub struct Tally {
     pub lost_fresh: AtomicU64,
     /// Answers that are not whole, not what was asked for, or errors.
     pub broken: AtomicU64,
+    /// Calls that no server has seen, by the word of the protocol: the client makes them again. No
+    /// loss.
+    pub unseen: AtomicU64,
     /// The words of the last error, where the client's library has any.
     pub last_error: Mutex<String>,
 }
@@ -58,13 +61,14 @@ impl fmt::Display for Tally {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         write!(
             f,
-            "{:>9} {:>7} {:>8} {:>10} {:>7} {:>7}",
+            "{:>9} {:>7} {:>8} {:>10} {:>7} {:>7} {:>6}",
             of(&self.answered),
             of(&self.refused),
             of(&self.lost_kept),
             of(&self.lost_fresh),
             of(&self.broken),
             of(&self.closed),
+            of(&self.unseen),
         )
     }
 }
