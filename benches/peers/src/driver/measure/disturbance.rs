@@ -1,0 +1,148 @@
+//! How much clients notice of an upgrade: the latency of requests in the second after one was
+//! asked for, beside that of other seconds.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::numbers::Times;
+use crate::Failure;
+use crate::load::mix::{Clients, Mix};
+use crate::load::tally::Sample;
+use crate::peer::processes::{memory, processor_time, reap};
+use crate::peer::{Peer, Server, Setup};
+
+/// The window that counts as 'around an upgrade'.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// From one upgrade to the next, at least: a window, and as much of quiet.
+const PERIOD: Duration = Duration::from_millis(2200);
+
+/// Latencies in milliseconds.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Disturbance {
+    pub(crate) peer: String,
+    pub(crate) upgrades: usize,
+    pub(crate) requests_per_second: f64,
+    pub(crate) steady: Percentiles,
+    pub(crate) around: Percentiles,
+    /// Around an upgrade over steady.
+    pub(crate) ratio_p99: f64,
+    pub(crate) failed: u64,
+    /// Processor time of the server in an upgrade's second beyond that of a quiet one, in ms.
+    pub(crate) extra_processor_ms: f64,
+    /// Proportional set size of all its processes in quiet, and the most that was seen in
+    /// upgrades, in KiB.
+    pub(crate) memory_kib: u64,
+    pub(crate) memory_kib_most: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Percentiles {
+    pub(crate) samples: usize,
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) p999: f64,
+    pub(crate) longest: f64,
+}
+
+impl From<Vec<Duration>> for Percentiles {
+    fn from(times: Vec<Duration>) -> Self {
+        let times = Times::new(times);
+        Self {
+            samples: times.len(),
+            p50: times.p50(),
+            p99: times.p99(),
+            p999: times.p999(),
+            longest: times.max(),
+        }
+    }
+}
+
+/// Processor time of processes, some of which come and some go.
+struct Used {
+    before: Duration,
+    began: Instant,
+}
+
+impl Used {
+    fn since(server: &Server) -> Result<Self, Failure> {
+        Ok(Self { before: processor_time(&server.processes()?), began: Instant::now() })
+    }
+
+    /// A second's share of it.
+    fn a_second(&self, pids: &[i32]) -> f64 {
+        let used = processor_time(pids).saturating_sub(self.before);
+        used.as_secs_f64() * 1e3 / self.began.elapsed().as_secs_f64()
+    }
+}
+
+/// So many upgrades under `clients` of 100 requests a second each.
+pub(crate) async fn disturbance(
+    peer: Peer,
+    upgrades: usize,
+    clients: usize,
+) -> Result<Disturbance, Failure> {
+    let mut server = Server::start(peer, Setup::default())?;
+    let load = Clients::start(&server, Mix { paced: clients, ..Mix::default() }).await?;
+    tokio::time::sleep(WINDOW).await;
+    let mut windows = Vec::new();
+    let (mut quiet, mut busy) = (Vec::new(), Vec::new());
+    let mut most = 0;
+    let mut calm = 0;
+    for _ in 0..upgrades {
+        let used = Used::since(&server)?;
+        tokio::time::sleep(WINDOW).await;
+        let processes = server.processes()?;
+        quiet.push(used.a_second(&processes));
+        calm = memory(&processes);
+        let used = Used::since(&server)?;
+        let asked = tokio::task::block_in_place(|| server.upgrade())?;
+        windows.push(asked.at.duration_since(load.run.began));
+        let old = asked.old.clone();
+        // What the old one used is lost when it is reaped, so all is read before that.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let now = server.processes()?;
+        most = most.max(memory(&now));
+        tokio::time::sleep(WINDOW.saturating_sub(asked.at.elapsed())).await;
+        let mut all: Vec<i32> = server.processes()?.into_iter().chain(old).collect();
+        all.sort_unstable();
+        all.dedup();
+        busy.push(used.a_second(&all));
+        tokio::task::block_in_place(|| asked.ends.ended(Duration::from_secs(10)))?;
+        reap();
+        tokio::time::sleep(PERIOD.saturating_sub(asked.at.elapsed())).await;
+    }
+    let run = load.finish().await;
+    let samples = run.samples();
+    let elapsed = run.began.elapsed().as_secs_f64();
+    let (around, steady) = split(&samples, &windows);
+    let (around, steady) = (Percentiles::from(around), Percentiles::from(steady));
+    let median = super::numbers::median;
+    Ok(Disturbance {
+        peer: peer.id().to_owned(),
+        upgrades,
+        requests_per_second: samples.len() as f64 / elapsed,
+        ratio_p99: around.p99 / steady.p99,
+        steady,
+        around,
+        failed: run.counts().values().map(crate::load::tally::Counts::failed).sum(),
+        extra_processor_ms: median(busy) - median(quiet),
+        memory_kib: calm,
+        memory_kib_most: most,
+    })
+}
+
+/// Samples around an upgrade, and the others. The first second belongs to nobody.
+fn split(samples: &[Sample], windows: &[Duration]) -> (Vec<Duration>, Vec<Duration>) {
+    let (mut around, mut steady) = (Vec::new(), Vec::new());
+    for sample in samples {
+        let in_window = |at: &Duration| sample.at + sample.took >= *at && sample.at < *at + WINDOW;
+        if windows.iter().any(in_window) {
+            around.push(sample.took);
+        } else if sample.at >= WINDOW {
+            steady.push(sample.took);
+        }
+    }
+    (around, steady)
+}
