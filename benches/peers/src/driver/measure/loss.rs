@@ -11,8 +11,11 @@ use crate::load::tally::{Counts, Run};
 use crate::peer::processes::reap;
 use crate::peer::{Peer, Server, Setup};
 
-/// How long the old generation is waited for before the next upgrade is asked for.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the old generation is waited for before the next upgrade is asked for. pingora waits
+/// for five seconds itself before it drains.
+fn patience(peer: Peer) -> Duration {
+    Duration::from_secs(if peer == Peer::Pingora { 12 } else { 3 })
+}
 
 /// The load goes on for so long after each upgrade.
 const REST: Duration = Duration::from_millis(200);
@@ -61,7 +64,7 @@ pub(crate) async fn loss(
     for number in 0..upgrades {
         let asked = tokio::task::block_in_place(|| server.upgrade())
             .map_err(|error| format!("upgrade {number}: {error}; {}", server.log()))?;
-        let ended = tokio::task::block_in_place(|| asked.ends.ended(PATIENCE))?;
+        let ended = tokio::task::block_in_place(|| asked.ends.ended(patience(peer)))?;
         if ended.is_none() {
             stayed += 1;
         }
