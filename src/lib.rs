@@ -73,7 +73,7 @@ pub use self::http::axum;
 pub use self::http::http;
 #[cfg(feature = "tonic")]
 pub use self::http::tonic;
-pub use config::Config;
+pub use config::{Config, TakeOver};
 pub use drain::{DrainOutcome, DrainPhase, DrainReport, Guard, Held, Progress};
 pub use error::{Error, ErrorKind, Result};
 pub use executable::Preflight;
@@ -85,7 +85,10 @@ pub use listener::{
     UnixListener,
 };
 pub use name::Name;
-pub use report::{Report, UpgradeOutcome, UpgradePhase};
+pub use report::{
+    AskedBy, CauseKind, CutGroup, Drained, JournalFile, Purpose, Report, Summary, UpgradeOutcome,
+    UpgradePhase, Window,
+};
 pub use requests::{ErrorBudget, Requests};
 pub use run::run;
 pub use running::Running;

@@ -3,13 +3,18 @@
 //! **Contract:** counting one costs one atomic addition that other threads do not meet; the budget
 //! is looked at only when a request has failed or the predecessor pings, and only while it watches.
 
+mod looks;
+
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use self::looks::Looks;
 use crate::drain::shard_of_this_thread;
+use crate::report::Window;
 use crate::wire::Budget;
 
 /// As many as a server has processors, or so: two threads seldom share one.
@@ -63,6 +68,7 @@ struct Inner {
     watched: AtomicBool,
     budget: Mutex<Option<Budget>>,
     spent: Notify,
+    looks: Looks,
 }
 
 /// On cache lines of its own: 128 bytes, since processors fetch pairs of lines.
@@ -87,6 +93,7 @@ impl Requests {
             watched: AtomicBool::new(false),
             budget: Mutex::new(None),
             spent: Notify::new(),
+            looks: Looks::new(Instant::now()),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -98,6 +105,7 @@ impl Requests {
 
     /// A request failed, by this server's fault.
     pub fn failed(&self) {
+        self.inner.looks.fails(Instant::now(), || self.totals());
         self.here().failed.fetch_add(1, Ordering::Relaxed);
         self.look();
     }
@@ -109,6 +117,16 @@ impl Requests {
         self.inner.shards.iter().fold((0, 0), |(succeeded, failed), shard| {
             (succeeded + load(&shard.succeeded), failed + load(&shard.failed))
         })
+    }
+
+    /// Writes down the counts of this moment, for [`before`](Self::before).
+    pub(crate) fn remember(&self) {
+        self.inner.looks.look(Instant::now(), || self.totals());
+    }
+
+    /// How requests ended in the time of this length that was over at `end`.
+    pub(crate) fn before(&self, end: Instant, length: Duration) -> Option<Window> {
+        self.inner.looks.before(end, length)
     }
 
     /// From now on a predecessor wants to know when this budget is spent.

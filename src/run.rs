@@ -1,5 +1,7 @@
 //! From `main` to an exit code.
 
+mod turn;
+
 use std::error::Error as StdError;
 use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,7 +15,7 @@ use crate::config::Config;
 use crate::drain::Drain;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::generation::Generation;
-use crate::handoff::adoption;
+use crate::handoff::adoption::{self, Inheritance};
 use crate::inventory::{Inherited, Inventory};
 use crate::report::journal::Journal;
 use crate::service::{self, Captured, Command, Programs, Shared};
@@ -169,40 +171,42 @@ impl Prepared {
         Ok(Self { birth, captured })
     }
 
-    pub(crate) async fn start(self, config: Config) -> Result<Starting> {
-        let drain = Drain::new();
-        let lengths = config.deadlines;
-        let mut told = service::Inherited::default();
-        let mut journal = Journal::default();
-        let (sockets, generation, adoption) = match self.birth {
+    pub(crate) async fn start(mut self, config: Config) -> Result<Starting> {
+        let (passed, adopted) = match self.birth {
             Birth::Inherited { link } => {
-                let (adoption, inheritance) = adoption::adopt(link, lengths).await?;
-                told.executables = inheritance.programs;
-                told.failures = inheritance.failures;
-                journal = Journal::inherit(inheritance.journals);
-                let sockets = Inventory::new(drain.clone(), Inherited::Link(inheritance.sockets));
-                let sockets = sockets.inspect(|sockets| {
-                    if inheritance.paused {
-                        sockets.hold();
-                    }
-                });
-                match sockets.and_then(|sockets| with_control(&config, sockets)) {
-                    Ok(sockets) => (sockets, inheritance.generation, Some(adoption)),
+                (Inherited::Fresh, Some(adoption::adopt(link, config.deadlines).await?))
+            }
+            birth => {
+                let adopted = turn::taken_over(&config, &mut self.captured.signals).await?;
+                self.captured.taker = adopted.is_some();
+                let passed = match birth {
+                    Birth::Activated { descriptors } => Inherited::Activated(descriptors),
+                    _ => Inherited::Fresh,
+                };
+                (passed, adopted)
+            }
+        };
+        let (born, adoption) = match adopted {
+            Some((adoption, inheritance)) => {
+                if let Inherited::Activated(descriptors) = &passed {
+                    let closed = descriptors.len();
+                    tracing::warn!(
+                        closed,
+                        "a service manager has passed sockets, and they are not used: the \
+                         predecessor hands over its own"
+                    );
+                }
+                match Born::of(inheritance, &config) {
+                    Ok(born) => (born, Some(adoption)),
                     Err(error) => {
                         adoption.give_up(error.chain()).await;
                         return Err(error);
                     }
                 }
             }
-            Birth::Activated { descriptors } => {
-                let sockets = Inventory::new(drain.clone(), Inherited::Activated(descriptors))?;
-                (with_control(&config, sockets)?, Generation::FIRST, None)
-            }
-            Birth::Fresh => {
-                let sockets = Inventory::new(drain.clone(), Inherited::Fresh)?;
-                (with_control(&config, sockets)?, Generation::FIRST, None)
-            }
+            None => (Born::first(passed, &config)?, None),
         };
+        let Born { drain, sockets, generation, told, journal } = born;
         let programs = Programs::new(
             &self.captured.program,
             generation,
@@ -213,6 +217,41 @@ impl Prepared {
         let inventory = service::Holdings { sockets, drain, programs, journal };
         let shared = service::begin(config, generation, inventory, self.captured, adoption)?;
         Ok(Starting::new(shared))
+    }
+}
+
+/// What a generation has before its application starts.
+struct Born {
+    drain: Drain,
+    sockets: Inventory,
+    generation: Generation,
+    told: service::Inherited,
+    journal: Journal,
+}
+
+impl Born {
+    /// The first generation, with what a service manager has passed.
+    fn first(passed: Inherited, config: &Config) -> Result<Self> {
+        let drain = Drain::new();
+        let sockets = with_control(config, Inventory::new(drain.clone(), passed)?)?;
+        let (generation, told) = (Generation::FIRST, service::Inherited::default());
+        Ok(Self { drain, sockets, generation, told, journal: Journal::default() })
+    }
+
+    /// A successor, with what its predecessor has handed over.
+    fn of(inheritance: Inheritance, config: &Config) -> Result<Self> {
+        let drain = Drain::new();
+        let sockets = Inventory::new(drain.clone(), Inherited::Link(inheritance.sockets))?;
+        if inheritance.paused {
+            sockets.hold();
+        }
+        let sockets = with_control(config, sockets)?;
+        let told = service::Inherited {
+            executables: inheritance.programs,
+            failures: inheritance.failures,
+        };
+        let journal = Journal::inherit(inheritance.journals);
+        Ok(Self { drain, sockets, generation: inheritance.generation, told, journal })
     }
 }
 
@@ -230,7 +269,7 @@ fn capture(config: &Config) -> Result<Captured> {
     let own_process = own_process()?;
     let signals = Signals::install(config.upgrade_signal, &config.stop_signals)?;
     let supervisor = if config.manager { birth::supervisor() } else { Supervisor::default() };
-    Ok(Captured { signals, program, own_process, supervisor })
+    Ok(Captured { signals, program, own_process, supervisor, taker: false })
 }
 
 fn own_process() -> Result<Arc<OwnedFd>> {

@@ -98,6 +98,10 @@ impl Status {
 /// What happened to a generation, in order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there are few, and a box would be in the reader's way"
+)]
 #[non_exhaustive]
 pub enum Event {
     /// This generation owns from now on. It may happen again after a hand-over, if every newer

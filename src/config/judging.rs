@@ -34,6 +34,10 @@ impl Config {
     /// check, probation ends when it has lasted [`probation`](Self::probation) *and* every check is
     /// healthy and has been for [`min_healthy_time`](Self::min_healthy_time), at the latest with
     /// [`progress_deadline`](Self::progress_deadline): then the turn is taken back.
+    ///
+    /// While an operator has paused or drained the service no check is made, and the report says
+    /// so: behind a door that is closed no release could answer. The error budget, silence and
+    /// death judge it as ever.
     pub fn health_check(mut self, check: HealthCheck) -> Self {
         self.health.checks.push(check);
         self

@@ -15,6 +15,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use self::steering::Steering;
+pub use self::steering::TakeOver;
 use crate::birth::{STOP, UPGRADE, Unnamed};
 use crate::drain::DrainSettings;
 use crate::error::{Error, ErrorKind, Result};
@@ -46,6 +47,7 @@ use crate::state::Limits;
 /// | from permission to commit, and from commit to owner | [`commit_deadline`](Self::commit_deadline) | 2 s |
 /// | each session that is handed over | [`session_deadline`](Self::session_deadline) | 5 s |
 /// | drain of what was accepted | [`drain_deadline`](Self::drain_deadline) | 30 s |
+/// | until the turn begins that was asked for | [`take_over_deadline`](Self::take_over_deadline) | 60 s |
 /// | the runtime's end after the application's | [`shutdown_deadline`](Self::shutdown_deadline) | 2 s |
 #[derive(Clone)]
 #[must_use = "a configuration does nothing until it is run or started"]
@@ -210,7 +212,8 @@ impl Config {
     }
 
     /// Spreads the graceful closings evenly over this window, so that the clients do not all come
-    /// back at once. Default zero: all at once.
+    /// back at once. Default zero: all at once. HTTP/2 clients are told to go (GOAWAY) in their turn,
+    /// and not in the lame duck phase.
     pub fn drain_spread(mut self, window: Duration) -> Self {
         self.drain.spread = window;
         self
@@ -277,6 +280,7 @@ impl Config {
     pub(crate) fn check(&self) -> Result<()> {
         self.service_name()?;
         self.health.validate()?;
+        self.check_take_over()?;
         let needed = [
             ("hello", self.deadlines.hello),
             ("adopt", self.deadlines.adopt),

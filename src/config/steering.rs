@@ -5,14 +5,45 @@ use std::time::Duration;
 
 use super::Config;
 use crate::control::{self, Access};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::report::JournalFile;
 
 /// What an operator sees of the service, and how.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Steering {
     pub control: Option<ControlPlace>,
     pub users: Vec<u32>,
     pub stop_notice: Duration,
+    pub journal: Option<JournalFile>,
+    pub take_over: TakeOver,
+    pub take_over_deadline: Duration,
+}
+
+impl Default for Steering {
+    fn default() -> Self {
+        Self {
+            control: None,
+            users: Vec::new(),
+            stop_notice: Duration::ZERO,
+            journal: None,
+            take_over: TakeOver::Never,
+            take_over_deadline: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What a process does that no predecessor has started, when it begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TakeOver {
+    /// It is the first generation. If another instance has the control socket, the start fails.
+    #[default]
+    Never,
+    /// It takes over from whoever answers at the control socket, and is the first generation if
+    /// nobody is there. Somebody who is there and does not hand over is an error.
+    IfSomeoneAnswers,
+    /// It takes over, or does not start.
+    Require,
 }
 
 /// Where the control socket is.
@@ -54,6 +85,28 @@ impl Config {
         self
     }
 
+    /// What this process does when no predecessor has started it: a container, another unit, a
+    /// terminal has. Default: [`TakeOver::Never`].
+    ///
+    /// It asks for the turn at the [control socket](Self::control_socket), which has to be
+    /// configured, and becomes the successor of whoever answers, with all promises of an upgrade:
+    /// nothing is irreversible before the verdict, and the predecessor's settings judge. Both sides
+    /// must allow the other's user ([`control_users`](Self::control_users)). A predecessor that may
+    /// not signal this process, in another PID namespace for one, must
+    /// [accept that](Self::accept_unenforceable). The [guide](crate::guide::takeover) says how
+    /// containers and units are set up for it.
+    pub fn take_over(mut self, policy: TakeOver) -> Self {
+        self.steering.take_over = policy;
+        self
+    }
+
+    /// How long this process waits for its turn to begin when it [takes over](Self::take_over),
+    /// while another upgrade runs or whoever answers is silent. Default 60 s; then the start fails.
+    pub fn take_over_deadline(mut self, deadline: Duration) -> Self {
+        self.steering.take_over_deadline = deadline;
+        self
+    }
+
     /// How long the service says that it is [not ready](crate::Running::is_ready) and accepts on,
     /// when it is told to stop or to drain, before it accepts no more: the time that load balancers
     /// need to notice. Default zero.
@@ -62,6 +115,38 @@ impl Config {
     pub fn stop_notice(mut self, notice: Duration) -> Self {
         self.steering.stop_notice = notice;
         self
+    }
+
+    /// Also writes the journal of upgrades to a file, as JSON lines. Default: none.
+    ///
+    /// Each line has `unix_ms` (when it was written), `service`, and one of `upgrade` (a
+    /// [`Report`](crate::Report)), `drained` (what became of the predecessor's connections, `to` is
+    /// the successor's generation) and `stopped`. Generations write to the same file without
+    /// tearing each other's lines. It is written beside everything else: a slow or full disk or a
+    /// directory that is not there loses lines, which the log says, and never delays or fails an
+    /// upgrade. The end of a process waits for what is not written yet at most a second.
+    ///
+    /// ```
+    /// # use std::num::NonZeroUsize;
+    /// use heirloom::{Config, JournalFile};
+    ///
+    /// # let kept = NonZeroUsize::MIN;
+    /// let file = JournalFile::new("/var/log/shop/upgrades.jsonl").longest_bytes(4 << 20).keep(kept);
+    /// let config = Config::new("shop").journal_file(file);
+    /// ```
+    pub fn journal_file(mut self, file: impl Into<JournalFile>) -> Self {
+        self.steering.journal = Some(file.into());
+        self
+    }
+
+    /// Whoever takes over has to know where.
+    pub(super) fn check_take_over(&self) -> Result<()> {
+        if self.steering.take_over == TakeOver::Never || self.steering.control.is_some() {
+            return Ok(());
+        }
+        let text = "takeover: there is no control socket to take over from: set \
+                    Config::control_socket, to the same place as the other's";
+        Err(Error::new(ErrorKind::Config, text))
     }
 
     /// Where the control socket is to be, if there is to be one; its directory is there then.

@@ -8,8 +8,9 @@ use super::view::Overview;
 use crate::drain::{DrainReport, Progress};
 use crate::error::{Error, ErrorKind};
 use crate::generation::Generation;
-use crate::report::{Report, UpgradePhase};
+use crate::report::{Report, Summary, UpgradePhase};
 use crate::status::Event;
+use crate::wire::Identity;
 use crate::wire::text::fit;
 use crate::wire::version::Range;
 
@@ -84,6 +85,15 @@ pub(crate) enum Command {
     Metrics,
     /// Whether the service is ready.
     Check,
+    /// A process that somebody else has started would be the next generation: this connection
+    /// becomes its link.
+    TakeOver {
+        /// The service that it means.
+        service: String,
+        /// What it runs, if it knows.
+        #[serde(default)]
+        program: Option<Identity>,
+    },
     /// A command of a later version.
     #[serde(other)]
     Unknown,
@@ -107,6 +117,7 @@ impl Command {
             Self::History => "history",
             Self::Metrics => "metrics",
             Self::Check => "check",
+            Self::TakeOver { .. } => "take-over",
             Self::Unknown => "unknown",
         }
     }
@@ -128,7 +139,8 @@ impl Command {
             | Self::Drain
             | Self::Pause
             | Self::Resume
-            | Self::Stop { .. } => true,
+            | Self::Stop { .. }
+            | Self::TakeOver { .. } => true,
         }
     }
 }
@@ -182,6 +194,11 @@ pub enum News {
         /// How.
         report: Box<Report>,
     },
+    /// What all upgrades of the service's life were like.
+    Summary {
+        /// The answers.
+        summary: Box<Summary>,
+    },
     /// Something that this version does not know.
     #[serde(other)]
     Unknown,
@@ -203,11 +220,23 @@ pub enum Started {
 #[serde(tag = "answer", rename_all = "kebab-case")]
 pub(crate) enum Answer {
     Done,
-    Overview { overview: Box<Overview> },
-    Upgrade { started: Started },
-    Report { report: Box<Report> },
-    Drained { report: Box<DrainReport> },
-    Text { text: String },
+    Overview {
+        overview: Box<Overview>,
+    },
+    Upgrade {
+        started: Started,
+    },
+    Report {
+        report: Box<Report>,
+    },
+    Drained {
+        report: Box<DrainReport>,
+    },
+    Text {
+        text: String,
+    },
+    /// What follows on this connection is a handoff.
+    Turn,
 }
 
 /// The last frame of every exchange.

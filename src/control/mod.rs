@@ -23,6 +23,10 @@
 //! sends one request (kind 64) per connection; news (kind 65) may come back, then one answer
 //! (kind 66), and the server closes. Fields and commands that one side does not know are skipped
 //! or refused by name. A client that goes away takes nothing back.
+//!
+//! One request is no command: a process that somebody else has started asks for the turn
+//! ([takeover](crate::guide::takeover)). Once that is answered its connection is the link, and what
+//! follows are the frames of a handoff.
 
 mod access;
 mod client;
@@ -32,14 +36,18 @@ pub(crate) mod fuzz;
 mod message;
 mod path;
 mod server;
+mod taker;
 #[cfg(test)]
 mod tests;
 mod view;
 
 pub(crate) use self::access::Access;
+pub(crate) use self::access::Peer;
+pub(crate) use self::client::{Asking, ask_for_turn};
 pub use self::client::{Client, Stop, Upgrade, Watch, When};
 pub(crate) use self::message::{Answer, Command};
 pub use self::message::{News, Started};
 pub(crate) use self::path::{checked, default_path};
 pub(crate) use self::server::{Clients, Desk, Reply, Teller};
+pub(crate) use self::taker::Taker;
 pub use self::view::{Accepting, GenerationView, Overview, UpgradeView};

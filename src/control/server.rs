@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use super::access::{Access, Peer};
 use super::frame::{self, ANSWER, NEWS, REQUEST};
 use super::message::{Answer, Command, Last, News, Request};
+use super::taker::{self, Taker};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::socket::accept4;
 use crate::sys::watch::Watched;
@@ -46,7 +47,10 @@ pub(crate) trait Desk: Send + Sync + 'static {
 
     /// Works on a command. The reply is dropped when the client goes away: that takes nothing
     /// back.
-    fn answer(&self, command: Command, teller: Teller) -> Reply;
+    fn answer(&self, command: Command, peer: Peer, teller: Teller) -> Reply;
+
+    /// Somebody would be the successor of the service of this name.
+    fn take_over(&self, service: String, taker: Taker) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
 /// Tells one client what happens before the answer.
@@ -123,9 +127,19 @@ impl Clients {
         let _ = self.places.acquire_many(all).await;
     }
 
-    async fn serve(self, mut stream: UnixStream, _place: OwnedSemaphorePermit) {
+    async fn serve(self, mut stream: UnixStream, place: OwnedSemaphorePermit) {
         let result = match self.access.check(&stream) {
             Ok(peer) => match timeout(FIRST_WORD, self.request(&mut stream)).await {
+                Ok(Ok(Some(Command::TakeOver { service, program }))) => {
+                    match taker::process(stream.as_fd(), peer.pid) {
+                        Ok(process) => {
+                            let taker = Taker::new(stream, peer, process, program, place);
+                            tracing::info!(target: "heirloom::control", %taker, "asks for the turn");
+                            return self.desk.take_over(service, taker).await;
+                        }
+                        Err(error) => error,
+                    }
+                }
                 Ok(Ok(Some(command))) => return self.work(stream, peer, command).await,
                 Ok(Ok(None)) => return,
                 Ok(Err(error)) => error,
@@ -167,7 +181,7 @@ impl Clients {
             tracing::info!(target: "heirloom::control", command = command.name(), uid, pid, "command");
         }
         let (teller, mut news) = mpsc::channel(NEWS_WAITING);
-        let mut reply = self.desk.answer(command, Teller(teller));
+        let mut reply = self.desk.answer(command, peer, Teller(teller));
         let (mut read, mut write) = stream.split();
         let answer = loop {
             let mut more = [0];

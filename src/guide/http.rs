@@ -27,11 +27,13 @@
 //!
 //! | connection | lame duck | graceful | named as |
 //! | --- | --- | --- | --- |
-//! | HTTP/1.1, busy | the answer says `Connection: close`, and the connection ends with it | the same | `streams a response`, `waits for the application's answer`, … |
-//! | HTTP/1.1, idle | stays open: its next request may be under way, and is answered | is closed once it has been silent for [`lame_duck`](crate::Config::lame_duck) | `idle between requests` |
+//! | HTTP/1.1, idle, plaintext, after an upgrade | moves to the successor: its client notices nothing | the same | `moves to the successor` |
+//! | HTTP/1.1, busy, plaintext, after an upgrade | is answered, and moves then | the same | `streams a response`, … |
+//! | HTTP/1.1, busy, where nobody takes it | the answer says `Connection: close`, and the connection ends with it | the same | `streams a response`, `waits for the application's answer`, … |
+//! | HTTP/1.1, idle, where nobody takes it | stays open: its next request may be under way, and is answered | is closed once it has been silent for [`lame_duck`](crate::Config::lame_duck) | `idle between requests` |
 //! | part of a head has arrived | is waited for | is waited for, and answered | `waits for the rest of a request's head` |
 //! | nothing has arrived yet | is waited for | is waited for as long as [`first_request`](crate::http::Http::first_request) says, and answered | `waits for a first request` |
-//! | HTTP/2 | GOAWAY, ping, GOAWAY (RFC 9113, section 6.8): streams that are open finish, none is opened | the same | `2 streams open`, `has not acknowledged the GOAWAY` |
+//! | HTTP/2 | GOAWAY, ping, GOAWAY (RFC 9113, section 6.8): streams that are open finish, none is opened. With [`drain_spread`](crate::Config::drain_spread) nothing yet | the same, one connection after the other | `2 streams open`, `has not acknowledged the GOAWAY` |
 //! | TLS handshake | goes on | goes on | `TLS handshake` |
 //! | upgraded (WebSocket) | nothing | your handler says goodbye | `upgraded: websocket` |
 //!
@@ -43,9 +45,46 @@
 //! and dropped, and the socket is closed when the client has closed its half, or after
 //! [`linger`](crate::http::Http::linger).
 //!
-//! An idle connection can be lost to no answer only in one way: it was silent all through the lame
-//! duck phase, and its client sends a request at the very moment of the close. HTTP/1.1 has no word
-//! for that (RFC 9112, section 9.5); a longer lame duck makes it rarer.
+//! An idle connection that does not move can be lost to no answer only in one way: it was silent all
+//! through the lame duck phase, and its client sends a request at the very moment of the close.
+//! HTTP/1.1 has no word for that (RFC 9112, section 9.5); a longer lame duck makes it rarer.
+//!
+//! # Idle connections move
+//!
+//! From the commit of an upgrade on, a plaintext HTTP/1.1 connection on which nothing is in flight
+//! goes on in the successor: the open socket is handed over, with the bytes that were read of it and
+//! not used, a part of the next request's head for example. No connection is closed and none is
+//! made. A busy one is answered first and moves then; its answers do not say `Connection: close`.
+//! The drain's report counts it as [`moved`](crate::DrainReport::moved).
+//!
+//! It happens by itself if both releases serve the listener of that name by
+//! [`Running::serve`](crate::Running::serve), over TCP or over a Unix socket. Where it does not,
+//! connections drain as the table says:
+//!
+//! - TLS, HTTP/2 and upgraded streams never move: what only this process knows of them cannot be
+//!   handed on. They end in order.
+//! - A service that takes `Request<hyper::body::Incoming>` does not tell when it has read a body, so
+//!   after such a request the connection ends with its answer.
+//! - [`Http::stay`](crate::http::Http::stay), in either release, keeps them where they are.
+//! - There is no successor at a stop, and none that takes connections once it hands over itself.
+//!
+//! **A request that arrives meanwhile is answered by one side, once.** This side reads nothing of a
+//! connection that is on its way, so what arrives lies in the kernel for whoever goes on with it.
+//! The successor reads only after its acknowledgement is on its way. Until then the predecessor keeps
+//! the connection, and goes on with it if the successor declines or is known to have died. Only if
+//! the successor lives and leaves it open for [`session_deadline`](crate::Config::session_deadline)
+//! whether it took it does this side close its copy for good. A connection whose predecessor is
+//! killed on the way is served by the successor if it got there.
+//!
+//! **In bulk.** Connections wait for their turn while they are served. One of each listener goes
+//! ahead, to see whether the successor takes such connections at all; then at most 1 008 are on
+//! their way at once, in batches of up to 252. So thousands of idle connections do not delay the
+//! answers on those that are in use. Each connection needs a descriptor in both processes while it
+//! is on its way, and one in the successor afterwards: `RLIMIT_NOFILE` has to allow for that; what
+//! the successor cannot open stays.
+//!
+//! What the application remembers of a connection, in a service made for it or in extensions of its
+//! own, does not move: the successor makes its own, as for a connection that was just accepted.
 //!
 //! # Streams that do not end
 //!

@@ -16,7 +16,8 @@
 //! 12. [`signals`]: which ones are used, and the limits of a runtime of your own.
 //! 13. [`supervisors`]: under systemd, in a container, under any supervisor.
 //! 14. [`operating`]: the control socket, the command, and what to look at when.
-//! 15. [`troubleshooting`]: messages, their causes and their remedies.
+//! 15. [`takeover`]: the next release is started by somebody else: another container, another unit.
+//! 16. [`troubleshooting`]: messages, their causes and their remedies.
 //!
 //! With the feature `http` there is one more, `http`: what each kind of HTTP connection does in a
 //! drain.
@@ -39,5 +40,6 @@ pub mod signals;
 pub mod starting;
 pub mod state;
 pub mod supervisors;
+pub mod takeover;
 pub mod troubleshooting;
 pub mod upgrade;

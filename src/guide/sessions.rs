@@ -15,6 +15,9 @@
 //!   [`Session`](crate::Session) again, so the same function can serve connections that were
 //!   accepted, sessions that come, and those that could not leave.
 //!
+//! Idle HTTP/1.1 connections of the wing (feature `http`) move by themselves, over the same channel;
+//! this page is about everything else.
+//!
 //! The documentation of [`Session`](crate::Session) shows such a function, the example `chat` a whole
 //! server.
 //!

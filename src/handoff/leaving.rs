@@ -21,7 +21,7 @@ pub(crate) const STOPPED: u64 = 0;
 
 /// The task that watches it, and the exit status it will have.
 pub(crate) struct Leaving {
-    task: JoinHandle<Option<u64>>,
+    task: JoinHandle<Option<Figures>>,
     link: Option<LinkSender>,
     status: oneshot::Receiver<Exit>,
     figures: Option<oneshot::Receiver<Figures>>,
@@ -38,9 +38,9 @@ impl Leaving {
         tokio::time::timeout(wait, self.figures.as_mut()?).await.ok()?.ok()
     }
 
-    /// The task that ends when the process has, with the connections that it accepted if it said
-    /// so; and the link to tell it more.
-    pub(crate) fn into_parts(self) -> (JoinHandle<Option<u64>>, Option<LinkSender>) {
+    /// The task that ends when the process has, with what it has served if it said so; and the link
+    /// to tell it more.
+    pub(crate) fn into_parts(self) -> (JoinHandle<Option<Figures>>, Option<LinkSender>) {
         (self.task, self.link)
     }
 }
@@ -95,22 +95,24 @@ where
 async fn last_words(
     link: Option<(LinkSender, LinkReceiver)>,
     count: oneshot::Sender<Figures>,
-    left: oneshot::Sender<u64>,
+    left: oneshot::Sender<Figures>,
 ) {
     let Some((_sender, mut receiver)) = link else {
         return;
     };
     let (mut count, mut left) = (Some(count), Some(left));
+    let mut last = Figures::default();
     while let Ok(Some(envelope)) = receiver.recv().await {
         // Nobody may be waiting for either any more.
         match envelope.message {
             // The answer to an earlier ping may come first: it has another number.
             Message::Pong { sequence: STOPPED, figures } => {
+                last = figures;
                 let _ = count.take().map(|count| count.send(figures));
             }
             Message::Left { accepted } => {
                 tracing::info!(target: "heirloom::handoff", accepted, "the rejected successor finished what it had accepted");
-                let _ = left.take().map(|left| left.send(accepted));
+                let _ = left.take().map(|left| left.send(Figures { accepted, ..last }));
             }
             _ => {}
         }

@@ -102,6 +102,7 @@ async fn speak<M, H, S, A>(
         idle: settings.idle_timeout,
         first_request: settings.first_request,
         lame_duck: server.lame_duck,
+        goaway: server.goaway,
     };
     let service: Tracked<_, M::RequestBody> = Tracked::new(service, Arc::clone(&watch.ledger));
     let driver = Driver::new(&mut watch, &settings.http1, times(), carriage);

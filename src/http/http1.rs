@@ -59,6 +59,8 @@ pub(super) struct Times {
     pub(super) idle: Option<Duration>,
     pub(super) first_request: Duration,
     pub(super) lame_duck: Duration,
+    /// HTTP/2: when a client is told to go elsewhere.
+    pub(super) goaway: DrainPhase,
 }
 
 /// One connection's driver.

@@ -2,8 +2,9 @@
 //!
 //! hyper's graceful shutdown is right here: a GOAWAY that names no last stream and a ping, and
 //! after the pong the GOAWAY that does (RFC 9113, section 6.8). No stream falls between the two,
-//! and the connection ends with its last stream. It is asked for with the lame duck phase, but on a
-//! fresh connection only after its first request.
+//! and the connection ends with its last stream. It is asked for with the lame duck phase, or one
+//! by one with the graceful phase if the drain is spread over a window; on a fresh connection only
+//! after its first request.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -66,7 +67,7 @@ where
                     None => Some(after(watch.born, times.header)),
                 };
                 let late = watch.timer.poll(at, cx);
-                if told || !(late || (drains && !fresh)) {
+                if told || !(late || (phase >= times.goaway && !fresh)) {
                     return Poll::Pending;
                 }
                 told = true;

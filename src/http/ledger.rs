@@ -193,7 +193,10 @@ impl Ledger {
 
     /// Whether answers have to send the client elsewhere.
     pub(super) fn says_close(&self) -> bool {
-        self.phase() >= DrainPhase::LameDuck && !self.may_move()
+        // After a body that nobody tells us of it is not known when the connection is idle, so it
+        // does not move.
+        let stays = self.untold.load(Ordering::Acquire) || !self.may_move();
+        self.phase() >= DrainPhase::LameDuck && stays
     }
 
     /// Whether a successor takes the connection when it is idle.

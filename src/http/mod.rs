@@ -173,9 +173,10 @@ impl<M, H> Http<M, H> {
         self
     }
 
-    /// Idle connections stay with this generation when it drains, and are closed. By default
-    /// plaintext HTTP/1.1 connections move to the successor between two requests, if it serves the
-    /// same listener: the client notices nothing.
+    /// Idle connections stay with this generation when it drains, and are closed; none are taken
+    /// from its predecessor. By default plaintext HTTP/1.1 connections move to the successor between
+    /// two requests, if it serves the listener of the same name: the client notices nothing.
+    /// [The guide](crate::guide::http#idle-connections-move) tells how.
     pub fn stay(mut self) -> Self {
         self.settings.stay = true;
         self

@@ -1,7 +1,6 @@
 //! Serving a listener.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::Http;
 use super::body::RequestBody;
@@ -12,6 +11,7 @@ use super::make::Make;
 use super::mover::Mover;
 use super::moving::{self, ToSuccessor};
 use super::server::{Hooks, Server};
+use crate::drain::{DrainPhase, DrainSettings};
 use crate::listener::{Listener, Transport};
 use crate::requests::Requests;
 use crate::running::Running;
@@ -49,12 +49,12 @@ impl Running {
         M: Make<T::Addr>,
         H: Handshake<T::Stream>,
     {
-        let lame_duck = self.config().drain.lame_duck;
         let (sessions, name) = (self.sessions(), listener.name());
         let kind = H::carriage().map(|carriage| carriage.kind).filter(|_| !server.settings.stay);
         let mover = kind.and_then(|kind| ToSuccessor::new(&sessions, kind, name));
         let mover = mover.map(|mover| Arc::new(mover) as Arc<dyn Mover>);
-        let server = Arc::new(server.into_server(lame_duck, Some(self.requests()), mover));
+        let server =
+            Arc::new(server.into_server(&self.config().drain, Some(self.requests()), mover));
         if let Some(kind) = kind {
             moving::land(&sessions, kind, name, Arc::new(Site::new(&listener, &server)));
         }
@@ -66,7 +66,7 @@ impl<M, H> Http<M, H> {
     /// What the connections of this server have in common.
     pub(super) fn into_server<A>(
         self,
-        lame_duck: Duration,
+        drain: &DrainSettings,
         requests: Option<Requests>,
         mover: Option<Arc<dyn Mover>>,
     ) -> Server<M, H>
@@ -82,7 +82,10 @@ impl<M, H> Http<M, H> {
         // holds nothing.
         settings.http1.pipeline_flush(false);
         let hooks = Arc::new(Hooks { on_answer: settings.on_answer.clone(), requests, mover });
-        Server { make, handshake, settings, hooks, lame_duck }
+        // Those who are told to go come back, elsewhere and at once.
+        let goaway =
+            if drain.spread.is_zero() { DrainPhase::LameDuck } else { DrainPhase::Graceful };
+        Server { make, handshake, settings, hooks, lame_duck: drain.lame_duck, goaway }
     }
 }
 

@@ -8,7 +8,7 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::mover::Mover;
-use crate::drain::Guard;
+use crate::drain::{DrainPhase, Guard};
 use crate::requests::Requests;
 
 /// Told the status of each answer.
@@ -86,6 +86,8 @@ pub(super) struct Server<M, H> {
     pub(super) hooks: Arc<Hooks>,
     /// How long a connection has to be silent in a drain before it is closed.
     pub(super) lame_duck: Duration,
+    /// When HTTP/2 clients are told to go elsewhere: with a window not all at once.
+    pub(super) goaway: DrainPhase,
 }
 
 #[cfg(test)]

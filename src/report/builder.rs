@@ -5,7 +5,9 @@ use std::time::{Duration, Instant, SystemTime};
 use tracing::Span;
 use tracing::field::{Empty, display};
 
-use super::{Plain, Report, Time, UpgradeOutcome, UpgradePhase};
+use super::{
+    AskedBy, CauseKind, Plain, Purpose, Report, Time, UpgradeOutcome, UpgradePhase, Window,
+};
 use crate::generation::Generation;
 
 /// A report keeps at most this many notes; some of them are a successor's own words.
@@ -60,10 +62,26 @@ impl ReportBuilder {
             unclaimed: 0,
             bound: 0,
             accepted: None,
+            asked_by: AskedBy::Unknown,
+            purpose: Purpose::Release,
+            cause_kind: None,
+            window: None,
+            before: None,
+            back_after: None,
+            drain: None,
         };
         let builder = Self { report, started: now, entered: now, span };
         builder.log_step(now);
         builder
+    }
+
+    /// Who asked for it, and what for.
+    pub(crate) fn asked(&mut self, by: AskedBy, purpose: Purpose) {
+        self.report.asked_by = by;
+        self.report.purpose = purpose;
+        self.span.in_scope(|| {
+            tracing::info!(target: "heirloom::handoff", %by, %purpose, "an upgrade was asked for");
+        });
     }
 
     /// The phase at hand ends and `phase` begins.
@@ -96,6 +114,34 @@ impl ReportBuilder {
         self.report.successor_version = Some(version);
     }
 
+    /// Why it will not commit, in a word; the first one counts.
+    pub(crate) fn blame(&mut self, kind: CauseKind) {
+        self.report.cause_kind.get_or_insert(kind);
+    }
+
+    /// How requests have ended since it was asked for, and before.
+    pub(crate) fn requests(&mut self, window: Window, before: Option<Window>) {
+        if window.requests > 0 || before.is_some_and(|before| before.requests > 0) {
+            self.report.window = Some(window);
+            self.report.before = before;
+        }
+    }
+
+    /// The predecessor accepts again, so long after it knew that it should.
+    pub(crate) fn back(&mut self, after: Duration) {
+        self.report.back_after = Some(after);
+    }
+
+    /// The time since it was asked for.
+    pub(crate) fn elapsed(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started)
+    }
+
+    /// When it was asked for.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
     /// What the successor did with the predecessor's sockets.
     pub(crate) fn sockets(&mut self, claimed: usize, unclaimed: usize, bound: usize) {
         self.report.claimed = claimed;
@@ -126,7 +172,11 @@ impl ReportBuilder {
         self.close_phase(now);
         self.report.outcome = outcome;
         self.report.cause = cause;
-        self.report.elapsed = now.saturating_duration_since(self.started);
+        self.report.elapsed = self.elapsed(now);
+        if outcome == UpgradeOutcome::Committed {
+            self.report.cause_kind = None;
+            self.report.back_after = self.went_back();
+        }
         let _entered = self.span.enter();
         let report = &self.report;
         let elapsed = Time(report.elapsed);
@@ -142,6 +192,14 @@ impl ReportBuilder {
         }
         drop(_entered);
         self.report
+    }
+
+    /// How long it took until the older release served again, if that is what this was for.
+    fn went_back(&self) -> Option<Duration> {
+        let back = self.report.purpose == Purpose::RollBack;
+        let until = |(phase, _): &&(UpgradePhase, Duration)| *phase < UpgradePhase::Serving;
+        let before_it_served = self.report.phases.iter().filter(until);
+        back.then(|| before_it_served.map(|(_, time)| *time).sum())
     }
 
     fn close_phase(&mut self, now: Instant) {

@@ -10,6 +10,9 @@
 //! `SIGKILL` loses is therefore what a process counted since its last line: for an owner since it
 //! began its last upgrade, for an elder at most what it counted in the last 100 ms of changes.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io;
@@ -19,8 +22,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::Report;
 use super::totals::Totals;
+use super::{Drained, Report};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::sys::{file_size, memfd};
@@ -46,6 +49,8 @@ pub(crate) struct Tally {
     pub drained: u64,
     /// Connections that its drain has cut.
     pub cut: u64,
+    /// Connections that a newer generation has taken over.
+    pub moved: u64,
 }
 
 impl Tally {
@@ -55,6 +60,7 @@ impl Tally {
         self.failed = self.failed.max(other.failed);
         self.drained = self.drained.max(other.drained);
         self.cut = self.cut.max(other.cut);
+        self.moved = self.moved.max(other.moved);
     }
 
     fn add(&mut self, other: Self) {
@@ -63,6 +69,7 @@ impl Tally {
         self.failed += other.failed;
         self.drained += other.drained;
         self.cut += other.cut;
+        self.moved += other.moved;
     }
 }
 
@@ -73,6 +80,8 @@ enum Line {
     Known(Box<Known>),
     Report(Box<Report>),
     Tally(Generation, Tally),
+    /// The drain after the upgrade to this generation is over.
+    Drained(Generation, Drained),
 }
 
 /// All that is known.
@@ -98,6 +107,16 @@ impl Known {
         }
     }
 
+    fn drained(&mut self, to: Generation, drained: Drained) {
+        let mut reports = self.reports.iter_mut();
+        let Some(report) = reports.find(|known| known.to == to && known.drain.is_none()) else {
+            return;
+        };
+        let before = report.clone();
+        report.drain = Some(drained);
+        self.totals.drained(&before, report);
+    }
+
     fn merge(&mut self, generation: Generation, tally: Tally) {
         // One that was folded has said its last word long ago.
         let oldest = self.tallies.first_key_value().map(|(oldest, _)| *oldest);
@@ -117,6 +136,7 @@ impl Known {
             Line::Known(known) => *self = *known,
             Line::Report(report) => self.record(*report),
             Line::Tally(generation, tally) => self.merge(generation, tally),
+            Line::Drained(to, drained) => self.drained(to, drained),
         }
     }
 }
@@ -198,6 +218,13 @@ impl Journal {
         let mut inner = self.lock();
         inner.known.record(report.clone());
         inner.write(&Line::Report(Box::new(report.clone())));
+    }
+
+    /// The drain after the upgrade to this generation is over.
+    pub(crate) fn drained(&self, to: Generation, drained: &Drained) {
+        let mut inner = self.lock();
+        inner.known.drained(to, drained.clone());
+        inner.write(&Line::Drained(to, drained.clone()));
     }
 
     /// What a generation has served until now.
@@ -286,97 +313,5 @@ impl Inner {
                 self.target = None;
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use super::*;
-    use crate::report::builder::ReportBuilder;
-    use crate::report::{UpgradeOutcome, UpgradePhase};
-
-    fn generation(number: u64) -> Generation {
-        (0..number).fold(Generation::FIRST, |generation, _| generation.next())
-    }
-
-    fn report(to: u64) -> Report {
-        let numbers = (generation(to - 1), generation(to));
-        let mut builder = ReportBuilder::new(format!("s-{to}"), numbers, "1", Instant::now());
-        builder.enter(UpgradePhase::Commit, Instant::now());
-        builder.finish(UpgradeOutcome::Committed, None, Instant::now())
-    }
-
-    fn served(accepted: u64) -> Tally {
-        Tally { accepted, ..Tally::default() }
-    }
-
-    #[test]
-    fn the_last_words_of_one_that_has_ended_are_read_and_its_file_is_let_go() {
-        let elder = Journal::default();
-        let ours = handed(&elder, 1, &[]);
-        let file = Arc::downgrade(&ours.lock().sources[0].file);
-        elder.merge(generation(1), served(7));
-        ours.forget(generation(1));
-        assert_eq!(ours.totals().1, served(7));
-        assert_eq!(file.strong_count(), 0);
-    }
-
-    fn handed(from: &Journal, us: u64, elders: &[Generation]) -> Journal {
-        let files = from.hand_on(generation(us), elders).unwrap();
-        let copies = files.into_iter().map(|(writer, file)| (writer, file.try_clone().unwrap()));
-        Journal::inherit(copies.collect())
-    }
-
-    #[test]
-    fn counts_go_on_over_generations_and_nothing_counts_twice() {
-        let first = Journal::default();
-        first.merge(generation(0), served(5));
-        let second = handed(&first, 0, &[]);
-        assert_eq!(second.totals().1, served(5));
-        // It serves on until the verdict, and drains after it.
-        first.merge(generation(0), served(7));
-        first.record(&report(1));
-        second.merge(generation(1), served(2));
-        assert_eq!(second.totals().1, served(9));
-        assert_eq!(second.reports(), first.reports());
-        let third = handed(&second, 1, &[generation(0)]);
-        first.merge(generation(0), Tally { accepted: 8, drained: 3, ..Tally::default() });
-        second.merge(generation(1), served(4));
-        second.record(&report(2));
-        let sum = Tally { accepted: 12, drained: 3, ..Tally::default() };
-        assert_eq!(third.totals().1, sum);
-        assert_eq!(third.totals().1, sum, "however often it is read");
-        assert_eq!(third.totals().0.committed(), 2);
-        assert_eq!(third.reports().len(), 2);
-    }
-
-    #[test]
-    fn a_hundred_generations_are_folded_and_none_is_lost() {
-        let mut journal = Journal::default();
-        for number in 0..100 {
-            journal.merge(generation(number), served(1));
-            let next = handed(&journal, number, &[]);
-            journal.record(&report(number + 1));
-            journal = next;
-        }
-        let (totals, tally) = journal.totals();
-        assert_eq!((totals.committed(), tally), (100, served(100)));
-        assert_eq!(journal.reports().len(), REPORTS);
-        journal.merge(generation(0), served(1));
-        assert_eq!(journal.totals().1, served(100), "one that was folded is not counted again");
-    }
-
-    #[test]
-    fn half_a_line_and_nonsense_are_skipped() {
-        let file = memfd::create(c"journal").unwrap();
-        let copy = File::from(file.try_clone().unwrap());
-        let journal = Journal::inherit(vec![(generation(3), file)]);
-        copy.write_all_at(b"nonsense\n{\"eclipse\":1}\n{\"tally\":[3,{\"accep", 0).unwrap();
-        assert_eq!(journal.totals().1, Tally::default());
-        let half = "nonsense\n{\"eclipse\":1}\n{\"tally\":[3,{\"accep".len() as u64;
-        copy.write_all_at(b"ted\":4,\"new\":1}]}\n", half).unwrap();
-        assert_eq!(journal.totals().1, served(4));
     }
 }

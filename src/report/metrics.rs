@@ -108,24 +108,58 @@ fn upgrades(text: &mut Text, totals: &Totals) {
         let labels = [("outcome", label(*outcome)), ("phase", phase.as_str())];
         text.sample("heirloom_upgrades_total", &labels, count);
     }
-    let name = "heirloom_rollbacks";
-    text.family(name, "counter", "Upgrades whose successor served and was taken back.");
-    let back = totals.upgrades.iter().filter(|(of, ..)| *of == UpgradeOutcome::RolledBack);
-    text.sample("heirloom_rollbacks_total", &[], back.map(|(_, _, count)| count).sum::<u64>());
-    let name = "heirloom_upgrade_phase_duration_seconds";
+    if !totals.causes.is_empty() {
+        let help = "Upgrades whose successor served and was taken back, by cause.";
+        text.family("heirloom_rollbacks", "counter", help);
+    }
+    for (cause, count) in &totals.causes {
+        text.sample("heirloom_rollbacks_total", &[("cause", cause.as_str())], count);
+    }
+    let name = "heirloom_rollback_duration_seconds";
+    let help = "From the cause, or the wish to go back, until the older release serves.";
+    text.family(name, "histogram", help);
+    text.histogram(name, &[], &totals.back);
+    let name = "heirloom_upgrade_duration_seconds";
     if !totals.phases.is_empty() {
         text.family(name, "histogram", "Time in each phase of an upgrade.");
     }
     for (phase, histogram) in &totals.phases {
         text.histogram(name, &[("phase", phase.as_str())], histogram);
     }
-    let name = "heirloom_upgrade_duration_seconds";
-    text.family(name, "histogram", "From the wish for an upgrade to its end.");
+    let name = "heirloom_upgrade_elapsed_seconds";
+    text.family(name, "histogram", "From the wish for an upgrade to its outcome.");
     text.histogram(name, &[], &totals.whole);
     let name = "heirloom_accept_gap_seconds";
     let help = "Longest time of an upgrade in which nobody accepted on a listener.";
     text.family(name, "histogram", help);
     text.histogram(name, &[], &totals.gap);
+    windows(text, totals);
+}
+
+/// What clients may have noticed of upgrades.
+fn windows(text: &mut Text, totals: &Totals) {
+    for (name, count, help) in [
+        (
+            "heirloom_upgrades_interrupted",
+            totals.interrupted,
+            "Committed upgrades that clients may have noticed.",
+        ),
+        ("heirloom_window_requests", totals.window.requests, "Requests while upgrades ran."),
+        ("heirloom_window_errors", totals.window.failed, "Requests failed while upgrades ran."),
+        (
+            "heirloom_window_before_requests",
+            totals.before.requests,
+            "Requests in as much time right before upgrades.",
+        ),
+        (
+            "heirloom_window_before_errors",
+            totals.before.failed,
+            "Requests failed in as much time right before upgrades.",
+        ),
+    ] {
+        text.family(name, "counter", help);
+        text.sample(&format!("{name}_total"), &[], count);
+    }
 }
 
 fn connections(text: &mut Text, tally: &Tally) {
@@ -134,7 +168,8 @@ fn connections(text: &mut Text, tally: &Tally) {
     text.sample("heirloom_connections_accepted_total", &[], tally.accepted);
     let name = "heirloom_connections_drained";
     text.family(name, "counter", "Connections that a drain after a hand-over has ended.");
-    for (outcome, count) in [("drained", tally.drained), ("cut", tally.cut)] {
+    for (outcome, count) in [("drained", tally.drained), ("moved", tally.moved), ("cut", tally.cut)]
+    {
         text.sample("heirloom_connections_drained_total", &[("outcome", outcome)], count);
     }
     let name = "heirloom_requests";
@@ -166,10 +201,10 @@ mod tests {
         for line in [
             r#"heirloom_service_info{service="a \"b\" \\",version="1"} 1"#,
             r#"heirloom_connections_active{listener="http"} 3"#,
-            r#"heirloom_upgrade_duration_seconds_bucket{le="0.001"} 2"#,
-            r#"heirloom_upgrade_duration_seconds_bucket{le="1.0"} 2"#,
-            r#"heirloom_upgrade_duration_seconds_bucket{le="+Inf"} 3"#,
-            "heirloom_upgrade_duration_seconds_count 3",
+            r#"heirloom_upgrade_elapsed_seconds_bucket{le="0.001"} 2"#,
+            r#"heirloom_upgrade_elapsed_seconds_bucket{le="1.0"} 2"#,
+            r#"heirloom_upgrade_elapsed_seconds_bucket{le="+Inf"} 3"#,
+            "heirloom_upgrade_elapsed_seconds_count 3",
         ] {
             assert!(text.lines().any(|known| known == line), "{line} in\n{text}");
         }

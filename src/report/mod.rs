@@ -1,10 +1,13 @@
 //! What became of an upgrade: one report for each that was asked for.
 
 pub(crate) mod builder;
+pub(crate) mod file;
 pub(crate) mod journal;
 pub(crate) mod metrics;
+mod parts;
 #[cfg(test)]
 mod tests;
+mod text;
 pub(crate) mod totals;
 
 use std::fmt;
@@ -12,6 +15,10 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::file::JournalFile;
+pub use self::parts::{AskedBy, CauseKind, CutGroup, Drained, Purpose, Window};
+use self::text::{Plain, Time};
+pub use self::totals::Summary;
 use crate::generation::Generation;
 
 /// How an upgrade ended.
@@ -127,12 +134,21 @@ pub struct Report {
     pub successor_version: Option<String>,
     /// The successor's process ID as the predecessor knows it; none if there was no process.
     pub successor_pid: Option<i32>,
+    /// Who asked for it.
+    #[serde(default)]
+    pub asked_by: AskedBy,
+    /// What it was for.
+    #[serde(default)]
+    pub purpose: Purpose,
     /// How the upgrade ended.
     pub outcome: UpgradeOutcome,
     /// The last phase that was entered.
     pub phase: UpgradePhase,
     /// Why it did not commit, with the successor's own words where it had any.
     pub cause: Option<String>,
+    /// The same in one word.
+    #[serde(default)]
+    pub cause_kind: Option<CauseKind>,
     /// The phases in the order in which they were entered, and the time spent in each.
     pub phases: Vec<(UpgradePhase, Duration)>,
     /// When the upgrade was asked for, by the wall clock.
@@ -154,68 +170,36 @@ pub struct Report {
     /// said last, if it died. None if it never had its turn, or owns.
     #[serde(default)]
     pub accepted: Option<u64>,
+    /// How requests ended between the wish for the upgrade and its outcome, in both generations; of
+    /// the successor's as it said last, at most one ping (an eighth of
+    /// [`Config::silence_deadline`](crate::Config::silence_deadline)) before. None if none was
+    /// counted.
+    #[serde(default)]
+    pub window: Option<Window>,
+    /// How requests ended in the predecessor in a span of time as long, right before the wish; of
+    /// a younger predecessor, in all its life. Between two moments at which it looked at its counts
+    /// (somebody asked for figures, an upgrade began or ended, or a request failed, at most once a
+    /// second) requests are taken to have come evenly.
+    #[serde(default)]
+    pub before: Option<Window>,
+    /// How long it took to have the older release back. After a roll back: from the moment when
+    /// the cause was known until the predecessor accepted again. Of an upgrade that went
+    /// [back](Purpose::RollBack): from the wish until the older release served.
+    #[serde(default)]
+    pub back_after: Option<Duration>,
+    /// What became of the predecessor's connections after the commit; none as long as it drains,
+    /// or if it ended without a word.
+    #[serde(default)]
+    pub drain: Option<Drained>,
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "upgrade {} from generation {} ({})", self.id, self.from, Plain(&self.version))?;
-        write!(f, " to {}", self.to)?;
-        let version = self.successor_version.as_deref().unwrap_or("version unknown");
-        match self.successor_pid {
-            Some(pid) => write!(f, " ({}, pid {pid})", Plain(version))?,
-            None => write!(f, " ({}, not started)", Plain(version))?,
-        }
-        write!(f, ": {}", self.outcome)?;
-        if self.outcome != UpgradeOutcome::Committed {
-            write!(f, " in phase {}", self.phase)?;
-        }
-        write!(f, " after {}", Time(self.elapsed))?;
-        if let Some(cause) = &self.cause {
-            write!(f, "\n  cause: {}", Plain(cause))?;
-        }
-        f.write_str("\n  times:")?;
-        for (index, (phase, time)) in self.phases.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            write!(f, "{comma} {phase} {}", Time(*time))?;
-        }
-        write!(f, "\n  longest accept gap: {}", Time(self.longest_gap))?;
-        write!(
-            f,
-            "\n  sockets: {} claimed, {} unclaimed, {} bound",
-            self.claimed, self.unclaimed, self.bound
-        )?;
-        if let Some(accepted) = self.accepted {
-            write!(f, "\n  accepted by the successor: {accepted} connections")?;
-        }
-        self.notes.iter().try_for_each(|note| write!(f, "\n  note: {}", Plain(note)))
-    }
-}
-
-/// Text from elsewhere on one line, without anything that a terminal would obey.
-struct Plain<'a>(&'a str);
-
-impl fmt::Display for Plain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for char in self.0.chars() {
-            if char.is_control() {
-                write!(f, "{}", char.escape_default())?;
-            } else {
-                fmt::Write::write_char(f, char)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A time with as many digits as a reader wants: `413 µs`, `58 ms`, `12.3 s`.
-struct Time(Duration);
-
-impl fmt::Display for Time {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.as_micros() {
-            micros @ 0..1_000 => write!(f, "{micros} µs"),
-            1_000..10_000_000 => write!(f, "{} ms", self.0.as_millis()),
-            _ => write!(f, "{:.1} s", self.0.as_secs_f64()),
-        }
+impl Report {
+    /// Whether clients may have noticed the upgrade, as far as is known now: connections were cut
+    /// at the end of the drain, or more requests failed than in an equal time before.
+    #[must_use]
+    pub fn interrupted(&self) -> bool {
+        let failed = |window: Option<Window>| window.map_or(0, |window| window.failed);
+        self.drain.as_ref().is_some_and(|drain| drain.cut > 0)
+            || failed(self.window) > failed(self.before)
     }
 }

@@ -16,6 +16,7 @@ fn rolled_back() -> Report {
     let start = Instant::now();
     let at = |micros| start + Duration::from_micros(micros);
     let mut builder = builder(start);
+    builder.asked(AskedBy::Operator { uid: 1000, pid: 4711 }, Purpose::Release);
     builder.enter(UpgradePhase::Spawn, at(20));
     builder.successor_pid(812);
     builder.enter(UpgradePhase::Hello, at(433));
@@ -26,6 +27,10 @@ fn rolled_back() -> Report {
     builder.gap(Duration::from_millis(1));
     builder.sockets(2, 1, 3);
     builder.note("listener \"http\": backlog 128 asked for, 4096 inherited");
+    let window = |failed| Window { length: Duration::from_millis(12_358), requests: 90, failed };
+    builder.requests(window(3), Some(window(1)));
+    builder.blame(CauseKind::Health);
+    builder.back(Duration::from_micros(412));
     let cause = "health check \"db\": \u{1b}[31mno\nanswer".to_owned();
     builder.finish(UpgradeOutcome::RolledBack, Some(cause), at(12_358_433))
 }
@@ -36,10 +41,13 @@ fn the_operator_reads_what_happened() {
         rolled_back().to_string(),
         "upgrade u-7 from generation 0 (1.4.0) to 1 (1.5.0, pid 812): \
          rolled back in phase probation after 12.4 s\n  \
+         asked for by user 1000, pid 4711\n  \
          cause: health check \"db\": \\u{1b}[31mno\\nanswer\n  \
          times: requested 20 µs, spawn 413 µs, hello 58 ms, probation 12.3 s\n  \
          longest accept gap: 2 ms\n  \
          sockets: 2 claimed, 1 unclaimed, 3 bound\n  \
+         requests: 3 of 90 requests failed in 12.4 s; before: 1 of 90 requests failed in 12.4 s\n  \
+         back after: 412 µs\n  \
          note: listener \"http\": backlog 128 asked for, 4096 inherited"
     );
 }
@@ -55,6 +63,7 @@ fn a_commit_is_told_in_a_few_lines() {
         report.to_string(),
         "upgrade u-7 from generation 0 (1.4.0) to 1 (version unknown, not started): \
          committed after 0 µs\n  \
+         asked for by nobody who is known\n  \
          times: requested 0 µs, owner 0 µs\n  \
          longest accept gap: 0 µs\n  \
          sockets: 0 claimed, 0 unclaimed, 0 bound"
@@ -115,8 +124,10 @@ fn the_log_has_one_span_and_one_line_for_each_phase() {
         .finish();
     tracing::subscriber::with_default(subscriber, rolled_back);
     let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-    let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines.len(), 5, "{text}");
+    let mut lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 6, "{text}");
+    let asked = lines.remove(1);
+    assert!(asked.contains("by=user 1000, pid 4711"), "{asked}");
     for (line, step) in lines.iter().zip(["requested", "spawn", "hello", "probation"]) {
         assert!(line.contains(&format!("step=\"{step}\"")), "{line}");
         assert!(line.contains("heirloom::handoff"), "{line}");

@@ -6,9 +6,16 @@ use super::Running;
 use crate::error::{Error, ErrorKind, Result};
 use crate::executable::HeldOff;
 use crate::generation::Generation;
-use crate::report::Report;
+use crate::report::{AskedBy, Report};
 use crate::service::{Command, Hold, Reply, Wish, ended};
 use crate::wire::Identity;
+
+/// Whether a wish waits for the upgrade that runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Queue {
+    Yes,
+    No,
+}
 
 impl Running {
     /// Starts the next generation and returns when the verdict is in: the report of an upgrade
@@ -26,7 +33,7 @@ impl Running {
     ///
     /// Dropping the future does not end the upgrade.
     pub async fn upgrade(&self) -> Result<Report> {
-        self.wish(true).await
+        self.wish(Queue::Yes, AskedBy::Application).await
     }
 
     /// As [`upgrade`](Self::upgrade), but with [`ErrorKind::Busy`] at once while another one runs.
@@ -35,7 +42,7 @@ impl Running {
     ///
     /// As for `upgrade`, and [`ErrorKind::Busy`].
     pub async fn try_upgrade(&self) -> Result<Report> {
-        self.wish(false).await
+        self.wish(Queue::No, AskedBy::Application).await
     }
 
     /// Ends the probation that runs: the successor has proven itself. Returns the upgrade's report.
@@ -86,7 +93,7 @@ impl Running {
     ///
     /// Dropping the future does not end it.
     pub async fn roll_back(&self) -> Result<Report> {
-        self.tell(|reply| Command::RollBack { of: None, reply }).await
+        self.tell(|reply| Command::RollBack { of: None, by: AskedBy::Application, reply }).await
     }
 
     /// As [`roll_back`](Self::roll_back), but only if `generation` is the one whose release is to go:
@@ -101,7 +108,12 @@ impl Running {
     ///
     /// Dropping the future does not end it.
     pub async fn roll_back_of(&self, generation: Generation) -> Result<Report> {
-        self.tell(|reply| Command::RollBack { of: Some(generation), reply }).await
+        self.tell(|reply| Command::RollBack {
+            of: Some(generation),
+            by: AskedBy::Application,
+            reply,
+        })
+        .await
     }
 
     /// As [`upgrade`](Self::upgrade), for what retries by itself: a program that has failed is held
@@ -132,7 +144,7 @@ impl Running {
             );
             return Err(Error::new(ErrorKind::HeldOff, text));
         }
-        self.try_upgrade().await
+        self.wish(Queue::No, AskedBy::Unattended).await
     }
 
     /// Says that this generation, a successor in probation, is not well: its predecessor takes the
@@ -191,8 +203,9 @@ impl Running {
         self.put(command).await
     }
 
-    async fn wish(&self, queue: bool) -> Result<Report> {
-        let wish = |reply| Wish { reply, taken: None, queue, executable: None };
+    async fn wish(&self, queue: Queue, by: AskedBy) -> Result<Report> {
+        let queue = queue == Queue::Yes;
+        let wish = |reply| Wish { reply, taken: None, queue, executable: None, by };
         self.tell(|reply| Command::Upgrade(wish(reply))).await
     }
 

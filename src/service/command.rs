@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use tokio::sync::oneshot;
 
+use super::takeover::passed_on;
 use super::{Hold, ended};
-use crate::control::Started;
+use crate::control::{Started, Taker};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::handoff::adoption::Wanted;
 use crate::pid_file::Prepared;
-use crate::report::Report;
+use crate::report::{AskedBy, Report};
 
 /// Where the answer to a wish for an upgrade goes.
 pub(crate) type Reply = oneshot::Sender<Result<Report>>;
@@ -29,7 +30,7 @@ pub(crate) enum Command {
     Approve(Reply),
     /// The program before this one is to run again: an upgrade that runs is ended, else the
     /// previous program is started. If `of` is given, only if that is the newest release.
-    RollBack { of: Option<Generation>, reply: Reply },
+    RollBack { of: Option<Generation>, by: AskedBy, reply: Reply },
     /// The upgrade that runs is not wanted, and why.
     Reject { reason: String, reply: Reply },
     /// It starts, and waits for this.
@@ -38,6 +39,8 @@ pub(crate) enum Command {
     Unhealthy { reason: String, reply: oneshot::Sender<Result<()>> },
     /// It wants a state of the predecessor.
     Take(Wanted),
+    /// A process that somebody else has started would be the next generation.
+    TakeOver(Box<Taker>),
     /// Drain and end.
     Stop,
 }
@@ -52,6 +55,8 @@ pub(crate) struct Wish {
     pub queue: bool,
     /// Instead of the program that would be started.
     pub executable: Option<PathBuf>,
+    /// Whose wish it is.
+    pub by: AskedBy,
 }
 
 /// A command that means nothing to a generation which does not own, or stops.
@@ -68,6 +73,7 @@ pub(super) fn refuse(command: Command, why: &str) {
         }
         Command::Unhealthy { reply, .. } => _ = reply.send(Err(error())),
         Command::Take(wanted) => _ = wanted.reply.send(Err(error())),
+        Command::TakeOver(taker) => taker.refuse(passed_on()),
         Command::Ready(_) | Command::Failed(_) | Command::NotYet(_) | Command::Stop => {}
     }
 }

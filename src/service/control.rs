@@ -9,13 +9,14 @@ use std::time::Duration;
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::AbortHandle;
 
-use super::{Command, Hold, Service, Shared, Wish, ended};
+use super::takeover::{Bringing, bring};
+use super::{Command, Hold, Reply as Owed, Service, Shared, Wish, ended};
 use crate::control::Command as Asked;
-use crate::control::{Accepting, Answer, Clients, Desk, News, Reply, Started, Teller};
+use crate::control::{Accepting, Answer, Clients, Desk, News, Peer, Reply, Started, Taker, Teller};
 use crate::drain::DrainReport;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
-use crate::report::Report;
+use crate::report::{AskedBy, Report};
 use crate::status::{Event, Outcome, Role};
 
 /// How long the end of this process waits for clients to be told.
@@ -66,6 +67,8 @@ impl Service {
     /// Whoever waits for the end is told, before the process is gone.
     pub(super) async fn say_farewell(&mut self, outcome: &Outcome) {
         self.silence();
+        // Whoever waits for its turn sees the end of its connection, and asks again.
+        self.takers.clear();
         self.shared.farewell.send_replace(Some(outcome.clone()));
         if let Some(clients) = &self.clients {
             // One that does not read is not waited for.
@@ -83,17 +86,24 @@ impl Desk for Clerk {
         &self.shared.config.version
     }
 
-    fn answer(&self, command: Asked, teller: Teller) -> Reply {
+    fn take_over(&self, service: String, taker: Taker) -> Bringing {
         let shared = Arc::clone(&self.shared);
+        Box::pin(async move { bring(&shared, &service, taker).await })
+    }
+
+    fn answer(&self, command: Asked, peer: Peer, teller: Teller) -> Reply {
+        let shared = Arc::clone(&self.shared);
+        let by = AskedBy::Operator { uid: peer.uid, pid: peer.pid };
         Box::pin(async move {
             shared.answers()?;
             let work = async {
                 match command {
                     Asked::Upgrade { executable, unless_busy, wait } => {
                         let (queue, follow) = (!unless_busy, wait.then_some(teller));
-                        shared.upgrade_for(executable, queue, follow).await
+                        let wish = |(reply, taken)| Wish { reply, taken, queue, executable, by };
+                        shared.upgrade_for(wish, follow).await
                     }
-                    Asked::RollBack { of } => shared.roll_back_for(of, &teller).await,
+                    Asked::RollBack { of } => shared.roll_back_for(of, by, &teller).await,
                     Asked::Follow { after } => shared.follow(after, &teller).await,
                     Asked::Drain => shared.drain_for(&teller).await,
                     Asked::Stop { force } => shared.stop_for(force, &teller).await,
@@ -109,7 +119,7 @@ impl Desk for Clerk {
 
 impl Shared {
     /// An error unless this generation answers for the service.
-    fn answers(&self) -> Result<()> {
+    pub(super) fn answers(&self) -> Result<()> {
         let stopping = self.status.borrow().role == Role::Stopping;
         if self.owns() || stopping {
             return Ok(());
@@ -138,6 +148,8 @@ impl Shared {
                 for report in self.reports() {
                     teller.tell(News::Report { report: Box::new(report) }).await;
                 }
+                let summary = Box::new(self.summary());
+                teller.tell(News::Summary { summary }).await;
                 Ok(Answer::Done)
             }
             Asked::Check => self.check(),
@@ -166,15 +178,13 @@ impl Shared {
 
     async fn upgrade_for(
         &self,
-        executable: Option<std::path::PathBuf>,
-        queue: bool,
+        wish: impl FnOnce((Owed, Option<oneshot::Sender<Started>>)) -> Wish,
         follow: Option<Teller>,
     ) -> Result<Answer> {
         let events = self.events.subscribe();
         let (taken, was_taken) = oneshot::channel();
         let (reply, answer) = oneshot::channel();
-        let wish = Wish { reply, taken: Some(taken), queue, executable };
-        self.ask(Command::Upgrade(wish)).await?;
+        self.ask(Command::Upgrade(wish((reply, Some(taken))))).await?;
         let Ok(started) = was_taken.await else {
             return report(answer.await.map_err(|_| ended())?);
         };
@@ -186,10 +196,15 @@ impl Shared {
     }
 
     /// The program before this one, or the end of the upgrade that runs.
-    async fn roll_back_for(&self, of: Option<Generation>, teller: &Teller) -> Result<Answer> {
+    async fn roll_back_for(
+        &self,
+        of: Option<Generation>,
+        by: AskedBy,
+        teller: &Teller,
+    ) -> Result<Answer> {
         let events = self.events.subscribe();
         let (reply, answer) = oneshot::channel();
-        self.ask(Command::RollBack { of, reply }).await?;
+        self.ask(Command::RollBack { of, by, reply }).await?;
         self.tell_upgrade(events, answer, teller).await
     }
 

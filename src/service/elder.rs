@@ -56,6 +56,7 @@ impl Service {
                     let now = progress.borrow_and_update().clone();
                     post(&relation, self.progress(now));
                 }
+                () = self.beats.due() => self.beats.beat(&shared),
                 // A rejected successor ends with this process, but it has its own to finish.
                 Some(gone) = self.leaving.join_next() => self.gone(gone.ok()),
                 () = hurry.notified(), if drained.is_some() => self.leaving.abort_all(),
@@ -179,8 +180,10 @@ impl Service {
     }
 
     async fn send_last_report(&self, relation: &Relation, report: &DrainReport) {
-        let (shared, drained, cut) = (&self.shared, report.drained, report.cut_count);
-        shared.journal.merge(shared.generation, Tally { drained, cut, ..shared.tally() });
+        let DrainReport { drained, moved, cut_count: cut, .. } = *report;
+        let shared = &self.shared;
+        shared.journal.merge(shared.generation, Tally { drained, moved, cut, ..shared.tally() });
+        shared.upgrade_drained(relation.generation, report);
         let message = Message::LastReport(last_report(report));
         let sent = relation.sender.send(message, Vec::new());
         // The owner may be stopped, or gone; this generation ends all the same.

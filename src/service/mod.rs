@@ -17,8 +17,10 @@ mod stop;
 mod store;
 mod successor;
 mod survey;
+mod takeover;
 mod wishes;
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -37,7 +39,7 @@ pub(crate) use self::shared::Shared;
 use self::store::Store;
 use crate::birth::{Asked, Signals, Supervisor, WATCHDOG_USEC};
 use crate::config::{Config, ProgramOverrides};
-use crate::control::Clients;
+use crate::control::{Clients, Taker};
 use crate::drain::Drain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
@@ -45,9 +47,11 @@ use crate::handoff::adoption::Adoption;
 use crate::inventory::Inventory;
 use crate::link::LinkSender;
 use crate::pid_file::{PidFile, Prepared, Published};
+use crate::report::AskedBy;
 use crate::report::journal::Journal;
 use crate::spawn::{Extra, Program};
 use crate::status::{Event, Outcome, Role};
+use crate::wire::Figures;
 
 /// How many events a slow subscriber may fall behind.
 const EVENTS: usize = 256;
@@ -60,6 +64,8 @@ pub(crate) struct Captured {
     pub program: Program,
     pub own_process: Arc<OwnedFd>,
     pub supervisor: Supervisor,
+    /// Whether this process was started by somebody else than its predecessor.
+    pub taker: bool,
 }
 
 /// What a generation has from its birth.
@@ -87,6 +93,10 @@ pub(crate) struct Service {
     pid_file: Option<PidFileState>,
     /// Wishes for an upgrade that wait for the one that runs.
     waiting: Vec<Reply>,
+    /// Whose wish it is that is remembered.
+    queued_by: AskedBy,
+    /// Processes that wait for their turn.
+    takers: VecDeque<Taker>,
     hurry: Arc<Notify>,
     stop_asked: bool,
     /// A drain that leaves the process alive.
@@ -97,13 +107,15 @@ pub(crate) struct Service {
     answering: Option<Answering>,
     beats: Beats,
     store: Store,
+    /// Somebody else than its predecessor has started this process, if it has one.
+    taker: bool,
 }
 
 /// A rejected successor that has gone.
 struct Gone {
     generation: Generation,
-    /// Connections that it accepted, if it said so.
-    accepted: Option<u64>,
+    /// What it has served, if it said so.
+    served: Option<Figures>,
 }
 
 enum PidFileState {
@@ -140,12 +152,15 @@ pub(crate) fn begin(
         highest: generation,
         pid_file: None,
         waiting: Vec::new(),
+        queued_by: AskedBy::PassedOn,
+        takers: VecDeque::new(),
         hurry: Arc::new(Notify::new()),
         stop_asked: false,
         draining: None,
         clients: None,
         answering: None,
         beats: Beats::new(&shared.manager, &supervisor),
+        taker: captured.taker,
         store: Store::new(&shared.manager, &supervisor, &shared.sockets),
     };
     tokio::spawn(task.live(adoption));
@@ -212,6 +227,7 @@ impl Service {
     async fn live(mut self, adoption: Option<Adoption>) {
         let outcome = self.run(adoption).await;
         self.say_farewell(&outcome).await;
+        self.shared.written_down().await;
         self.shared.sockets.finish();
         self.shared.sessions.end();
         self.shared.hooks.settled(self.shared.config.deadlines.commit).await;

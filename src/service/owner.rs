@@ -21,10 +21,10 @@ use crate::error::{Error, ErrorKind};
 use crate::generation::Generation;
 use crate::handoff::upgrade::{self, Ended, Order, Relation, Word};
 use crate::pid_file::PidFile;
-use crate::report::Report;
 use crate::report::builder::ReportBuilder;
+use crate::report::{AskedBy, Report};
 use crate::requests::ErrorBudget;
-use crate::wire::Identity;
+use crate::wire::{Figures, Identity};
 
 type Running = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
@@ -65,12 +65,16 @@ impl Service {
                     return Reign::Stopped;
                 }
                 if self.shared.queued.swap(false, Ordering::Relaxed) {
-                    active = Some(self.start_upgrade(Next::Release));
+                    let by = std::mem::replace(&mut self.queued_by, AskedBy::PassedOn);
+                    active = Some(self.start_upgrade(Next::Release, by));
                 }
+                self.next_taker(&mut active);
             }
             match self.next(&mut active).await {
-                Happened::Asked(Asked::Upgrade) => self.wish(&mut active, None),
-                Happened::Told(Command::Upgrade(wish)) => self.wish(&mut active, Some(wish)),
+                Happened::Asked(Asked::Upgrade) => {
+                    self.wish_unheard(&mut active, AskedBy::Signal);
+                }
+                Happened::Told(Command::Upgrade(wish)) => self.wish(&mut active, wish),
                 Happened::Asked(Asked::Stop) | Happened::Told(Command::Stop) => {
                     if self.stop_asked {
                         self.hurry.notify_one();
@@ -135,7 +139,7 @@ impl Service {
                 }
                 None => refuse(reply, "no upgrade is running"),
             },
-            Command::RollBack { of, reply } => self.roll_back(active, of, reply),
+            Command::RollBack { of, by, reply } => self.roll_back(active, (of, by), reply),
             Command::Unhealthy { reply, .. } => {
                 let text = "this generation owns: nobody could take the turn back";
                 let _ = reply.send(Err(Error::new(ErrorKind::NotNow, text)));
@@ -146,6 +150,7 @@ impl Service {
             Command::Hold(hold) => self.hold(hold),
             // It is ready, and asks no more.
             Command::Take(_) => super::refuse(command, "this generation owns"),
+            Command::TakeOver(taker) => self.turn_for(active, *taker),
             // Handled by the caller.
             Command::Upgrade(_) | Command::Stop => {}
         }
@@ -155,13 +160,14 @@ impl Service {
         if self.leaving.is_empty() {
             self.rejected.clear();
         }
-        if let Some(Gone { generation, accepted }) = gone {
-            self.shared.note_accepted(generation, accepted);
+        if let Some(Gone { generation, served }) = gone {
+            let accepted = served.map(|served| served.accepted);
+            self.shared.note_served(generation, served);
             self.shared.event(Event::SuccessorLeft { generation, accepted });
         }
     }
 
-    pub(super) fn start_upgrade(&mut self, next: Next) -> Active {
+    pub(super) fn start_upgrade(&mut self, next: Next, by: AskedBy) -> Active {
         self.highest = self.highest.next();
         let successor = self.highest;
         let shared = Arc::clone(&self.shared);
@@ -169,6 +175,7 @@ impl Service {
         let numbers = (shared.generation, successor);
         let mut report =
             ReportBuilder::new(id, numbers, shared.config.version.clone(), Instant::now());
+        report.asked(by, next.purpose());
         if self.elders.count() >= shared.config.max_draining {
             report.note(format!(
                 "{} generations drain already: a commit hurries the oldest",
@@ -176,7 +183,11 @@ impl Service {
             ));
         }
         let identity = next.identity(&shared.program);
-        let order = self.order(&next, successor, &mut report);
+        let mut order = self.order(&next, successor, &mut report);
+        let goes_back = matches!(next, Next::Previous(_));
+        if let Next::Taker(taker) = next {
+            order.elsewhere = Some(Box::pin(async move { taker.welcome() }));
+        }
         let path = order.program.exe.clone();
         shared.status.send_modify(|status| {
             status.upgrading = true;
@@ -201,7 +212,6 @@ impl Service {
             upgrade::run(order, report, &mut heard, hand_over).await
         });
         let replies = std::mem::take(&mut self.waiting);
-        let goes_back = matches!(next, Next::Previous(_));
         Active {
             future,
             words,
@@ -219,6 +229,13 @@ impl Service {
         if let Some(note) = next.note() {
             report.note(note);
         }
+        let paused = *shared.accepting.borrow() != Accepting::Open;
+        let mut health = shared.config.health.clone();
+        if paused && !health.checks.is_empty() {
+            // No release could answer behind a door that an operator has closed.
+            health.checks.clear();
+            report.note("paused by an operator: no health check could be made");
+        }
         let preflight = next.preflight(shared.config.preflight.as_ref(), &program);
         Order {
             service: shared.service.clone(),
@@ -231,7 +248,7 @@ impl Service {
             leave: shared.config.drain.deadline,
             accept_unenforceable: shared.config.accept_unenforceable,
             sockets: shared.sockets.clone(),
-            paused: *shared.accepting.borrow() != Accepting::Open,
+            paused,
             own_process: Arc::clone(&self.own_process),
             elders: self.elders.offer(),
             journals: shared.journals(&self.elders.generations()),
@@ -240,9 +257,11 @@ impl Service {
             rejected: self.rejected.clone(),
             queued: Arc::clone(&shared.queued),
             preflight,
+            elsewhere: None,
             budget: shared.config.budget.map(ErrorBudget::to_wire),
-            health: shared.config.health.clone(),
+            health,
             drain: shared.drain.clone(),
+            requests: shared.requests.clone(),
             hooks: shared.hooks.clone(),
             states: shared.states.clone(),
             sessions: shared.sessions.clone(),
@@ -282,12 +301,16 @@ impl Service {
                     Err(Error::new(ErrorKind::PassedOn, text))
                 });
                 self.shared.status.send_modify(|status| status.queued = false);
-                if self.stop_asked {
+                self.send_takers_on();
+                if !successor.child.is_ours() {
+                    self.go_on_elsewhere();
+                } else if self.stop_asked {
                     self.pass_stop_on(&successor);
                 }
                 Some(Reign::HandedOver(successor))
             }
-            Ended::RolledBack { report, blamed, leaving } => {
+            Ended::RolledBack { report, blamed, served, leaving } => {
+                self.shared.note_requests(report.to, served);
                 self.shared.upgrade_ended(&report);
                 self.shared.journal.take_back();
                 self.shared.manager.serves_on(&self.shared, &report);
@@ -318,7 +341,7 @@ impl Service {
 
     fn hear(&mut self, generation: Generation, news: News, active: &mut Option<Active>) {
         match news {
-            News::Asked => self.wish(active, None),
+            News::Asked => self.wish_unheard(active, AskedBy::PassedOn),
             other => self.note_elder(generation, &other),
         }
     }
@@ -350,15 +373,15 @@ impl Service {
 /// Waits for the end of a rejected successor, and removes what it may have left of a PID file.
 async fn finished(
     generation: Generation,
-    task: JoinHandle<Option<u64>>,
+    task: JoinHandle<Option<Figures>>,
     pid_file: Option<(PathBuf, i32)>,
 ) -> Gone {
     // A task that panicked has ended as well; its process is reaped by its guard.
-    let accepted = task.await.ok().flatten();
+    let served = task.await.ok().flatten();
     if let Some((path, pid)) = pid_file {
         PidFile::sweep(&path, pid);
     }
-    Gone { generation, accepted }
+    Gone { generation, served }
 }
 
 pub(super) fn refuse(reply: Reply, why: &str) {

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use crate::control::Taker;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::executable::{self, Executable, Failures, HeldOff, HoldOff, Preflight};
 use crate::generation::Generation;
 use crate::handoff::offer::Program as Offered;
 use crate::handoff::upgrade::Pending;
+use crate::report::Purpose;
 use crate::spawn::Program;
 use crate::wire::{ExecutableRecord, FailureRecord, Identity, Which};
 
@@ -193,17 +195,29 @@ pub(super) enum Next {
     Program(PathBuf),
     /// What ran before this generation, deleted or not.
     Previous(Executable),
+    /// Nothing: it runs already, and has asked for the turn.
+    Taker(Taker),
 }
 
 impl Next {
     pub(super) fn program(&self, release: &Program) -> Program {
         match self {
-            Self::Release => release.clone(),
+            Self::Release | Self::Taker(_) => release.clone(),
             Self::Program(path) => Program { exe: path.clone(), ..release.clone() },
             Self::Previous(executable) => {
                 let env: Vec<(OsString, OsString)> = release.env.clone();
                 executable.program(env)
             }
+        }
+    }
+
+    /// What starting it is for.
+    pub(super) fn purpose(&self) -> Purpose {
+        match self {
+            Self::Release => Purpose::Release,
+            Self::Program(_) => Purpose::Program,
+            Self::Previous(_) => Purpose::RollBack,
+            Self::Taker(_) => Purpose::TakeOver,
         }
     }
 
@@ -213,14 +227,22 @@ impl Next {
             Self::Release => Identity::of_path(&release.exe).ok(),
             Self::Program(path) => Identity::of_path(path).ok(),
             Self::Previous(executable) => Some(executable.identity()),
+            Self::Taker(taker) => taker.program().cloned(),
         }
     }
 
     /// What the report says of it.
     pub(super) fn note(&self) -> Option<String> {
-        let Self::Previous(executable) = self else { return None };
-        let (generation, version) = (executable.generation(), executable.version());
-        Some(format!("rolls back to the program of generation {generation} ({version})"))
+        match self {
+            Self::Release | Self::Program(_) => None,
+            Self::Previous(executable) => {
+                let (generation, version) = (executable.generation(), executable.version());
+                Some(format!("rolls back to the program of generation {generation} ({version})"))
+            }
+            Self::Taker(taker) => {
+                Some(format!("takeover: {taker} was started elsewhere and asked for the turn"))
+            }
+        }
     }
 
     /// What is to be tried before the program is started: for a release what the configuration
@@ -248,6 +270,8 @@ impl Next {
                     still_there(&program, before.as_ref())
                 }))
             }
+            // It has started, which is more than any preflight shows.
+            Self::Taker(_) => None,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -12,7 +13,7 @@ use super::survey::Survey;
 use super::{Command, EVENTS, Holdings, Programs, ended};
 use crate::config::Config;
 use crate::control::Accepting;
-use crate::drain::Drain;
+use crate::drain::{Drain, DrainReport};
 use crate::error::Result;
 use crate::generation::Generation;
 use crate::handoff::adoption::Turn;
@@ -20,15 +21,20 @@ use crate::handoff::upgrade::News;
 use crate::hooks::Hooks;
 use crate::inventory::Inventory;
 use crate::name::Name;
+use crate::report::file::{Entry, Writer};
 use crate::report::journal::{Journal, Tally};
 use crate::report::metrics::{self, Gauges};
-use crate::report::{Report, UpgradePhase};
+use crate::report::{Drained, Report, Summary, UpgradePhase};
 use crate::requests::Requests;
 use crate::session::Sessions;
 use crate::spawn::Program;
 use crate::state::States;
 use crate::status::{Event, Outcome, Role, Status};
 use crate::verdict::{Decision, Verdict};
+use crate::wire::Figures;
+
+/// How long the end of this process waits for the journal's file.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// What the application and the service's task share.
 pub(crate) struct Shared {
@@ -52,6 +58,8 @@ pub(crate) struct Shared {
     pub turn: watch::Sender<Turn>,
     pub outcome: watch::Sender<Option<Outcome>>,
     pub journal: Journal,
+    /// The same as a file.
+    pub journal_file: Option<Writer>,
     /// An upgrade is to be run by whoever owns afterwards.
     pub queued: Arc<AtomicBool>,
     /// The application has said that it is ready.
@@ -77,6 +85,8 @@ impl Shared {
     ) -> Result<Self> {
         let Holdings { sockets, drain, programs, journal } = holdings;
         let service = config.service_name()?;
+        let file = config.steering.journal.clone();
+        let journal_file = file.map(|file| Writer::new(file, service.as_str()));
         let accepting = if sockets.is_held() { Accepting::Paused } else { Accepting::Open };
         Ok(Self {
             status: watch::Sender::new(Status {
@@ -100,6 +110,7 @@ impl Shared {
             turn: watch::Sender::new(Turn::Waiting),
             outcome: watch::Sender::new(None),
             journal,
+            journal_file,
             queued: Arc::new(AtomicBool::new(false)),
             asked_ready: AtomicBool::new(false),
             verdict: Mutex::new(None),
@@ -132,7 +143,33 @@ impl Shared {
     /// An upgrade has ended: it is remembered and told.
     pub(crate) fn upgrade_ended(&self, report: &Report) {
         self.journal.record(report);
+        self.write_down(&Entry::Upgrade(Box::new(report.clone())));
         self.event(Event::UpgradeEnded(report.clone()));
+    }
+
+    /// The drain after the upgrade to this generation is over.
+    pub(super) fn upgrade_drained(&self, to: Generation, report: &DrainReport) {
+        let drain = Drained::new(report);
+        self.journal.drained(to, &drain);
+        self.write_down(&Entry::Drained { to, drain });
+    }
+
+    pub(super) fn write_down(&self, entry: &Entry) {
+        if let Some(file) = &self.journal_file {
+            file.write(entry);
+        }
+    }
+
+    /// What is written down is in the file, or it has had time enough to be.
+    pub(super) async fn written_down(&self) {
+        if let Some(file) = &self.journal_file {
+            file.written(LAST_LINES).await;
+        }
+    }
+
+    /// What all upgrades of the service's life were like.
+    pub(crate) fn summary(&self) -> Summary {
+        self.journal.totals().0.summary()
     }
 
     /// The reports of the last upgrades, the oldest first.
@@ -142,13 +179,23 @@ impl Shared {
 
     /// Writes down what this generation has served until now.
     pub(crate) fn note_tally(&self) {
+        self.requests.remember();
         self.journal.merge(self.generation, self.tally());
     }
 
-    /// What is known of a successor that was taken back.
-    pub(super) fn note_accepted(&self, generation: Generation, accepted: Option<u64>) {
-        if let Some(accepted) = accepted {
-            self.journal.merge(generation, Tally { accepted, ..Tally::default() });
+    /// What a successor that was taken back has served in all, if it has said so.
+    pub(super) fn note_served(&self, generation: Generation, served: Option<Figures>) {
+        if let Some(Figures { accepted, succeeded, failed, .. }) = served {
+            let tally = Tally { accepted, succeeded, failed, ..Tally::default() };
+            self.journal.merge(generation, tally);
+        }
+    }
+
+    /// What it had served when it was taken back: those requests have ended, and it may die.
+    pub(super) fn note_requests(&self, generation: Generation, served: Figures) {
+        let Figures { succeeded, failed, .. } = served;
+        if succeeded > 0 || failed > 0 {
+            self.journal.merge(generation, Tally { succeeded, failed, ..Tally::default() });
         }
     }
 

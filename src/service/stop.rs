@@ -9,6 +9,8 @@ use super::{Command, Outcome, Role, Service, ended, refuse};
 use crate::birth::Asked;
 use crate::control::Accepting;
 use crate::drain::DrainReport;
+use crate::report::Drained;
+use crate::report::file::Entry;
 use crate::wire::Message;
 
 /// What whoever asks for anything is told.
@@ -35,6 +37,8 @@ impl Service {
         tracing::info!(target: "heirloom::handoff", step = "stopping", connections = shared.drain.active());
         let report = self.drain_hurriable().await;
         tell_drain(&report);
+        let (generation, drain) = (shared.generation, Drained::new(&report));
+        shared.write_down(&Entry::Stopped { generation, drain });
         let left = shared.config.drain.deadline.saturating_sub(report.elapsed);
         self.outlive(left).await;
         self.remove_pid_file();
@@ -61,7 +65,7 @@ impl Service {
                 asked = self.signals.next() => matches!(asked, Asked::Stop),
                 Some(command) = self.commands.recv() => {
                     let again = matches!(command, Command::Stop);
-                    refuse(command, STOPS);
+                    self.refuse_or_keep(command);
                     again
                 }
                 (generation, news) = self.elders.news() => {
@@ -73,6 +77,15 @@ impl Service {
                 self.hurried_by(true);
                 return;
             }
+        }
+    }
+
+    /// Nothing is done any more. Whoever asks for the turn waits for the end of this process: then
+    /// it finds nobody, or who came after it.
+    fn refuse_or_keep(&mut self, command: Command) {
+        match command {
+            Command::TakeOver(taker) => self.takers.push_back(*taker),
+            other => refuse(other, STOPS),
         }
     }
 
@@ -95,7 +108,7 @@ impl Service {
                 asked = self.signals.next() => self.hurried_by(matches!(asked, Asked::Stop)),
                 Some(command) = self.commands.recv() => {
                     let again = matches!(command, Command::Stop);
-                    refuse(command, STOPS);
+                    self.refuse_or_keep(command);
                     self.hurried_by(again);
                 }
                 (generation, news) = self.elders.news() => {
@@ -129,7 +142,7 @@ impl Service {
                         return;
                     }
                 }
-                Some(command) = self.commands.recv() => refuse(command, STOPS),
+                Some(command) = self.commands.recv() => self.refuse_or_keep(command),
                 () = self.beats.due() => self.beats.beat(&self.shared),
                 () = &mut deadline => return,
             }

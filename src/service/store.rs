@@ -53,6 +53,14 @@ impl Store {
         self.update(sockets);
     }
 
+    /// The service goes on under another manager: what this one keeps would never be served again.
+    pub(super) fn give_up(&mut self) {
+        self.ends.abort_all();
+        for name in std::mem::take(&mut self.stored).into_keys() {
+            self.manager.post(|| Message::remove(&name));
+        }
+    }
+
     /// Whether the sockets of this generation outlive its process.
     pub(super) fn is_used(&self) -> bool {
         self.most > 0

@@ -1,6 +1,7 @@
 //! From birth to ownership.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -27,6 +28,11 @@ impl Service {
             hurry: &hurry,
             turn: &shared.turn,
         };
+        if self.taker {
+            // Our manager knows nothing of a predecessor's.
+            shared.manager.starts(None);
+            self.beats.extend(Duration::MAX);
+        }
         let mut turn = shared.turn.subscribe();
         let mut run = std::pin::pin!(adoption.run(stage, &mut requests));
         let fate = loop {
@@ -36,6 +42,7 @@ impl Service {
                 Ok(()) = turn.changed() => self.turned(&turn.borrow_and_update()),
                 asked = self.signals.next() => self.asked_early(asked, &request),
                 Some(command) = self.commands.recv() => self.told_early(command, &request),
+                () = self.beats.due() => self.beats.beat(&shared),
             }
         };
         match fate {
@@ -45,6 +52,9 @@ impl Service {
             }
             Fate::Left { why } => {
                 self.pid_file = None;
+                if self.taker {
+                    shared.manager.lost(&why.chain());
+                }
                 Err(Outcome::RolledBack { reason: why.chain() })
             }
         }
@@ -112,7 +122,8 @@ impl Service {
             Command::Approve(_)
             | Command::RollBack { .. }
             | Command::Reject { .. }
-            | Command::Hold(_) => {
+            | Command::Hold(_)
+            | Command::TakeOver(_) => {
                 return refuse(command, "this generation does not own yet: ask its predecessor");
             }
         };

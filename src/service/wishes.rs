@@ -8,21 +8,26 @@ use crate::control::Started;
 use crate::error::{Error, ErrorKind};
 use crate::generation::Generation;
 use crate::handoff::upgrade::Word;
+use crate::report::AskedBy;
 
 impl Service {
-    /// Somebody wishes for an upgrade: it begins, or it is remembered, or its asker is told.
-    pub(super) fn wish(&mut self, active: &mut Option<Active>, wish: Option<Wish>) {
-        let Some(wish) = wish else {
-            match active {
-                None => *active = Some(self.start_upgrade(Next::Release)),
-                Some(_) => self.shared.remember_upgrade(),
+    /// Somebody who waits for no answer wishes for an upgrade.
+    pub(super) fn wish_unheard(&mut self, active: &mut Option<Active>, by: AskedBy) {
+        match active {
+            None => *active = Some(self.start_upgrade(Next::Release, by)),
+            Some(_) => {
+                self.shared.remember_upgrade();
+                self.queued_by = by;
             }
-            return;
-        };
+        }
+    }
+
+    /// Somebody wishes for an upgrade: it begins, or it is remembered, or its asker is told.
+    pub(super) fn wish(&mut self, active: &mut Option<Active>, wish: Wish) {
         let taken = match active {
             None => {
                 let next = wish.executable.map_or(Next::Release, Next::Program);
-                let mut begun = self.start_upgrade(next);
+                let mut begun = self.start_upgrade(next, wish.by);
                 begun.replies.push(wish.reply);
                 *active = Some(begun);
                 Started::Begun
@@ -30,6 +35,7 @@ impl Service {
             // Whoever owns afterwards remembers the wish, and not for which program.
             Some(_) if wish.queue && wish.executable.is_none() => {
                 self.shared.remember_upgrade();
+                self.queued_by = wish.by;
                 self.waiting.push(wish.reply);
                 Started::Queued
             }
@@ -47,7 +53,7 @@ impl Service {
     pub(super) fn roll_back(
         &mut self,
         active: &mut Option<Active>,
-        of: Option<Generation>,
+        (of, by): (Option<Generation>, AskedBy),
         reply: Reply,
     ) {
         let own = self.shared.generation;
@@ -81,7 +87,7 @@ impl Service {
             return refuse(reply, "no other program ran before this one: nothing to roll back to");
         };
         self.shared.programs.own_failed("an operator rolled it back after its commit");
-        let mut begun = self.start_upgrade(Next::Previous(previous));
+        let mut begun = self.start_upgrade(Next::Previous(previous), by);
         begun.replies.push(reply);
         *active = Some(begun);
     }

@@ -31,6 +31,7 @@ impl Key {
 
 /// The turns of one channel; clones are the same.
 #[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only HTTP waits for its turn"))]
 pub(super) struct Turns {
     inner: Arc<Mutex<Inner>>,
     /// How many of one key may leave at once.
@@ -48,6 +49,7 @@ struct Inner {
 }
 
 #[derive(Debug)]
+#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only HTTP waits for its turn"))]
 struct Place {
     turns: Arc<Semaphore>,
     /// The receiver has taken one.

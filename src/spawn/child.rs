@@ -19,7 +19,8 @@ use crate::sys::watch::Watched;
 /// [`Child::end`] no longer waits for it.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 
-/// A process that we started. It is reaped on every path.
+/// A process that we started, and reap on every path; or one that somebody else started and that
+/// became our successor ([`from_elsewhere`](Self::from_elsewhere)), which its own parent reaps.
 ///
 /// Dropped before it has ended, it is killed, unless it was [set free](Self::set_free). A drop must
 /// not block a runtime's worker, and a killed process takes a moment to be gone, so a task of the
@@ -39,6 +40,7 @@ pub(crate) struct Child {
     exit: Option<Exit>,
     runtime: Handle,
     group: Group,
+    ours: bool,
     free: bool,
 }
 
@@ -66,13 +68,39 @@ impl Child {
             Ok(watched) => {
                 let watched = Some(watched);
                 let runtime = Handle::current();
-                Ok(Self { pid, watched, fd, exit: None, runtime, group, free: false })
+                Ok(Self { pid, watched, fd, exit: None, runtime, group, ours: true, free: false })
             }
             Err(error) => {
                 abandon(pid);
                 Err(wrong("watch its pidfd", error))
             }
         }
+    }
+
+    /// Takes a process into our charge that somebody else has started. Its pid is 0 if it is not
+    /// visible in our namespace. Must be called in a runtime.
+    pub(crate) fn from_elsewhere(pidfd: OwnedFd, pid: i32) -> Result<Self> {
+        let fd = Arc::new(pidfd);
+        let watched = watch(&fd).map_err(|error| {
+            let text = format!("process {pid}, which was started elsewhere: watch its pidfd");
+            Error::new(ErrorKind::Spawn, text).with_source(error)
+        })?;
+        let (watched, runtime) = (Some(watched), Handle::current());
+        Ok(Self {
+            pid,
+            watched,
+            fd,
+            exit: None,
+            runtime,
+            group: Group::Ours,
+            ours: false,
+            free: false,
+        })
+    }
+
+    /// Whether this process started it.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.ours
     }
 
     /// It lives on without us from now on: it owns the service.
@@ -187,12 +215,9 @@ impl Process {
         let refused = |text: &str, error: io::Error| {
             Err(Error::new(ErrorKind::Descriptor, format!("process: {text}")).with_source(error))
         };
-        match pidfd::signal(fd.as_fd(), None) {
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EBADF | libc::EINVAL)) => {
-                return refused("the descriptor is not a pidfd", error);
-            }
-            // Ended, or not ours to signal: still a process.
-            _ => {}
+        if !pidfd::is_pidfd(fd.as_fd()) {
+            let error = io::Error::from_raw_os_error(libc::EBADF);
+            return refused("the descriptor is not a pidfd", error);
         }
         match watch(&Arc::new(fd)) {
             Ok(watched) => Ok(Self { watched }),

@@ -113,6 +113,30 @@ pub(crate) fn is_child(pidfd: BorrowedFd<'_>) -> bool {
     wait_with(pidfd, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT).is_ok()
 }
 
+/// Whether a descriptor is a pidfd, of whatever process: of one in another pid namespace too, to
+/// which a signal is as invalid as one to what is no pidfd.
+pub(crate) fn is_pidfd(fd: BorrowedFd<'_>) -> bool {
+    match wait_with(fd, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) {
+        Ok(_) => true,
+        // Of a process, which is not our child.
+        Err(error) => error.raw_os_error() == Some(libc::ECHILD),
+    }
+}
+
+/// The process that connected to a Unix socket, as the kernel saw it then (`SO_PEERPIDFD`, Linux
+/// 6.5). Whichever pid namespace it is in.
+pub(crate) fn of_peer(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut number: libc::c_int = -1;
+    let mut length: libc::socklen_t = size_of::<libc::c_int>() as _;
+    let (option, value) = (libc::SO_PEERPIDFD, (&raw mut number).cast());
+    // SAFETY: SO_PEERPIDFD writes one int, `number` is one, and `length` says so.
+    checked(unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, value, &raw mut length)
+    })?;
+    // SAFETY: the kernel has just opened this descriptor for us alone, `CLOEXEC`.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 /// `waitid(P_PIDFD)` with the given options.
 fn wait_with(pidfd: BorrowedFd<'_>, options: libc::c_int) -> io::Result<Option<Exit>> {
     // SAFETY: siginfo_t is plain C data for which all zeroes is a valid value.
@@ -259,5 +283,21 @@ mod tests {
         let error = signal(reader.as_fd(), None).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EBADF));
         assert!(open(-1).is_err());
+        assert!(!is_pidfd(reader.as_fd()));
+        assert!(is_pidfd(open(std::process::id().cast_signed()).unwrap().as_fd()));
+    }
+
+    #[test]
+    fn the_process_at_the_other_end_is_known_by_descriptor() {
+        use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let pidfd = match of_peer(ours.as_fd()) {
+            Ok(pidfd) => pidfd,
+            // Before Linux 6.5.
+            Err(error) => return assert_eq!(error.raw_os_error(), Some(libc::ENOPROTOOPT)),
+        };
+        assert_eq!(number(pidfd.as_fd()), Some(std::process::id().cast_signed()));
+        let flags = fcntl(&pidfd, FcntlArg::F_GETFD).unwrap();
+        assert!(FdFlag::from_bits_retain(flags).contains(FdFlag::FD_CLOEXEC));
     }
 }

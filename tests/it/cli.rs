@@ -2,16 +2,16 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use heirloom::control::Overview;
+use heirloom::control::{Accepting, Overview};
 use heirloom::{Report, UpgradeOutcome, UpgradePhase};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::support::release::Start;
-use crate::support::wait::until;
-use crate::support::{Operator, Release, Server};
+use crate::support::wait::{pause, until};
+use crate::support::{Load, Operator, Release, Server, process};
 
 trials![
     every_end_has_its_exit_code,
@@ -23,6 +23,8 @@ trials![
     nothing_is_coloured_on_a_pipe,
     completions_and_the_manual_are_printed,
     p2_a_killed_command_leaves_the_service_as_it_should_be,
+    p2_a_command_killed_at_any_of_fifty_moments_takes_nothing_back,
+    p2_a_killed_pause_or_drain_is_done_or_not_asked_for,
 ];
 
 const LONG: Duration = Duration::from_secs(3_600);
@@ -80,9 +82,12 @@ fn every_end_has_its_exit_code() {
     until_probation(&operator);
     assert_eq!(code(&server, &["abort"]), 0);
     assert_eq!(waiting.wait_with_output().unwrap().status.code(), Some(7), "rolled back");
-    server.signal(server.owner(), Signal::SIGSTOP);
+    let owner = server.owner();
+    server.signal(owner, Signal::SIGSTOP);
+    // On a busy machine that takes a while.
+    until("the owner to be stopped", || process::is_stopped(owner).then_some(()));
     assert_eq!(code(&server, &["status", "--timeout", "200ms"]), 8, "timed out");
-    server.signal(server.owner(), Signal::SIGCONT);
+    server.signal(owner, Signal::SIGCONT);
 }
 
 fn what_is_done_ends_with_zero() {
@@ -220,4 +225,66 @@ fn p2_a_killed_command_leaves_the_service_as_it_should_be() {
     });
     kill_after(child, 0);
     server.until_gone(server.pid(6));
+}
+
+/// At each phase that a client is told, and at moments spread over its life.
+fn p2_a_command_killed_at_any_of_fifty_moments_takes_nothing_back() {
+    const MOMENTS: u32 = 50;
+    let server = start(Release { probation: Duration::from_millis(20), ..Release::default() });
+    let operator = Operator::of(server.directory());
+    let load = Load::start(&[server.address("main")], 2);
+    let begun = Instant::now();
+    let whole = command(&server, &["upgrade", "--wait"]).output().unwrap();
+    let whole_time = begun.elapsed();
+    let lines = String::from_utf8(whole.stdout).unwrap().lines().count();
+    let mut committed = 1;
+    for moment in 0..MOMENTS {
+        let child = command(&server, &["upgrade", "--wait"]).stdout(Stdio::piped()).spawn();
+        if moment % 2 == 0 {
+            kill_after(child.unwrap(), (moment as usize / 2) % lines.max(1));
+        } else {
+            // Not to synchronise: any moment is as good.
+            pause(whole_time * moment / MOMENTS);
+            kill_after(child.unwrap(), 0);
+        }
+        // What was asked for is done, or nobody asked: nothing is between the two.
+        let idle = |status: &Overview| status.upgrade.is_none() && !status.queued;
+        let status = operator.until_status("no upgrade to run", idle);
+        assert!(status.ready && status.owner.get() >= committed, "{status:?}");
+        committed = status.owner.get();
+    }
+    let reports = operator.run(operator.client.history()).unwrap();
+    assert!(reports.iter().all(|report| report.outcome == UpgradeOutcome::Committed));
+    let last = operator.status().owner.get();
+    assert_eq!(reports.len() as u64, last, "each that was begun has one report");
+    assert!(last > u64::from(MOMENTS / 4), "most were told what to do: {last}");
+    load.finish().assert_unharmed();
+}
+
+fn p2_a_killed_pause_or_drain_is_done_or_not_asked_for() {
+    let server = start(Release::default());
+    let operator = Operator::of(server.directory());
+    let begun = Instant::now();
+    assert_eq!(code(&server, &["pause"]), 0);
+    let whole_time = begun.elapsed();
+    assert_eq!(code(&server, &["resume"]), 0);
+    for moment in 0..25 {
+        let (verb, state) =
+            [("pause", Accepting::Paused), ("drain", Accepting::Drained)][moment as usize % 2];
+        let child = command(&server, &[verb]).stdout(Stdio::piped()).spawn();
+        // Not to synchronise: any moment is as good.
+        pause(whole_time * moment / 20);
+        kill_after(child.unwrap(), 0);
+        let status = operator.status();
+        let open = status.accepting == Accepting::Open;
+        assert!(open || status.accepting == state, "{verb}: {status:?}");
+        assert_eq!(status.ready, open, "{verb}: {status:?}");
+        let accepts = |status: &Overview| status.accepting == Accepting::Open;
+        until("the service to accept again", || {
+            // What the killed command has asked for may come after this.
+            assert_eq!(code(&server, &["resume"]), 0);
+            accepts(&operator.status()).then_some(())
+        });
+        assert!(server.ask("who").starts_with("0 "));
+    }
 }

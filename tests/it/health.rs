@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use crate::support::release::{Habit, Health, Socket};
 use crate::support::wait::pause;
-use crate::support::{Load, Release, Server};
+use crate::support::{Load, Operator, Release, Server};
 
 trials![
     a_healthy_successor_commits,
@@ -20,6 +20,7 @@ trials![
     a_check_goes_through_a_unix_socket_as_well,
     a_successor_that_is_saturated_as_its_predecessor_was_is_not_taken_back,
     a_check_of_a_listener_that_the_release_does_not_have_says_so,
+    a_release_is_not_judged_by_a_door_that_an_operator_has_closed,
     p3_a_predecessor_that_was_stopped_does_not_blame_its_successor,
 ];
 
@@ -171,6 +172,22 @@ fn a_check_of_a_listener_that_the_release_does_not_have_says_so() {
 
 /// P3: stopped in the midst of a check, it wakes when the time for the answer is over. What came
 /// meanwhile counts, and what it never asked was not refused.
+fn a_release_is_not_judged_by_a_door_that_an_operator_has_closed() {
+    let server = Server::start(Release { control: true, ..checked("main") });
+    let operator = Operator::of(server.directory());
+    operator.run(operator.client.pause()).unwrap();
+    for _ in 0..2 {
+        let report = operator.upgrade().unwrap();
+        assert_eq!(report.outcome, UpgradeOutcome::Committed, "{report}");
+        let said = |note: &String| note.contains("no health check could be made");
+        assert!(report.notes.iter().any(said), "{report}");
+    }
+    operator.run(operator.client.resume()).unwrap();
+    server.next_release(|next| next.habits = vec![Habit::AnswersWrong]);
+    let report = operator.upgrade().unwrap();
+    assert_eq!(report.outcome, UpgradeOutcome::RolledBack, "{report}");
+}
+
 fn p3_a_predecessor_that_was_stopped_does_not_blame_its_successor() {
     let health = Health {
         interval: Duration::from_millis(1),

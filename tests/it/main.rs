@@ -35,9 +35,12 @@ mod chaos;
 #[cfg(feature = "cli")]
 mod cli;
 mod control;
+#[cfg(feature = "http")]
+mod drains;
 mod failures;
 mod groups;
 mod health;
+mod history;
 mod judgement;
 mod listeners;
 mod main_job;
@@ -58,6 +61,7 @@ mod states;
 mod stop;
 mod succession;
 mod systemd;
+mod takeover;
 mod tidy;
 
 use std::process::ExitCode;
@@ -67,6 +71,9 @@ use support::fixture;
 fn main() -> ExitCode {
     if let Some(command) = std::env::var_os(fixture::ASK) {
         return fixture::ask(&command);
+    }
+    if let Some(how) = std::env::var_os(fixture::TAKER) {
+        return support::taker::misbehave(how.to_str().unwrap_or_default());
     }
     if let Some(directory) = std::env::var_os(fixture::VARIABLE) {
         return fixture::main(directory.into());
@@ -86,6 +93,7 @@ fn main() -> ExitCode {
         probation::trials(),
         judgement::trials(),
         control::trials(),
+        history::trials(),
         metrics::trials(),
         #[cfg(feature = "cli")]
         cli::trials(),
@@ -96,11 +104,16 @@ fn main() -> ExitCode {
         sessions::trials(),
         #[cfg(feature = "http")]
         moves::trials(),
+        #[cfg(feature = "http")]
+        drains::trials(),
         signals::trials(),
         matrix::trials(),
         scale::trials(),
         stop::trials(),
         succession::trials(),
+        takeover::trials(),
+        takeover::takers::trials(),
+        takeover::containers::trials(),
         soak::trials(),
         chaos::trials(),
         tidy::trials(),

@@ -61,7 +61,7 @@ fn p12_counters_over_twenty_upgrades_are_what_the_clients_counted() {
     let figures = figures(&operator);
     assert_eq!(figures[ACCEPTED], tally.answers.len() as f64, "{figures:#?}");
     assert_eq!(committed(&figures), 20.0, "{figures:#?}");
-    assert_eq!(figures["heirloom_upgrade_duration_seconds_count"], 24.0);
+    assert_eq!(figures["heirloom_upgrade_elapsed_seconds_count"], 24.0);
     assert_eq!(figures[r#"heirloom_connections_drained_total{outcome="cut"}"#], 0.0);
 }
 
@@ -110,7 +110,13 @@ fn p12_the_history_goes_from_generation_to_generation() {
     let history = operator.run(operator.client.history()).unwrap();
     assert_eq!(history.len(), 4);
     assert_eq!(history[0].outcome, UpgradeOutcome::Failed);
-    assert_eq!(history[1..], reports);
+    for (known, told) in history[1..].iter().zip(&reports) {
+        // Its drain may be over by now.
+        let mut known = known.clone();
+        known.drain = None;
+        assert_eq!(&known, told);
+    }
+    assert_eq!(history.len(), reports.len() + 1);
 }
 
 fn p12_what_a_killed_elder_served_until_then_is_known() {

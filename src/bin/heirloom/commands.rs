@@ -48,7 +48,10 @@ pub(crate) async fn run(args: &Args, printer: &Printer) -> Result<Exit> {
         Verb::Stop { force: true } => stop(&client, Stop::Force, printer).await?,
         Verb::Stop { force: false } => stop(&client, Stop::Gracefully, printer).await?,
         Verb::Watch => return watch(&client, printer).await,
-        Verb::History => printer.history(&client.history().await?),
+        Verb::History => {
+            let (reports, summary) = client.history_and_summary().await?;
+            printer.history(&reports, &summary);
+        }
         Verb::Metrics => printer.text(&client.metrics().await?),
         Verb::Check => {
             client.check().await?;

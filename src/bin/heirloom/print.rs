@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::ColorChoice;
 use heirloom::control::{GenerationView, News, Overview};
-use heirloom::{DrainReport, Error, Report, UpgradeOutcome};
+use heirloom::{DrainReport, Error, Report, Summary, UpgradeOutcome};
 use serde::Serialize;
 use serde_json::json;
 
@@ -105,14 +105,15 @@ impl Printer {
         self.text(&format!("{}\n{rest}\n", self.paint(colour, first)));
     }
 
-    pub(crate) fn history(&self, reports: &[Report]) {
+    pub(crate) fn history(&self, reports: &[Report], summary: &Summary) {
         if self.json {
-            return self.document(&json!({ "history": reports }));
+            return self.document(&json!({ "history": reports, "summary": summary }));
         }
         if reports.is_empty() {
-            self.text("no upgrade yet\n");
+            return self.text("no upgrade yet\n");
         }
         reports.iter().for_each(|report| self.report(report));
+        self.text(&format!("\n{summary}\n"));
     }
 
     pub(crate) fn drained(&self, what: &str, report: &DrainReport) {

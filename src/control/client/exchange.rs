@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::wire::SPOKEN;
 
 /// A backlog that is full, or an owner that is just changing, is tried again after this.
-const AGAIN: Duration = Duration::from_millis(20);
+pub(super) const AGAIN: Duration = Duration::from_millis(20);
 /// So often a command is sent again because another generation owned in the meantime.
 const TRIES: u32 = 5;
 

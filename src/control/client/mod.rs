@@ -1,6 +1,7 @@
 //! The client: a method for each command.
 
 mod exchange;
+mod turn;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::exchange::pause;
+pub(crate) use self::turn::{Asking, ask_for_turn};
 pub use self::watch::Watch;
 use super::message::{Answer, Command, News, Started};
 use super::path;
@@ -16,7 +18,7 @@ use super::view::Overview;
 use crate::drain::DrainReport;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
-use crate::report::Report;
+use crate::report::{Report, Summary};
 
 /// How long an answer may take that does not depend on an upgrade or a drain.
 const SHORT: Duration = Duration::from_secs(10);
@@ -282,14 +284,23 @@ impl Client {
     ///
     /// As [all methods](Self).
     pub async fn history(&self) -> Result<Vec<Report>> {
-        let mut reports = Vec::new();
-        let take = |news: &News| {
-            if let News::Report { report } = news {
-                reports.push(Report::clone(report));
-            }
+        Ok(self.history_and_summary().await?.0)
+    }
+
+    /// The reports of the last upgrades, and what all upgrades of the service's life were like.
+    ///
+    /// # Errors
+    ///
+    /// As [all methods](Self).
+    pub async fn history_and_summary(&self) -> Result<(Vec<Report>, Summary)> {
+        let (mut reports, mut all) = (Vec::new(), Summary::default());
+        let take = |news: &News| match news {
+            News::Report { report } => reports.push(Report::clone(report)),
+            News::Summary { summary } => all = **summary,
+            _ => {}
         };
         done(self.within(self.short, Command::History, take).await?)?;
-        Ok(reports)
+        Ok((reports, all))
     }
 
     /// Figures in the OpenMetrics text format.

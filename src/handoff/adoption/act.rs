@@ -144,6 +144,8 @@ impl Adoption {
 
     /// The last word of a successor that goes; the predecessor may not be there to hear it.
     pub(super) async fn say_goodbye(&self, stage: &Stage<'_>) {
+        // Requests have ended since it stopped accepting.
+        self.post(Message::Pong { sequence: STOPPED, figures: figures(stage) });
         let left = Message::Left { accepted: stage.drain.accepted() };
         let sent = self.sender.send(left, Vec::new());
         let _ = tokio::time::timeout(self.clock.lengths().commit, sent).await;

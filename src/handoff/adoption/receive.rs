@@ -151,10 +151,7 @@ async fn whole_offer(receiver: &mut LinkReceiver, announced: usize) -> Result<Wh
 
 async fn next(receiver: &mut LinkReceiver) -> Result<Envelope> {
     let envelope = receiver.recv().await?.ok_or_else(|| {
-        Error::new(
-            ErrorKind::Predecessor,
-            "the predecessor went away before every descriptor was here",
-        )
+        Error::new(ErrorKind::Link, "the predecessor went away before every descriptor was here")
     })?;
     match envelope.message {
         Message::Refuse(refuse) => Err(Error::new(

@@ -1,6 +1,7 @@
 //! What the predecessor's machine speaks of: where it stands, what happens, what is to be done.
 
 use crate::handoff::Timer;
+use crate::report::CauseKind;
 use crate::verdict::Decision;
 
 /// Where the predecessor stands.
@@ -86,6 +87,23 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
+    /// The same in one word.
+    pub(crate) fn kind(&self) -> CauseKind {
+        match self {
+            Self::Preflight(_) => CauseKind::Preflight,
+            Self::Spawn(_) => CauseKind::Spawn,
+            Self::Incompatible(_) | Self::Refused(_) => CauseKind::Refused,
+            Self::Failed(_) => CauseKind::Failed,
+            Self::Died(_) => CauseKind::Died,
+            Self::LinkClosed | Self::Nonsense(_) => CauseKind::Protocol,
+            Self::TooLate(_) => CauseKind::Late,
+            Self::Offer(_) | Self::Park(_) => CauseKind::Predecessor,
+            // Who rejected it is the driver's to know.
+            Self::Rejected(_) => CauseKind::Other,
+            Self::Stop => CauseKind::Stop,
+        }
+    }
+
     /// Whether it says something about the successor's program, and not about this process or its
     /// operator's other wishes.
     pub(crate) fn blames_the_program(&self) -> bool {

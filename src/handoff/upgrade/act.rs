@@ -9,6 +9,7 @@ use crate::handoff::predecessor::{Action, Event, Outcome};
 use crate::health::{Finding, Load, Subject};
 use crate::hooks::Moment;
 use crate::inventory::in_background;
+use crate::report::CauseKind;
 use crate::spawn::{Child, Process, spawn};
 use crate::verdict::Decision;
 use crate::wire::Message;
@@ -30,7 +31,8 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
                 Action::Preflight => self.preflight = self.order.preflight.take(),
                 Action::Spawn => {
                     let (program, extra) = (self.order.program.clone(), self.order.extra.clone());
-                    self.spawning = Some(Box::pin(async move { spawn(&program, &extra).await }));
+                    let start = Box::pin(async move { spawn(&program, &extra).await });
+                    self.spawning = Some(self.order.elsewhere.take().unwrap_or(start));
                 }
                 Action::Watch => self.watch(),
                 Action::Park => self.park(),
@@ -46,6 +48,9 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
                         self.held_up_by = self.order.hooks.now();
                     }
                     in_background(self.order.sockets.resume());
+                    if self.served {
+                        self.report.back(self.event_at.elapsed());
+                    }
                     self.end_gap();
                     if std::mem::take(&mut self.asked_to_yield) {
                         self.order.hooks.tell(Moment::RollBack);
@@ -55,7 +60,8 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
                 Action::EndSuccessor => self.end_successor(),
                 Action::HandOver => {
                     if let Some(hand_over) = self.on_hand_over.take() {
-                        hand_over(self.charge.child.as_ref().map_or(0, Child::pid));
+                        let ours = self.charge.child.as_ref().filter(|child| child.is_ours());
+                        hand_over(ours.map_or(0, Child::pid));
                     }
                     self.order.sockets.committed_as_predecessor();
                     self.begin_to_move();
@@ -131,7 +137,9 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
                 (self.order.on_news)(News::Health(Some(why)));
                 return Some(Event::Ailing);
             }
-            Checked::Found(Finding::Unhealthy(why)) => return Some(Event::Rejected(why)),
+            Checked::Found(Finding::Unhealthy(why)) => {
+                return Some(self.rejected(CauseKind::Health, why));
+            }
         }
         None
     }

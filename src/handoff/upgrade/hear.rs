@@ -6,14 +6,18 @@ use super::{IN_A_ROW, News, Upgrade};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::handoff::predecessor::{Event, State};
 use crate::link::{self, Envelope};
+use crate::report::CauseKind;
 use crate::spawn::Child;
 use crate::wire::{Hello, MAX_OFFERED, Message, Refuse, agree};
 
 impl<H: FnOnce(i32) + Send> Upgrade<H> {
     pub(super) fn spawned(&mut self, spawned: Result<(Child, OwnedFd)>) -> Event {
         let opened = spawned.and_then(|(child, socket)| {
-            self.report.successor_pid(child.pid());
-            (self.order.on_news)(News::Process(child.pid()));
+            // Not known of one in another pid namespace.
+            if child.pid() > 0 {
+                self.report.successor_pid(child.pid());
+                (self.order.on_news)(News::Process(child.pid()));
+            }
             self.charge.child = Some(child);
             link::open(socket)
         });
@@ -102,7 +106,8 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
                 self.news(News::NotYet(reason))
             }
             Message::Unhealthy { reason } => {
-                Some(Event::Rejected(format!("it says that it is not well: {reason}")))
+                let why = format!("it says that it is not well: {reason}");
+                Some(self.rejected(CauseKind::Unwell, why))
             }
             // A later version may say more than we know.
             Message::Unknown(_) | Message::Left { .. } | Message::Progress(_) => None,

@@ -35,7 +35,7 @@ use super::predecessor::{Cause, Event, Outcome, Plan, Predecessor, State};
 use crate::error::{Result, chain};
 use crate::link::{Envelope, LinkReceiver, LinkSender};
 use crate::report::builder::ReportBuilder;
-use crate::report::{UpgradeOutcome, UpgradePhase};
+use crate::report::{CauseKind, UpgradeOutcome, UpgradePhase, Window};
 use crate::spawn::Child;
 use crate::verdict::Verdict;
 use crate::wire::{Figures, SPOKEN};
@@ -70,6 +70,10 @@ struct Upgrade<H> {
     life: Option<Life>,
     /// Sockets in the offer.
     offered: usize,
+    /// Whether somebody else has started the successor.
+    taken_over: bool,
+    /// It is to be handed over as soon as the successor serves.
+    pressed: bool,
     parking: Option<Pending<Result<()>>>,
     ready: offer::Gathered,
     sequence: u64,
@@ -85,6 +89,10 @@ struct Upgrade<H> {
     sessions: Option<OwnedFd>,
     /// What the successor has served, as it said last.
     figures: Figures,
+    /// How requests of this generation had ended when the upgrade was asked for.
+    before: (u64, u64),
+    /// When the event came that is being worked on.
+    event_at: Instant,
     /// What the successor said last that it waits for.
     not_yet: Option<String>,
     outcome: Option<Outcome>,
@@ -93,7 +101,8 @@ struct Upgrade<H> {
 }
 
 /// Runs one upgrade to its verdict. `on_hand_over` is called when this generation ceases to own,
-/// before the successor is told that it does; it gets the successor's pid, 0 if that is not known.
+/// before the successor is told that it does; it gets the successor's pid, 0 if that is not known or
+/// not our supervisor's.
 pub(crate) async fn run<H: FnOnce(i32) + Send>(
     order: Order,
     report: ReportBuilder,
@@ -106,7 +115,8 @@ pub(crate) async fn run<H: FnOnce(i32) + Send>(
             // Nothing has been started; the report tells it like any other failure.
             let cause = Some(chain(&error));
             let report = report.finish(UpgradeOutcome::Failed, cause, Instant::now());
-            return Ended::RolledBack { report, blamed: false, leaving: None };
+            let served = Figures::default();
+            return Ended::RolledBack { report, blamed: false, served, leaving: None };
         }
     };
     (order.on_news)(News::Verdict(Arc::clone(&verdict)));
@@ -135,11 +145,15 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
         verdict: Arc<Verdict>,
         on_hand_over: H,
     ) -> Self {
+        let requests = order.requests.clone();
+        requests.remember();
         Self {
             clock: Clock::new(order.lengths),
             checks: Checks::of(order.health.clone()),
             sessions: None,
             supply: Supply::new(order.states.clone()),
+            taken_over: order.elsewhere.is_some(),
+            pressed: false,
             order,
             on_hand_over: Some(on_hand_over),
             charge: Charge { child: None, verdict: Arc::clone(&verdict), adopted: false },
@@ -164,6 +178,8 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
             held_up_by: None,
             served: false,
             figures: Figures::default(),
+            before: requests.totals(),
+            event_at: Instant::now(),
             not_yet: None,
             outcome: None,
             cause: String::new(),
@@ -193,18 +209,21 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
                 Err(error) => Event::ParkFailed(chain(&error)),
             }),
             failed = offer_failed(&mut self.offering) => Some(Event::OfferFailed(failed)),
-            word = words.recv() => word.map(|word| match word {
-                Word::Stop => Event::Stop,
-                Word::Approve => Event::Approved,
-                Word::Reject(why) => Event::Rejected(why),
-            }),
+            word = words.recv() => word.and_then(|word| self.told_by_operator(word)),
             checked = checks::next(&mut self.checks) => self.checked(checked),
             timer = self.clock.next() => Some(Event::Expired(timer)),
         }
     }
 
+    /// The successor is not wanted any more, and that is why.
+    fn rejected(&mut self, kind: CauseKind, why: String) -> Event {
+        self.report.blame(kind);
+        Event::Rejected(why)
+    }
+
     /// One event through the machine, with the verdict as it is now, and all that follows.
     fn feed(&mut self, event: Event) {
+        self.event_at = Instant::now();
         let seen = self.verdict.read().unwrap_or_else(|error| {
             tracing::error!(target: "heirloom::handoff", error = %chain(&error), "the verdict cannot be read");
             None
@@ -220,7 +239,8 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
             }
         }
         self.charge.adopted |= event == Event::Adopted;
-        if event == Event::Serving {
+        let serving = event == Event::Serving;
+        if serving {
             self.served = true;
             self.end_gap();
         }
@@ -231,6 +251,27 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
             self.enter_phase();
         }
         self.perform(actions);
+        if serving && self.pressed {
+            self.feed(Event::Approved);
+        }
+    }
+
+    /// What an operator's word means here; nothing if it changes nothing.
+    ///
+    /// A stop ends the handoff, and the service with it, but not if somebody else has started the
+    /// successor: then it is this process alone that shall go, and it hands over as soon as it can.
+    /// A second stop means it.
+    fn told_by_operator(&mut self, word: Word) -> Option<Event> {
+        match word {
+            Word::Approve => Some(Event::Approved),
+            Word::Reject(why) => Some(self.rejected(CauseKind::Operator, why)),
+            Word::Stop if !self.taken_over || self.pressed => Some(Event::Stop),
+            Word::Stop => {
+                self.pressed = true;
+                let serves = matches!(self.machine.state(), State::Probation { .. });
+                serves.then_some(Event::Approved)
+            }
+        }
     }
 
     fn enter_phase(&mut self) {
@@ -257,6 +298,7 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
                 (self.link.take(), self.charge.child.take())
         {
             child.set_free();
+            self.count_requests(now);
             let report = self.report.finish(UpgradeOutcome::Committed, None, now);
             let generation = self.order.successor;
             let machine = self.machine;
@@ -270,6 +312,7 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
             && let Some(exit) = leaving.status(STATUS_WAIT).await
         {
             text = format!("{text}: {exit}");
+            self.report.blame(CauseKind::Died);
         }
         let outcome = if self.served { UpgradeOutcome::RolledBack } else { UpgradeOutcome::Failed };
         if self.served {
@@ -277,15 +320,34 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
                 Some(leaving) => leaving.figures(STATUS_WAIT).await,
                 None => None,
             };
-            self.report.accepted(known.unwrap_or(self.figures).accepted);
+            self.figures = known.unwrap_or(self.figures);
+            self.report.accepted(self.figures.accepted);
         }
+        if let Some(cause) = &cause {
+            self.report.blame(cause.kind());
+        }
+        self.count_requests(now);
         let report = self.report.finish(outcome, Some(text), Instant::now());
         let blamed = cause.as_ref().is_some_and(Cause::blames_the_program);
-        Ended::RolledBack { report, blamed, leaving: self.leaving.map(Leaving::into_parts) }
+        let (served, leaving) = (self.figures, self.leaving.map(Leaving::into_parts));
+        Ended::RolledBack { report, blamed, served, leaving }
     }
 }
 
 impl<H> Upgrade<H> {
+    /// How requests have ended since the upgrade was asked for, in both generations, and before.
+    fn count_requests(&mut self, now: Instant) {
+        let (requests, figures) = (&self.order.requests, self.figures);
+        requests.remember();
+        let (succeeded, failed) = requests.totals();
+        let failed = failed.saturating_sub(self.before.1).saturating_add(figures.failed);
+        let succeeded = succeeded.saturating_sub(self.before.0).saturating_add(figures.succeeded);
+        let length = self.report.elapsed(now);
+        let requests = requests.before(self.report.started(), length);
+        let window = Window { length, requests: succeeded.saturating_add(failed), failed };
+        self.report.requests(window, requests);
+    }
+
     /// The cause, with what is known behind it.
     fn in_full(&self, cause: &Cause) -> String {
         let why = match cause {

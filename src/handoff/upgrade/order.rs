@@ -21,11 +21,12 @@ use crate::inventory::Inventory;
 use crate::link::{LinkReceiver, LinkSender};
 use crate::name::Name;
 use crate::report::{Report, UpgradePhase};
+use crate::requests::Requests;
 use crate::session::Sessions;
 use crate::spawn::{Child, Extra, Program};
 use crate::state::States;
 use crate::verdict::{Decision, Verdict};
-use crate::wire::{Budget, FailureRecord};
+use crate::wire::{Budget, FailureRecord, Figures};
 
 /// What an upgrade needs to know of the service that asks for it.
 pub(crate) struct Order {
@@ -36,6 +37,8 @@ pub(crate) struct Order {
     pub successor: Generation,
     pub program: Program,
     pub extra: Extra,
+    /// The successor runs already: brings it, with its link. No program is started then.
+    pub elsewhere: Option<Pending<Result<(Child, OwnedFd)>>>,
     /// Tries the program before it is started for real.
     pub preflight: Option<Pending<Result<()>>>,
     /// How many of its requests the successor may fail.
@@ -44,6 +47,8 @@ pub(crate) struct Order {
     pub health: Policy,
     /// What this generation serves.
     pub drain: Drain,
+    /// How its requests end.
+    pub requests: Requests,
     /// What the application does when the turn changes hands.
     pub hooks: Hooks,
     /// What this generation hands over to a successor that asks.
@@ -113,9 +118,11 @@ pub(crate) enum Ended {
         report: Report,
         /// Whether the successor's program is to blame.
         blamed: bool,
-        /// Watches the successor until its end, when it knows how many connections that one had
-        /// accepted; and its link. `None` if there never was a process.
-        leaving: Option<(JoinHandle<Option<u64>>, Option<LinkSender>)>,
+        /// What the successor had served, as it said last.
+        served: Figures,
+        /// Watches the successor until its end, when it knows what that one had served; and its
+        /// link. `None` if there never was a process.
+        leaving: Option<(JoinHandle<Option<Figures>>, Option<LinkSender>)>,
     },
 }
 
@@ -157,7 +164,9 @@ impl Drop for Charge {
         let Some(child) = &mut self.child else { return };
         let lives_on = match self.verdict.read() {
             Ok(Some(decision)) => decision == Decision::Committed,
-            Ok(None) | Err(_) => self.adopted,
+            // One that somebody else started and that holds nothing yet sees the end of its link,
+            // and is not ours to end.
+            Ok(None) | Err(_) => self.adopted || !child.is_ours(),
         };
         if lives_on {
             child.set_free();

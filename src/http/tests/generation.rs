@@ -98,7 +98,21 @@ impl Generation {
         M: Make<SocketAddr>,
         H: Handshake<<Tcp as Transport>::Stream>,
     {
-        let server = Arc::new(server.into_server::<SocketAddr>(lame_duck, None, mover));
+        self.serve_for(server, &DrainSettings { lame_duck, ..settings() }, mover)
+    }
+
+    /// The same, for a drain like this.
+    pub(super) fn serve_for<M, H>(
+        &self,
+        server: Http<M, H>,
+        drain: &DrainSettings,
+        mover: Option<Arc<dyn Mover>>,
+    ) -> Arc<dyn Landing>
+    where
+        M: Make<SocketAddr>,
+        H: Handshake<<Tcp as Transport>::Stream>,
+    {
+        let server = Arc::new(server.into_server::<SocketAddr>(drain, None, mover));
         tokio::spawn(serve::run(self.listener.clone(), Arc::clone(&server)));
         Arc::new(Site::new(&self.listener, &server))
     }

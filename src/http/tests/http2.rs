@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -16,18 +17,22 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::app::{LARGE, soon};
 use super::client::Client;
 use super::generation::{Generation, ms, server, settings};
-use crate::drain::{DrainOutcome, DrainPhase};
+use crate::drain::{DrainOutcome, DrainPhase, DrainSettings};
 
-type Sender = SendRequest<Full<Bytes>>;
+pub(super) type Sender = SendRequest<Full<Bytes>>;
 
 /// A client that behaves.
-async fn connect(address: SocketAddr) -> (Sender, JoinHandle<hyper::Result<()>>) {
+pub(super) async fn connect(address: SocketAddr) -> (Sender, JoinHandle<hyper::Result<()>>) {
     let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
     let (sender, connection) = soon(handshake(TokioExecutor::new(), stream)).await.unwrap();
     (sender, tokio::spawn(connection))
 }
 
-async fn ask(sender: &mut Sender, path: &str, body: &str) -> hyper::Result<(u64, Bytes)> {
+pub(super) async fn ask(
+    sender: &mut Sender,
+    path: &str,
+    body: &str,
+) -> hyper::Result<(u64, Bytes)> {
     let request = Request::post(format!("http://test{path}"));
     let body = Full::new(Bytes::from(body.to_owned()));
     let response: Response<_> = sender.send_request(request.body(body).unwrap()).await?;
@@ -99,6 +104,35 @@ async fn the_last_answer_arrives_whole_though_the_connection_ends_with_it() {
     }
 }
 
+/// All told at once would all come back at once.
+#[tokio::test]
+async fn with_a_window_clients_are_told_to_go_one_after_the_other() {
+    const CLIENTS: u32 = 20;
+    let generation = Generation::bound();
+    let spread = DrainSettings { spread: ms(1_000), lame_duck: ms(50), ..settings() };
+    generation.serve_for(server(&generation.app), &spread, None);
+    let mut clients = JoinSet::new();
+    for _ in 0..CLIENTS {
+        let (mut sender, connection) = connect(generation.address).await;
+        soon(ask(&mut sender, "/echo", "")).await.unwrap();
+        clients.spawn(async move {
+            connection.await.unwrap().unwrap();
+            drop(sender);
+            Instant::now()
+        });
+    }
+    let began = Instant::now();
+    let drain = generation.drain(spread);
+    let mut told: Vec<Instant> = soon(clients.join_all()).await;
+    told.sort();
+    // However slow the machine is, nobody is told before its turn.
+    for (turn, told) in (0..CLIENTS).zip(&told) {
+        let turn = ms(1_000) * turn / CLIENTS;
+        assert!(told.duration_since(began) >= ms(50) + turn, "{turn:?}");
+    }
+    assert_eq!(soon(drain).await.unwrap().outcome, DrainOutcome::Drained);
+}
+
 /// A stream beyond the last one of a GOAWAY was not processed (RFC 9113, section 6.8); the test
 /// compares what was asked with what was answered.
 fn is_unprocessed(error: &hyper::Error) -> bool {
@@ -136,7 +170,14 @@ async fn p6_busy_clients_lose_nothing_across_five_drains() {
     let mut drains = Vec::new();
     let mut apps = vec![Arc::clone(&generation.app)];
     for _ in 0..5 {
-        tokio::time::sleep(ms(200)).await;
+        // However busy the machine is, each generation serves under load before it hands over.
+        let enough = asked.load(Ordering::Relaxed) + 100;
+        let busy = async {
+            while asked.load(Ordering::Relaxed) < enough {
+                tokio::time::sleep(ms(1)).await;
+            }
+        };
+        soon(busy).await;
         let next = generation.hand_over().await;
         next.serve(server(&next.app), ms(100), None);
         drains.push(generation.drain(settings()));
@@ -154,7 +195,7 @@ async fn p6_busy_clients_lose_nothing_across_five_drains() {
     assert_eq!(failures, BTreeMap::new());
     let processed = apps.iter().map(|app| app.requests.load(Ordering::Relaxed)).sum::<u64>();
     assert_eq!(processed, asked.load(Ordering::Relaxed), "each that was taken was answered");
-    assert!(processed > 500);
+    assert!(processed >= 500);
 }
 
 /// What a client says first, and one request that takes a stream.

@@ -5,15 +5,23 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use super::app::{LARGE, soon};
 use super::client::{Client, get, post};
+use super::drain::upgraded;
 use super::generation::{Generation, ms, server, settings};
+use super::http2;
+use super::tls::{localhost, tls};
 use crate::drain::{Drain, DrainOutcome, DrainPhase};
+use crate::http::http;
 use crate::http::landing::Landing;
 use crate::http::mover::{GivenBack, Mover, Parcel, Taking, Turning};
 use crate::session::{Session, SessionStream, Turn};
@@ -289,4 +297,54 @@ async fn what_is_in_flight_is_answered_first_and_moves_then() {
     assert_eq!(soon(client.answer()).await.unwrap().body, b"hello");
     assert_eq!(soon(drain).await.unwrap().outcome, DrainOutcome::Drained);
     assert_eq!(soon(client.get("/")).await.unwrap().generation(), 1);
+}
+
+/// TLS, HTTP/2, what has left HTTP, and what cannot be known to be idle.
+#[tokio::test]
+async fn what_another_process_could_not_go_on_with_is_not_moved() {
+    let to = Generation::first();
+    let (acceptor, connector) = tls();
+    let mover = || {
+        let mover = Arc::new(Direct::default());
+        let site = to.serve_and_land(server(&to.app), ms(100), None);
+        assert!(mover.to.set((to.drain.clone(), site)).is_ok());
+        mover
+    };
+    let (plain, secure, untold) = (mover(), mover(), mover());
+    let generations = [Generation::bound(), Generation::bound(), Generation::bound()];
+    let [on_plain, on_secure, on_untold] = &generations;
+    on_plain.serve(server(&on_plain.app), ms(100), Some(Arc::clone(&plain) as _));
+    let shakes = server(&on_secure.app).tls(move |stream| acceptor.accept(stream));
+    on_secure.serve(shakes, ms(100), Some(Arc::clone(&secure) as _));
+    let service = service_fn(async |request: Request<Incoming>| {
+        let body = request.into_body().collect().await?.to_bytes();
+        Ok::<_, hyper::Error>(Response::new(Full::new(body)))
+    });
+    on_untold.serve(http(service), ms(100), Some(Arc::clone(&untold) as _));
+
+    let (mut streams, http2) = http2::connect(on_plain.address).await;
+    assert_eq!(soon(http2::ask(&mut streams, "/echo", "hello")).await.unwrap().0, 0);
+    let mut upgraded = upgraded(on_plain).await;
+    let stream = TcpStream::connect(on_secure.address).await.unwrap();
+    let mut private = Client::on(connector.connect(localhost(), stream).await.unwrap());
+    assert!(!private.get("/").await.unwrap().says_close());
+    let mut asks = Client::connect(on_untold.address).await.unwrap();
+    assert!(!asks.post("/", b"body").await.unwrap().says_close());
+
+    on_untold.drain.advance(DrainPhase::LameDuck);
+    let answer = soon(asks.post("/", b"body")).await.unwrap();
+    assert!(answer.says_close(), "it would be closed while it may have another request under way");
+    soon(asks.closed()).await.unwrap();
+    drop(asks);
+    let drains: Vec<_> =
+        generations.iter().map(|generation| generation.drain(settings())).collect();
+    assert_eq!(soon(upgraded.take(21)).await.unwrap(), b"1012 service restart\n");
+    soon(http2).await.unwrap().unwrap();
+    soon(private.closed()).await.unwrap();
+    drop((private, upgraded));
+    for drain in drains {
+        assert_eq!(soon(drain).await.unwrap().outcome, DrainOutcome::Drained);
+    }
+    let asked = [plain, secure, untold].map(|mover| mover.asked.load(Ordering::Relaxed));
+    assert_eq!(asked, [0, 0, 0]);
 }

@@ -18,7 +18,7 @@ use super::generation::{Generation, ms, server, settings};
 use crate::drain::DrainOutcome;
 
 /// The two ends of TLS that trust each other.
-fn tls() -> (TlsAcceptor, TlsConnector) {
+pub(super) fn tls() -> (TlsAcceptor, TlsConnector) {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed([String::from("localhost")]).unwrap();
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
@@ -41,7 +41,7 @@ pub(super) fn secure() -> (Generation, TlsConnector) {
     (generation, connector)
 }
 
-fn localhost() -> ServerName<'static> {
+pub(super) fn localhost() -> ServerName<'static> {
     ServerName::try_from("localhost").unwrap()
 }
 

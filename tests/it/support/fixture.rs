@@ -16,7 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use super::client::Client;
 use super::faults::Faults;
 use super::journal::Journal;
-use super::release::{Habit, Health, Release, Start};
+use super::release::{Habit, Health, Release, Start, TakeOver};
 use super::{app, process, wait};
 
 /// The environment variable that makes the test binary a server; its value is the directory.
@@ -25,6 +25,9 @@ pub(crate) const VARIABLE: &str = "HEIRLOOM_FIXTURE";
 /// The variable that makes the test binary a client, which asks the server of the working directory
 /// for this and ends with 1 if it failed.
 pub(crate) const ASK: &str = "HEIRLOOM_ASK";
+
+/// The variable that makes the test binary one that asks for the turn and does not behave: how.
+pub(crate) const TAKER: &str = "HEIRLOOM_TAKER";
 
 /// A server that a test has lost ends by itself after so many seconds.
 const LONGEST_LIFE: u32 = 900;
@@ -196,7 +199,21 @@ fn config(fixture: &Fixture) -> heirloom::Config {
             .control_socket_at(fixture.directory.join("control.sock"))
             .control_users(release.control_users.iter().copied());
     }
+    config = config
+        .take_over(match release.take_over {
+            TakeOver::Never => heirloom::TakeOver::Never,
+            TakeOver::IfSomeoneAnswers => heirloom::TakeOver::IfSomeoneAnswers,
+            TakeOver::Require => heirloom::TakeOver::Require,
+        })
+        .take_over_deadline(release.take_over_deadline);
+    if let Some(length) = release.hold_off {
+        config = config.hold_off(length, length);
+    }
     config = config.stop_notice(release.stop_notice);
+    if let Some(path) = &release.journal {
+        let file = heirloom::JournalFile::new(fixture.directory.join(path));
+        config = config.journal_file(file.longest_bytes(release.journal_bytes));
+    }
     config = config.session_deadline(std::time::Duration::from_secs(2));
     if let Some(state) = &release.state {
         config = state.configure(config);

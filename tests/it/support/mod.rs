@@ -21,6 +21,7 @@ pub(crate) mod services;
 pub(crate) mod sessions;
 pub(crate) mod shortage;
 pub(crate) mod states;
+pub(crate) mod taker;
 pub(crate) mod traffic;
 pub(crate) mod unit;
 #[cfg(feature = "http")]

@@ -53,8 +53,17 @@ pub(crate) struct Release {
     pub control: bool,
     /// Users who may give commands besides its own and root.
     pub control_users: Vec<u32>,
+    /// What it does if no predecessor has started it.
+    pub take_over: TakeOver,
+    pub take_over_deadline: Duration,
+    /// How long a program that has failed may not take over, at first and at most.
+    pub hold_off: Option<Duration>,
     /// From the wish to stop to the end of accepting.
     pub stop_notice: Duration,
+    /// Where it writes the journal of upgrades, relative to the test's directory.
+    pub journal: Option<PathBuf>,
+    /// How long that file may get, in bytes.
+    pub journal_bytes: u64,
     /// What it does with state; nothing if there is none.
     pub state: Option<Stateful>,
     /// How its sessions move; they do not if there is none.
@@ -72,6 +81,14 @@ pub(crate) struct Web {
     pub tls: bool,
     /// Connections are asked to go one after another over this time.
     pub spread: Duration,
+}
+
+/// As [`heirloom::TakeOver`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum TakeOver {
+    Never,
+    IfSomeoneAnswers,
+    Require,
 }
 
 /// A health check of the release's successor.
@@ -280,7 +297,12 @@ impl Default for Release {
             on_yield: OnYield::NotAsked,
             control: false,
             control_users: Vec::new(),
+            take_over: TakeOver::Never,
+            take_over_deadline: millis(30_000),
+            hold_off: None,
             stop_notice: Duration::ZERO,
+            journal: None,
+            journal_bytes: 1 << 20,
             state: None,
             moving: None,
             web: None,

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::Server;
@@ -118,6 +120,18 @@ impl Visitor {
         Ok(answer)
     }
 
+    /// Something has come, whatever it is.
+    pub(crate) fn some(&mut self) {
+        self.more().unwrap();
+        self.read.clear();
+    }
+
+    /// Whether the server has closed its side by now.
+    pub(crate) fn has_been_closed(&self) -> bool {
+        let mut socket = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        poll(&mut socket, PollTimeout::ZERO).unwrap() > 0
+    }
+
     /// Whether the server has closed the connection, without a word.
     pub(crate) fn is_closed(&mut self) -> bool {
         match self.more() {
@@ -135,6 +149,21 @@ pub(crate) fn get(target: &str) -> String {
 pub(crate) fn post(body: &str) -> String {
     let length = body.len();
     format!("POST /post HTTP/1.1\r\nhost: test\r\ncontent-length: {length}\r\n\r\n{body}")
+}
+
+/// What an HTTP/2 client says first, with its first request (RFC 9113; RFC 7541, appendix A).
+pub(crate) fn http2_request(path: &str) -> Vec<u8> {
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    // SETTINGS, empty.
+    bytes.extend([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    // HEADERS with the end of both, stream 1: GET, http, authority, path.
+    let mut headers = vec![0x82, 0x86, 0x41, 4];
+    headers.extend(b"test");
+    headers.extend([0x44, u8::try_from(path.len()).unwrap()]);
+    headers.extend(path.as_bytes());
+    bytes.extend([0, 0, u8::try_from(headers.len()).unwrap(), 1, 5, 0, 0, 0, 1]);
+    bytes.extend(headers);
+    bytes
 }
 
 /// The servers have seen each of these once, and nothing else.

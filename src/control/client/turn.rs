@@ -1,0 +1,146 @@
+//! Asking for the turn: this process was started by somebody else, and would take over from
+//! whoever answers at the control socket.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::exchange::{AGAIN, Told, told};
+use crate::control::access::Access;
+use crate::control::frame::{self, REQUEST};
+use crate::control::message::{Answer, Command, Last, News, Request};
+use crate::error::{Error, ErrorKind, Result};
+use crate::wire::{Identity, SPOKEN};
+
+/// What is said and compared when the turn is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Asking {
+    pub service: String,
+    pub version: String,
+    /// Whose sockets may be taken over.
+    pub access: Access,
+}
+
+/// Asks for the turn at this control socket until `deadline`, and waits for an upgrade that runs.
+/// Returns the connection, which is a link from then on; none if nobody is there.
+///
+/// # Errors
+///
+/// [`ErrorKind::Busy`] or [`ErrorKind::Timeout`] if the turn did not come in time, whatever the
+/// service refuses it for, [`ErrorKind::Credentials`] and [`ErrorKind::Protocol`] if who answers is
+/// not to be believed. Somebody may be there in each of these cases.
+///
+/// # Cancel safety
+///
+/// Cancel safe: the connection is closed, and the wish with it.
+pub(crate) async fn ask_for_turn(
+    path: &Path,
+    asking: &Asking,
+    deadline: Instant,
+) -> Result<Option<OwnedFd>> {
+    let begun = Instant::now();
+    let mut waits = false;
+    let asked = async {
+        if connect(path).await?.is_none() {
+            return Ok(None);
+        }
+        // It takes as long as it takes to read the file: not while a first word is waited for.
+        let program = Identity::of_path_hashed(Path::new("/proc/self/exe")).await.ok();
+        loop {
+            let Some(stream) = connect(path).await? else { return Ok(None) };
+            match one(stream, asking, &program, &mut waits).await {
+                Ok(stream) => return Ok(Some(stream)),
+                // It ended, or another generation owns by now.
+                Err(error) if matches!(error.kind(), ErrorKind::PassedOn | ErrorKind::Link) => {
+                    tracing::debug!(target: "heirloom::control", error = %error.chain(), "asks for the turn again");
+                    sleep(AGAIN).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    match timeout_at(deadline, asked).await {
+        Ok(asked) => asked,
+        Err(_) => Err(too_late(path, begun.elapsed(), waits)),
+    }
+}
+
+fn too_late(path: &Path, length: Duration, waits: bool) -> Error {
+    let (kind, why) = match waits {
+        true => (ErrorKind::Busy, "another upgrade is still running"),
+        false => (ErrorKind::Timeout, "somebody is there, and does not answer"),
+    };
+    let text = format!("takeover at {}: no turn within {length:.1?}: {why}", path.display());
+    Error::new(kind, text)
+}
+
+/// A connection; none if nobody is there.
+async fn connect(path: &Path) -> Result<Option<UnixStream>> {
+    loop {
+        let error = match UnixStream::connect(path).await {
+            Ok(stream) => return Ok(Some(stream)),
+            Err(error) => error,
+        };
+        let kind = match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => return Ok(None),
+            // A full backlog of a Unix socket does not make its clients wait.
+            io::ErrorKind::WouldBlock => {
+                sleep(AGAIN).await;
+                continue;
+            }
+            io::ErrorKind::PermissionDenied => ErrorKind::Credentials,
+            _ => ErrorKind::Io,
+        };
+        let text = format!("takeover at {}: connect", path.display());
+        return Err(Error::new(kind, text).with_source(error));
+    }
+}
+
+/// One question; the connection if the answer is yes.
+async fn one(
+    mut stream: UnixStream,
+    asking: &Asking,
+    program: &Option<Identity>,
+    waits: &mut bool,
+) -> Result<OwnedFd> {
+    // Of a listener it is whoever listened first.
+    asking.access.check(&stream).map_err(|error| {
+        let text = "takeover: the owner of the control socket is not to be believed";
+        Error::new(ErrorKind::Credentials, text).with_source(error)
+    })?;
+    let Asking { service, version, .. } = asking.clone();
+    let command = Command::TakeOver { service, program: program.clone() };
+    let request = Request { protocol: SPOKEN, client: version, command };
+    // A service that refuses before it has read has its answer there.
+    let sent = frame::send(&mut stream, REQUEST, &request, Duration::MAX).await;
+    loop {
+        match told(&mut stream).await? {
+            Some(Told::News(News::Queued { owner })) => {
+                *waits = true;
+                tracing::info!(target: "heirloom::control", %owner, "waits for the turn: another upgrade runs");
+            }
+            Some(Told::News(_)) => {}
+            Some(Told::Last(Last::Ok(Answer::Turn))) => break,
+            Some(Told::Last(last)) => {
+                let text = "takeover: an answer to something else";
+                return Err(Result::<Answer>::from(last)
+                    .err()
+                    .unwrap_or_else(|| Error::new(ErrorKind::Protocol, text)));
+            }
+            None => {
+                sent?;
+                let text = "takeover: whoever was asked ended before it had answered";
+                return Err(Error::new(ErrorKind::Link, text));
+            }
+        }
+    }
+    let socket = stream.into_std().map_err(|error| {
+        let text = "takeover: the connection cannot become a link";
+        Error::new(ErrorKind::Io, text).with_source(error)
+    })?;
+    Ok(socket.into())
+}
