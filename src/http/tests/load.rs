@@ -15,8 +15,8 @@ use super::client::{Answer, Client};
 use super::generation::{Generation, ms, server, settings};
 use crate::drain::{DrainOutcome, DrainReport, DrainSettings};
 
-/// The default. A client that is slow to ask on a busy machine has to ask within it.
-const LAME_DUCK: Duration = Duration::from_millis(500);
+/// Four times the default: a client that is slow to ask on a busy machine has to ask within it.
+const LAME_DUCK: Duration = Duration::from_secs(2);
 
 /// What the clients of one run have seen.
 #[derive(Default)]
