@@ -13,8 +13,9 @@ use super::client::{Address, Failure};
 use super::wait::PATIENCE;
 use super::web;
 
-/// Clients from one loopback address; the kernel has some 28 000 ports for each.
-const PER_ADDRESS: usize = 20_000;
+/// Clients from one loopback address: the kernel has some 28 000 ports for each, and is slow to find
+/// the last of them.
+const PER_ADDRESS: usize = 5_000;
 
 /// One answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
