@@ -34,8 +34,7 @@ pub(super) async fn taken_over(
         let asking = Asking {
             service: config.service.clone(),
             version: config.version.clone(),
-            // It takes as long as it takes to read the file, and nobody waits for it yet.
-            program: Identity::of_path_hashed(Path::new("/proc/self/exe")).await.ok(),
+            program: own_program().await,
             access: config.control_access(),
         };
         let adopted = tokio::select! {
@@ -53,6 +52,18 @@ pub(super) async fn taken_over(
     }
     Ok(None)
 }
+
+/// What this process runs, by its contents if they can be read soon, else by its file alone.
+async fn own_program() -> Option<Identity> {
+    let path = Path::new("/proc/self/exe");
+    match tokio::time::timeout(READING, Identity::of_path_hashed(path)).await {
+        Ok(Ok(hashed)) => Some(hashed),
+        _ => Identity::of_path(path).ok(),
+    }
+}
+
+/// How long it is read before the turn is asked for.
+const READING: Duration = Duration::from_secs(1);
 
 /// The turn of whoever answers there; none if nobody does any more.
 async fn adopted(

@@ -29,11 +29,7 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
                 Action::Disarm(timer) => self.clock.disarm(timer),
                 Action::DisarmAll => self.clock.disarm_all(),
                 Action::Preflight => self.preflight = self.order.preflight.take(),
-                Action::Spawn => {
-                    let (program, extra) = (self.order.program.clone(), self.order.extra.clone());
-                    let start = Box::pin(async move { spawn(&program, &extra).await });
-                    self.spawning = Some(self.order.elsewhere.take().unwrap_or(start));
-                }
+                Action::Spawn => self.start_successor(),
                 Action::Watch => self.watch(),
                 Action::Park => self.park(),
                 Action::ParkLate => {
@@ -76,6 +72,13 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
                 }
             }
         }
+    }
+
+    /// Starts its program, unless somebody else has.
+    fn start_successor(&mut self) {
+        let (program, extra) = (self.order.program.clone(), self.order.extra.clone());
+        let start = Box::pin(async move { spawn(&program, &extra).await });
+        self.spawning = Some(self.order.elsewhere.take().unwrap_or(start));
     }
 
     fn park(&mut self) {
