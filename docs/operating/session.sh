@@ -9,18 +9,21 @@
 set -eu
 bin=$(cd "${1:?the directory of the binaries}" && pwd)
 work=$(mktemp -d)
-tmux="tmux -L heirloom-session-$$"
+tmux="tmux -L heirloom-session-$$ -f /dev/null"
 server= load=
 trap 'kill $server $load 2>/dev/null || true; $tmux kill-server 2>/dev/null || true; rm -rf "$work"' EXIT
 export HEIRLOOM_SOCKET="$work/operated.sock"
 export PATH="$bin:$PATH"
+
+# So that the server of tmux outlives each pane.
+$tmux new-session -d -s keeper "sleep 600"
 
 release() { printf '%s\n%s\n' "$1" "$2" > "$work/RELEASE"; }
 
 # What a pane shows when `$1` seconds have passed or the command has ended.
 show() {
     printf '\n$ %s\n' "$2"
-    $tmux new-session -d -s shown -x 118 -y 60 "$2; echo; echo \"exit code \$?\" > /dev/null; printf 'done' > $work/done; sleep 60"
+    $tmux new-session -d -s shown -x 118 -y 140 "$2; printf 'done' > $work/done; sleep 60"
     waited=0
     while [ ! -e "$work/done" ] && [ $waited -lt $(($1 * 10)) ]; do sleep 0.1; waited=$((waited + 1)); done
     sleep 0.2
@@ -36,7 +39,7 @@ release 1.0 well
 (cd "$work" && exec "$bin/examples/operated") 2> "$work/log" &
 server=$!
 until heirloom status > /dev/null 2>&1; do sleep 0.1; done
-(while :; do curl -s -o /dev/null http://127.0.0.1:8080/ || true; sleep 0.02; done) &
+(while :; do curl -m 20 -s -o /dev/null http://127.0.0.1:8080/ || true; sleep 0.02; done) &
 load=$!
 
 echo "# A session at a terminal: one service under load, five deployments."
@@ -51,7 +54,7 @@ run "upgrade --wait"
 release 1.4 well
 echo
 echo "# A slow client keeps the elder until its deadline; 'watch' shows the upgrade as it goes."
-curl -s -o /dev/null http://127.0.0.1:8080/hold &
+curl -m 20 -s -o /dev/null http://127.0.0.1:8080/hold &
 sleep 0.3
 heirloom upgrade > /dev/null
 show 2 "heirloom watch"
@@ -63,7 +66,16 @@ run "history"
 run "commit"
 run "metrics | grep -v _bucket"
 if command -v promtool > /dev/null; then
-    show 10 "heirloom metrics | grep -v '^# EOF' | promtool check metrics; echo \"exit code: \$?\""
+    # promtool reads the older text format, in which the names of families have their suffixes.
+    cat > "$work/older" <<'END'
+#!/usr/bin/awk -f
+/^# TYPE/ { suffix = $4 == "counter" ? "_total" : $4 == "info" ? "_info" : ""; $3 = $3 suffix; sub("info$", "gauge", $4) }
+/^# HELP/ { $3 = $3 suffix }
+!/^# EOF/ { print }
+END
+    chmod +x "$work/older"
+    PATH="$work:$PATH"
+    show 10 "heirloom metrics | older | promtool check metrics; echo \"exit code: \$?\""
 fi
 run "stop"
 run "status"

@@ -39,19 +39,7 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
                 }
                 // Only an elder does, whose upgrade is over.
                 Action::OwnAgain => {}
-                Action::Resume => {
-                    if self.parking.take().is_some() {
-                        self.held_up_by = self.order.hooks.now();
-                    }
-                    in_background(self.order.sockets.resume());
-                    if self.served {
-                        self.report.back(self.event_at.elapsed());
-                    }
-                    self.end_gap();
-                    if std::mem::take(&mut self.asked_to_yield) {
-                        self.order.hooks.tell(Moment::RollBack);
-                    }
-                }
+                Action::Resume => self.resume(),
                 Action::Seal(decision) => self.seal(decision),
                 Action::EndSuccessor => self.end_successor(),
                 Action::HandOver => {
@@ -79,6 +67,21 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
         let (program, extra) = (self.order.program.clone(), self.order.extra.clone());
         let start = Box::pin(async move { spawn(&program, &extra).await });
         self.spawning = Some(self.order.elsewhere.take().unwrap_or(start));
+    }
+
+    /// Accepts again; nobody else does.
+    fn resume(&mut self) {
+        if self.parking.take().is_some() {
+            self.held_up_by = self.order.hooks.now();
+        }
+        in_background(self.order.sockets.resume());
+        if self.served {
+            self.report.back(self.event_at.elapsed());
+        }
+        self.end_gap();
+        if std::mem::take(&mut self.asked_to_yield) {
+            self.order.hooks.tell(Moment::RollBack);
+        }
     }
 
     fn park(&mut self) {
