@@ -39,6 +39,7 @@ mod control;
 mod drains;
 mod failures;
 mod groups;
+mod haproxy;
 mod health;
 mod history;
 mod judgement;
@@ -94,6 +95,7 @@ fn main() -> ExitCode {
         metrics::trials(),
         #[cfg(feature = "cli")]
         cli::trials(),
+        haproxy::trials(),
         health::trials(),
         releases::trials(),
         spawn::trials(),
