@@ -37,6 +37,8 @@ mod cli;
 mod control;
 #[cfg(feature = "http")]
 mod drains;
+#[cfg(all(feature = "axum", feature = "tonic"))]
+mod examples;
 mod failures;
 mod groups;
 mod haproxy;
@@ -115,6 +117,8 @@ fn main() -> ExitCode {
         takeover::containers::trials(),
         soak::trials(),
         chaos::trials(),
+        #[cfg(all(feature = "axum", feature = "tonic"))]
+        examples::trials(),
         tidy::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
