@@ -155,10 +155,10 @@ fn hanging() {
 /// can. Either way it serves.
 fn owner_dies() {
     for (access, heard) in [("main", false), ("all", true)] {
-        // A reload of a main process that is gone ends with this timeout.
+        // A reload of a main process that is gone ends with these timeouts.
         let lines = format!(
             "Type=notify-reload\nNotifyAccess={access}\nRestart=always\nRestartSec=100ms\n\
-             TimeoutStartSec=3"
+             TimeoutStartSec=3\nTimeoutStopSec=3"
         );
         let unit = Unit::start(Release { drain: LONG, ..Release::default() }, &lines);
         let first = unit.main_pid();

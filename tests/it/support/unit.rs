@@ -105,12 +105,13 @@ impl Unit {
         })
     }
 
-    /// What the journal has of this unit, systemd's own words included.
+    /// What the journal has of this unit since the container's start, systemd's own words included.
     pub(crate) fn journal(&self) -> String {
         // Whatever was written before this is there afterwards.
         let _ = Command::new("journalctl").arg("--sync").status();
         let unit = format!("{}.service", self.name);
-        let output = Command::new("journalctl").args(["-o", "cat", "-u", &unit]).output().unwrap();
+        let output =
+            Command::new("journalctl").args(["-b", "-o", "cat", "-u", &unit]).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
