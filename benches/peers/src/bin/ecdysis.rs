@@ -37,7 +37,7 @@ async fn main() -> Result<(), Failure> {
         });
     }
     let (_ecdysis, ended) = builder.ready()?;
-    ended.await;
+    drop(ended.await);
     server.ended().await;
     Ok(())
 }

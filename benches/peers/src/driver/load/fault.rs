@@ -21,7 +21,7 @@ pub(crate) enum Fault {
     Doubled,
     /// No answer within ten seconds.
     Late,
-    /// HTTP/2: the stream was refused, reset, or not in what GOAWAY promised to answer.
+    /// HTTP/2: the stream was refused or reset.
     Stream,
 }
 

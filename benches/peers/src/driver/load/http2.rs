@@ -64,11 +64,19 @@ async fn client(mut sender: SendRequest<Bytes>, run: Arc<Run>) {
         let number = run.number();
         let answer = tokio::time::timeout(PATIENCE, ask(&mut sender, number)).await;
         match answer.unwrap_or(Err(Fault::Late)) {
-            Ok(()) => {
+            Ok(Asked::Answered) => {
                 counts.answered += 1;
                 run.answer();
                 samples.push(Sample { at: began.duration_since(run.began), took: began.elapsed() });
                 tokio::time::sleep(THOUGHT).await;
+            }
+            Ok(Asked::Unsent) => {
+                counts.told += 1;
+                break;
+            }
+            Ok(Asked::Unprocessed) => {
+                counts.unprocessed += 1;
+                break;
             }
             Err(fault) => {
                 counts.fault(fault);
@@ -79,7 +87,16 @@ async fn client(mut sender: SendRequest<Bytes>, run: Arc<Run>) {
     run.ended(Kind::Http2, &counts, samples);
 }
 
-async fn ask(sender: &mut SendRequest<Bytes>, number: u64) -> Result<(), Fault> {
+enum Asked {
+    Answered,
+    /// GOAWAY came before there was a stream: nothing was sent, nothing is lost.
+    Unsent,
+    /// The last GOAWAY says that this stream was not looked at, and that it may be sent again (RFC
+    /// 9113, section 6.8). h2's client acknowledges the first one ahead of requests that it holds.
+    Unprocessed,
+}
+
+async fn ask(sender: &mut SendRequest<Bytes>, number: u64) -> Result<Asked, Fault> {
     let id = number.to_string();
     let post = number.is_multiple_of(2);
     let request = Request::builder()
@@ -88,17 +105,32 @@ async fn ask(sender: &mut SendRequest<Bytes>, number: u64) -> Result<(), Fault> 
         .header("x-id", &id)
         .body(())
         .map_err(|_| Fault::Wrong)?;
-    let lost = |_| Fault::Stream;
-    let (response, mut body) = sender.send_request(request, !post).map_err(lost)?;
+    let Ok((response, mut body)) = sender.send_request(request, !post) else {
+        return Ok(Asked::Unsent);
+    };
     if post {
-        body.send_data(Bytes::from(id.clone()), true).map_err(lost)?;
+        // What went wrong is told by the answer.
+        let _ = body.send_data(Bytes::from(id.clone()), true);
     }
-    let mut body = response.await.map_err(lost)?.into_body();
     let mut answer = Vec::new();
-    while let Some(chunk) = body.data().await {
-        let chunk = chunk.map_err(lost)?;
-        let _ = body.flow_control().release_capacity(chunk.len());
-        answer.extend_from_slice(&chunk);
+    let read = async {
+        let mut body = response.await?.into_body();
+        while let Some(chunk) = body.data().await {
+            let chunk = chunk?;
+            let _ = body.flow_control().release_capacity(chunk.len());
+            answer.extend_from_slice(&chunk);
+        }
+        Ok::<_, h2::Error>(())
+    };
+    match read.await {
+        Ok(()) => {}
+        Err(error) if unprocessed(&error) => return Ok(Asked::Unprocessed),
+        Err(_) => return Err(Fault::Stream),
     }
-    if answer == id.as_bytes() { Ok(()) } else { Err(Fault::Wrong) }
+    if answer == id.as_bytes() { Ok(Asked::Answered) } else { Err(Fault::Wrong) }
+}
+
+/// Whether a GOAWAY without an error has excluded the stream.
+fn unprocessed(error: &h2::Error) -> bool {
+    error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
 }

@@ -9,6 +9,8 @@ pub(crate) mod mix;
 pub(crate) mod paced;
 pub(crate) mod short;
 pub(crate) mod tally;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tls;
 pub(crate) mod websocket;
 pub(crate) mod wire;

@@ -60,6 +60,8 @@ pub(crate) struct Counts {
     pub(crate) closed_idle: u64,
     /// Answers that said that the connection ends, or another way in which the protocol says so.
     pub(crate) told: u64,
+    /// HTTP/2 requests that the server has said it has not looked at.
+    pub(crate) unprocessed: u64,
     pub(crate) faults: BTreeMap<Fault, u64>,
 }
 
@@ -77,6 +79,7 @@ impl Counts {
         self.connections += other.connections;
         self.closed_idle += other.closed_idle;
         self.told += other.told;
+        self.unprocessed += other.unprocessed;
         for (fault, count) in &other.faults {
             *self.faults.entry(*fault).or_default() += count;
         }

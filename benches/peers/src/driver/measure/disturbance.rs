@@ -1,7 +1,7 @@
 //! How much clients notice of an upgrade: the latency of requests in the second after one was
 //! asked for, beside that of other seconds.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -9,7 +9,7 @@ use super::numbers::Times;
 use crate::Failure;
 use crate::load::mix::{Clients, Mix};
 use crate::load::tally::Sample;
-use crate::peer::processes::{memory, processor_time, reap};
+use crate::peer::processes::{memory, reap};
 use crate::peer::{Peer, Server, Setup};
 
 /// The window that counts as 'around an upgrade'.
@@ -29,8 +29,6 @@ pub(crate) struct Disturbance {
     /// Around an upgrade over steady.
     pub(crate) ratio_p99: f64,
     pub(crate) failed: u64,
-    /// Processor time of the server in an upgrade's second beyond that of a quiet one, in ms.
-    pub(crate) extra_processor_ms: f64,
     /// Proportional set size of all its processes in quiet, and the most that was seen in
     /// upgrades, in KiB.
     pub(crate) memory_kib: u64,
@@ -59,24 +57,6 @@ impl From<Vec<Duration>> for Percentiles {
     }
 }
 
-/// Processor time of processes, some of which come and some go.
-struct Used {
-    before: Duration,
-    began: Instant,
-}
-
-impl Used {
-    fn since(server: &Server) -> Result<Self, Failure> {
-        Ok(Self { before: processor_time(&server.processes()?), began: Instant::now() })
-    }
-
-    /// A second's share of it.
-    fn a_second(&self, pids: &[i32]) -> f64 {
-        let used = processor_time(pids).saturating_sub(self.before);
-        used.as_secs_f64() * 1e3 / self.began.elapsed().as_secs_f64()
-    }
-}
-
 /// So many upgrades under `clients` of 100 requests a second each.
 pub(crate) async fn disturbance(
     peer: Peer,
@@ -87,28 +67,15 @@ pub(crate) async fn disturbance(
     let load = Clients::start(&server, Mix { paced: clients, ..Mix::default() }).await?;
     tokio::time::sleep(WINDOW).await;
     let mut windows = Vec::new();
-    let (mut quiet, mut busy) = (Vec::new(), Vec::new());
     let mut most = 0;
     let mut calm = 0;
     for _ in 0..upgrades {
-        let used = Used::since(&server)?;
         tokio::time::sleep(WINDOW).await;
-        let processes = server.processes()?;
-        quiet.push(used.a_second(&processes));
-        calm = memory(&processes);
-        let used = Used::since(&server)?;
+        calm = memory(&server.processes()?);
         let asked = tokio::task::block_in_place(|| server.upgrade())?;
         windows.push(asked.at.duration_since(load.run.began));
-        let old = asked.old.clone();
-        // What the old one used is lost when it is reaped, so all is read before that.
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let now = server.processes()?;
-        most = most.max(memory(&now));
-        tokio::time::sleep(WINDOW.saturating_sub(asked.at.elapsed())).await;
-        let mut all: Vec<i32> = server.processes()?.into_iter().chain(old).collect();
-        all.sort_unstable();
-        all.dedup();
-        busy.push(used.a_second(&all));
+        most = most.max(memory(&server.processes()?));
         tokio::task::block_in_place(|| asked.ends.ended(Duration::from_secs(10)))?;
         reap();
         tokio::time::sleep(PERIOD.saturating_sub(asked.at.elapsed())).await;
@@ -118,7 +85,6 @@ pub(crate) async fn disturbance(
     let elapsed = run.began.elapsed().as_secs_f64();
     let (around, steady) = split(&samples, &windows);
     let (around, steady) = (Percentiles::from(around), Percentiles::from(steady));
-    let median = super::numbers::median;
     Ok(Disturbance {
         peer: peer.id().to_owned(),
         upgrades,
@@ -127,7 +93,6 @@ pub(crate) async fn disturbance(
         steady,
         around,
         failed: run.counts().values().map(crate::load::tally::Counts::failed).sum(),
-        extra_processor_ms: median(busy) - median(quiet),
         memory_kib: calm,
         memory_kib_most: most,
     })

@@ -11,8 +11,14 @@ use crate::load::tally::{Counts, Run};
 use crate::peer::processes::reap;
 use crate::peer::{Peer, Server, Setup};
 
-/// How long the old generation is waited for before the next upgrade is asked for.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the old generation is waited for before the next upgrade is asked for. pingora waits
+/// for five seconds itself before it drains, and nginx ignores USR2 as long as the old master lives.
+fn patience(peer: Peer) -> Duration {
+    Duration::from_secs(match peer {
+        Peer::Pingora | Peer::NginxBinary => 30,
+        _ => 3,
+    })
+}
 
 /// The load goes on for so long after each upgrade.
 const REST: Duration = Duration::from_millis(200);
@@ -27,6 +33,8 @@ pub(crate) struct Loss {
     pub(crate) seconds: f64,
     pub(crate) requests: u64,
     pub(crate) failed: u64,
+    /// HTTP/2 requests that the server has said it has not looked at.
+    pub(crate) unprocessed: u64,
     pub(crate) idle_connections: u64,
     pub(crate) idle_closed: u64,
     pub(crate) clients: Vec<Client>,
@@ -61,7 +69,7 @@ pub(crate) async fn loss(
     for number in 0..upgrades {
         let asked = tokio::task::block_in_place(|| server.upgrade())
             .map_err(|error| format!("upgrade {number}: {error}; {}", server.log()))?;
-        let ended = tokio::task::block_in_place(|| asked.ends.ended(PATIENCE))?;
+        let ended = tokio::task::block_in_place(|| asked.ends.ended(patience(peer)))?;
         if ended.is_none() {
             stayed += 1;
         }
@@ -81,6 +89,7 @@ fn summary(peer: Peer, run: &Run) -> Loss {
         peer: peer.id().to_owned(),
         requests: total.answered + total.failed(),
         failed: total.failed(),
+        unprocessed: total.unprocessed,
         idle_connections: idle.connections,
         idle_closed: idle.connections - idle.answered,
         clients: counts

@@ -42,3 +42,21 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_values_that_were_measured() {
+        let times = Times::new((1..=1000).rev().map(Duration::from_millis).collect());
+        assert_eq!(
+            [times.p50(), times.p99(), times.p999(), times.max()],
+            [500.0, 990.0, 999.0, 1000.0]
+        );
+        let one = Times::new(vec![Duration::from_millis(7)]);
+        assert_eq!([one.p50(), one.p999()], [7.0, 7.0]);
+        assert_eq!(Times::new(Vec::new()).p99(), 0.0);
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+    }
+}

@@ -66,7 +66,7 @@ impl Server {
         let began = Instant::now();
         while ask(server.arguments.http()[0], 0).is_err() {
             if began.elapsed() > START {
-                return Err(format!("{} does not answer", peer.title()).into());
+                return Err(format!("{} does not answer; {}", peer.title(), server.log()).into());
             }
             std::thread::sleep(Duration::from_millis(5));
         }

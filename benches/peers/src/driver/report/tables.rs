@@ -45,7 +45,7 @@ fn machine(text: &mut String) {
 fn losses(text: &mut String, heading: &str, results: &[Value]) {
     let _ = writeln!(
         text,
-        "\n## {heading}\n\n| | upgrades | requests | failed | per 100 upgrades | by kind | idle connections closed |\n|---|--:|--:|--:|--:|---|--:|"
+        "\n## {heading}\n\n| | upgrades | requests | failed | per 100 upgrades | by kind | HTTP/2: not processed, and told so | idle connections closed |\n|---|--:|--:|--:|--:|---|--:|--:|"
     );
     for result in results {
         let failed = number(result, "failed");
@@ -55,12 +55,13 @@ fn losses(text: &mut String, heading: &str, results: &[Value]) {
         };
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {failed} | {:.0} | {} | {idle} |",
+            "| {} | {} | {} | {failed} | {:.0} | {} | {} | {idle} |",
             title(result),
             number(result, "upgrades"),
             number(result, "requests"),
             failed / number(result, "upgrades") * 100.0,
             kinds(result),
+            number(result, "unprocessed"),
         );
     }
     let _ = writeln!(
@@ -113,7 +114,7 @@ fn disturbances(text: &mut String, results: &[Value]) {
     }
     let _ = writeln!(
         text,
-        "\n## Disturbance\n\nMilliseconds from when a request was due: in the second after the request for an upgrade, and in quiet.\n\n| | upgrades | p50 quiet | p50 around | p99 quiet | p99 around | ratio | p99.9 quiet | p99.9 around | longest quiet | longest around | failed | processor time of an upgrade | memory in quiet, most |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+        "\n## Disturbance\n\nMilliseconds from when a request was due: in the second after the request for an upgrade, and in quiet.\n\n| | upgrades | p50 quiet | p50 around | p99 quiet | p99 around | ratio | p99.9 quiet | p99.9 around | longest quiet | longest around | failed | memory in quiet, most |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
     );
     let none = Value::Null;
     for result in results {
@@ -122,7 +123,7 @@ fn disturbances(text: &mut String, results: &[Value]) {
         let pair = |key| format!("{:.2} | {:.2}", number(quiet, key), number(around, key));
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {:.2} | {} | {} | {} | {:.0} ms | {:.0}, {:.0} MiB |",
+            "| {} | {} | {} | {} | {:.2} | {} | {} | {} | {:.0}, {:.0} MiB |",
             title(result),
             number(result, "upgrades"),
             pair("p50"),
@@ -131,7 +132,6 @@ fn disturbances(text: &mut String, results: &[Value]) {
             pair("p999"),
             pair("longest"),
             number(result, "failed"),
-            number(result, "extra_processor_ms"),
             number(result, "memory_kib") / 1024.0,
             number(result, "memory_kib_most") / 1024.0,
         );
