@@ -3,6 +3,7 @@
 use std::env::current_exe;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::load::{Load, Tally};
 use crate::server::Server;
@@ -13,6 +14,8 @@ const UPGRADES: u32 = 10;
 
 /// Answers between two upgrades.
 const BETWEEN: u64 = 2_000;
+
+const PROBATION: Duration = Duration::from_millis(300);
 
 /// Prints a line for each of these frameworks, for all if there are none.
 #[must_use]
@@ -48,7 +51,7 @@ pub fn upgrade_under_load(
     upgrades: u32,
     between: u64,
 ) -> Result<Arc<Tally>, Failure> {
-    let server = Server::start(program, name)?;
+    let server = Server::start(program, name, PROBATION)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let load = runtime.block_on(async { Load::start(server.address(), protocol(name)) });

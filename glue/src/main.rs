@@ -1,15 +1,24 @@
-//! `glue serve FRAMEWORK ADDRESS DIRECTORY` is a server; `glue loss [FRAMEWORK ...]` measures what
+//! `glue serve FRAMEWORK ADDRESS DIRECTORY PROBATION_MS` is a server; `glue loss [FRAMEWORK ...]` measures what
 //! upgrades lose.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
-        ["serve", framework, address, directory] => {
+        ["serve", framework, address, directory, probation] => {
+            let Ok(probation) = probation.parse().map(Duration::from_millis) else {
+                return ExitCode::from(2);
+            };
             tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
-            glue::server::main(framework.to_owned(), address.to_owned(), directory.into())
+            glue::server::main(
+                framework.to_owned(),
+                address.to_owned(),
+                directory.into(),
+                probation,
+            )
         }
         ["loss", ref names @ ..] => glue::loss::main(names),
         _ => {

@@ -28,10 +28,17 @@ const ROLLED_BACK: &str = "rolled-back";
 
 /// One generation of a framework's server.
 #[must_use]
-pub fn main(framework: String, address: String, directory: PathBuf) -> ExitCode {
+pub fn main(
+    framework: String,
+    address: String,
+    directory: PathBuf,
+    probation: Duration,
+) -> ExitCode {
     let config = Config::new("glue")
         .pid_file(directory.join("pid"))
-        .probation(Duration::from_secs(1))
+        .probation(probation)
+        // Tests share their machine with whatever else runs there.
+        .gap_deadline(Duration::from_secs(10))
         .drain_deadline(Duration::from_secs(20));
     heirloom::run(config, async move |start| -> Result<Outcome, Failure> {
         let listener = start.tcp("glue", address.as_str()).await?;
@@ -64,12 +71,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `program` as the server of a framework.
+    /// Starts `program` as the server of a framework, with this probation for each upgrade.
     ///
     /// # Errors
     ///
     /// If it does not start, or does not accept in time.
-    pub fn start(program: &Path, framework: &str) -> Result<Self, Failure> {
+    pub fn start(program: &Path, framework: &str, probation: Duration) -> Result<Self, Failure> {
         let directory = tempfile::Builder::new().prefix("glue").tempdir()?;
         // Free a moment ago; nobody else asks for ports one by one here.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
@@ -77,6 +84,7 @@ impl Server {
         let first = Command::new(program)
             .args(["serve", framework, &address.to_string()])
             .arg(directory.path())
+            .arg(probation.as_millis().to_string())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use glue::load::{Load, Tally};
 use glue::loss::upgrade_under_load;
@@ -95,9 +96,10 @@ fn the_wing_serves_warp_and_loses_nothing() {
     loses_nothing("wing-warp");
 }
 
-/// The framework is paused, the new generation serves and dies, the framework is resumed.
+/// The framework is paused, the new generation serves and falls sick, the framework is resumed.
 fn rolled_back(name: &str) {
-    let server = Server::start(program(), name).unwrap();
+    // Longer than a busy machine takes to find out that it is sick.
+    let server = Server::start(program(), name, Duration::from_secs(20)).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let load = runtime.block_on(async { Load::start(server.address(), protocol(name)) });
     for _ in 0..3 {
