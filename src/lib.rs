@@ -67,12 +67,12 @@ mod systemd;
 mod verdict;
 mod wire;
 
-#[cfg(feature = "axum")]
-pub use self::http::axum;
 #[cfg(feature = "http")]
 pub use self::http::http;
 #[cfg(feature = "tonic")]
 pub use self::http::tonic;
+#[cfg(feature = "axum")]
+pub use self::http::{axum, readiness_route};
 pub use config::{Config, TakeOver};
 pub use drain::{DrainOutcome, DrainPhase, DrainReport, Guard, Held, Progress};
 pub use error::{Error, ErrorKind, Result};
@@ -91,7 +91,7 @@ pub use report::{
 };
 pub use requests::{ErrorBudget, Requests};
 pub use run::run;
-pub use running::Running;
+pub use running::{Readiness, Running};
 pub use session::{NotMoved, Session, SessionStream};
 pub use sockets::Sockets;
 pub use starting::Starting;

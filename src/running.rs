@@ -1,5 +1,8 @@
 //! What an application holds while it serves.
 
+#[cfg(feature = "metrics")]
+mod facade;
+mod readiness;
 mod sessions;
 mod states;
 mod steering;
@@ -10,6 +13,7 @@ use std::sync::Arc;
 
 use tokio::sync::{broadcast, watch};
 
+pub use self::readiness::Readiness;
 use crate::drain::{Guard, Progress};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;

@@ -5,17 +5,17 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
+use axum::extract::Query;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
-use axum::extract::{Query, State};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::HeaderValue;
 use axum::middleware::map_response;
+use axum::response::Response;
 use axum::response::sse::{Event, Sse};
-use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use futures_core::Stream;
 use futures_util::stream::unfold;
-use heirloom::{DrainPhase, Guard, Role, Running};
+use heirloom::{DrainPhase, Guard, Running};
 
 /// The longest that `/slow` sleeps, in milliseconds.
 const LONGEST: u64 = 600_000;
@@ -32,7 +32,7 @@ pub(crate) fn app(running: &Running) -> Router {
         .route("/echo", post(async |body: Bytes| body))
         .route("/sse", get(events))
         .route("/ws", get(socket))
-        .route("/readyz", get(readiness))
+        .route("/readyz", heirloom::readiness_route(running))
         .route("/stream", get(stream))
         .layer(map_response(move |mut response: Response| {
             let headers = response.headers_mut();
@@ -40,7 +40,6 @@ pub(crate) fn app(running: &Running) -> Router {
             headers.insert("x-pid", pid.clone());
             async { response }
         }))
-        .with_state(running.clone())
 }
 
 #[derive(serde::Deserialize)]
@@ -102,15 +101,6 @@ async fn echo(mut socket: WebSocket, guard: Guard) {
         if answered.is_err() {
             return;
         }
-    }
-}
-
-/// Whether the service is there, whichever generation answers: one that drains has been succeeded
-/// by one that serves.
-async fn readiness(State(running): State<Running>) -> impl IntoResponse {
-    match running.status().role {
-        Role::Stopping | Role::Ended => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
-        _ => (StatusCode::OK, "ready\n"),
     }
 }
 

@@ -43,7 +43,7 @@ mod view;
 
 pub(crate) use self::access::Access;
 pub(crate) use self::access::Peer;
-pub(crate) use self::client::{Asking, ask_for_turn};
+pub(crate) use self::client::{Asking, ask_for_turn, is_answered};
 pub use self::client::{Client, Stop, Upgrade, Watch, When};
 pub(crate) use self::message::{Answer, Command};
 pub use self::message::{News, Started};

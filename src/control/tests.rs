@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::message::{Answer, Command, Last, News, Request};
 use super::path::{checked, place};
@@ -79,4 +80,117 @@ fn an_error_keeps_its_kind_and_loses_what_could_steer_a_terminal() {
     let last: Last = serde_json::from_str(&text).unwrap();
     let back = crate::Result::<Answer>::from(last).unwrap_err();
     assert_eq!((back.kind(), back.to_string().as_str()), (ErrorKind::Busy, "one  [31mruns"));
+}
+
+fn generation() -> crate::generation::Generation {
+    crate::generation::Generation::FIRST.next()
+}
+
+fn overview() -> Box<Overview> {
+    let mut view = GenerationView::new(generation(), crate::status::Role::Owner);
+    view.pid = Some(4_711);
+    view.version = Some("1.4.0".into());
+    view.age = Some(Duration::from_millis(61_500));
+    view.resident_bytes = Some(12_345_678);
+    view.connections = Some(3);
+    view.by_listener = vec![("http".parse().unwrap(), 3)];
+    view.oldest = Some(Duration::from_secs(9));
+    Box::new(Overview {
+        service: "shop".parse().unwrap(),
+        owner: generation(),
+        accepting: Accepting::Open,
+        ready: true,
+        queued: false,
+        upgrade: Some(UpgradeView {
+            to: generation().next(),
+            phase: crate::report::UpgradePhase::Start,
+            elapsed: Duration::from_millis(70),
+            in_phase: Duration::from_millis(20),
+            probation: Duration::from_secs(5),
+            not_yet: Some("db: connection refused".into()),
+        }),
+        generations: vec![view],
+    })
+}
+
+/// P8: a client of another release is understood, and understands.
+#[test]
+fn requests_are_as_released() {
+    let all = [
+        ("request-status", Command::Status),
+        (
+            "request-upgrade",
+            Command::Upgrade {
+                executable: Some("/srv/shop".into()),
+                unless_busy: true,
+                wait: true,
+            },
+        ),
+        ("request-follow", Command::Follow { after: generation() }),
+        ("request-commit", Command::Commit),
+        ("request-roll-back", Command::RollBack { of: Some(generation()) }),
+        ("request-abort", Command::Abort { reason: "red".into() }),
+        ("request-drain", Command::Drain),
+        ("request-pause", Command::Pause),
+        ("request-resume", Command::Resume),
+        ("request-stop", Command::Stop { force: true }),
+        ("request-watch", Command::Watch),
+        ("request-history", Command::History),
+        ("request-metrics", Command::Metrics),
+        ("request-check", Command::Check),
+    ];
+    let request = |command| Request {
+        protocol: crate::wire::version::Range { min: 1, max: 1 },
+        client: "0.1.0".into(),
+        command,
+    };
+    let all = all.into_iter().map(|(name, command)| (name, request(command))).collect();
+    crate::report::golden::is_as_released("control-v1", all);
+}
+
+#[test]
+fn answers_are_as_released() {
+    let report = || Box::new(crate::report::tests::released());
+    let drained = crate::drain::DrainReport {
+        outcome: crate::drain::DrainOutcome::Cut,
+        drained: 4,
+        moved: 1,
+        cut_count: 2,
+        cut: Vec::new(),
+        left: 0,
+        hurried: true,
+        elapsed: Duration::from_secs(3),
+    };
+    let mut summary = crate::report::Summary::default();
+    (summary.committed, summary.mean_back) = (7, Duration::from_millis(3));
+    let probation = Duration::from_secs(5);
+    crate::report::golden::is_as_released(
+        "control-v1",
+        vec![
+            ("news-started", News::Started { from: generation(), to: generation().next() }),
+            ("news-queued", News::Queued { owner: generation() }),
+            (
+                "news-phase",
+                News::Phase { phase: crate::report::UpgradePhase::Probation, probation },
+            ),
+            ("news-not-yet", News::NotYet { reason: "db".into() }),
+            ("news-draining", News::Draining { progress: crate::drain::Progress::default() }),
+            ("news-event", News::Event { event: Box::new(crate::status::Event::AloneAtLast) }),
+            ("news-overview", News::Overview { overview: overview() }),
+            ("news-report", News::Report { report: report() }),
+            ("news-summary", News::Summary { summary: Box::new(summary) }),
+        ],
+    );
+    crate::report::golden::is_as_released(
+        "control-v1",
+        vec![
+            ("answer-done", Last::Ok(Answer::Done)),
+            ("answer-overview", Last::Ok(Answer::Overview { overview: overview() })),
+            ("answer-upgrade", Last::Ok(Answer::Upgrade { started: Started::Queued })),
+            ("answer-report", Last::Ok(Answer::Report { report: report() })),
+            ("answer-drained", Last::Ok(Answer::Drained { report: Box::new(drained) })),
+            ("answer-text", Last::Ok(Answer::Text { text: "# EOF".into() })),
+            ("answer-error", Last::from(Err(Error::new(ErrorKind::Busy, "another one runs")))),
+        ],
+    );
 }

@@ -18,7 +18,9 @@
 //! | a process is about to exit | the owner that stops, each elder | `BARRIER=1`, so that its last message is still known to be its own |
 //!
 //! A successor says nothing before the verdict. The messages never block the runtime; what a
-//! manager does not take within 5 s is given up, with a line in the log.
+//! manager does not take within 5 s is given up, with a line in the log. A vsock is that of a
+//! virtual machine's manager: it gets a connection for each message, and there are no barriers and
+//! no fd store there.
 //!
 //! The **watchdog** (`WatchdogSec=`) is fed by the task that decides for the service: if that, or
 //! the runtime under it, hangs, it starves. Conditions of your own go into
@@ -29,7 +31,9 @@
 //! is stored under its name with `FDPOLL=0`, and removed when it is closed. After a crash the next
 //! start gets them back and claims them by the same lines as always: whoever connects meanwhile
 //! waits in the backlog. With a store a stop leaves the paths of Unix sockets in place, since it may
-//! be a restart; one that nobody answers is replaced at the next start.
+//! be a restart; one that nobody answers is replaced at the next start. `FileDescriptorStorePreserve=yes`
+//! keeps the store over `systemctl stop` as well, if the unit is enabled (systemd forgets an inactive
+//! one that nobody refers to): until the next start, connections wait.
 //!
 //! **Socket units** (`Accept=no`) are claimed by `FileDescriptorName=`, or by address. `LISTEN_PID`
 //! and `LISTEN_PIDFDID` are honoured. Tools for development do not know the process that a build
@@ -41,19 +45,30 @@
 //! The unit in `examples/deploy/systemd` is the one to start from. What a real systemd 257 taught
 //! (`tests/systemd/run` shows each of it):
 //!
-//! - **`Type=notify-reload`**: `systemctl reload` sends `SIGHUP` and returns when the new generation
-//!   owns, or the old one serves on. There is no word for a failed reload in the protocol: it
-//!   succeeds, and the status has the cause. For a reload that *fails* when the upgrade fails, an
-//!   `ExecReload=` command has to wait for the upgrade and say so by its exit code; with
-//!   `notify-reload` also set `ReloadSignal=` to one that the server ignores (`SIGURG`), or both ask.
+//! - **`ExecReload=heirloom --service NAME upgrade --wait`** with `Type=notify` makes `systemctl
+//!   reload` fail when the upgrade fails, whichever way it does: the program cannot be started, its
+//!   trial fails, it ends before it is ready, it is rolled back. The cause is in the status and the
+//!   journal, and the unit stays active. The command finds the
+//!   [control socket](crate::Config::control_socket) in the unit's `RuntimeDirectory=`.
+//! - **`Type=notify-reload`** needs no command: `systemctl reload` sends `SIGHUP` and returns when
+//!   the new generation owns, or the old one serves on. There is no word for a failed reload in the
+//!   protocol, so it succeeds either way. With `notify-reload` *and* `ExecReload=` also set
+//!   `ReloadSignal=` to one that the server ignores (`SIGURG`), or both ask.
+//! - **`TimeoutStartSec=`** limits reloads too, and **`TimeoutStopSec=`** stops. Both may be shorter
+//!   than the upgrade or the drain: more time is asked for until that is over.
+//! - **`ExecStop=`** has to end the main process and wait for it. A main process that another
+//!   generation started is not systemd's own child, and systemd does not wait for such a one: if it
+//!   is the only process of the unit, `SIGKILL` follows right after `SIGTERM`, and with it go the
+//!   requests in flight. The shipped line does it with `kill` and `tail --pid`; a server that is
+//!   stopped before its first upgrade would not need it.
 //! - **`NotifyAccess=main` or `all`**: with `main`, the old main process hands the role on, and
 //!   everything above works. One case does not: a new main process that dies beside an elder. The
 //!   elder owns again and serves, but is not heard; systemd goes on believing in a main process that
 //!   is gone, the next reload fails, and the service is started anew. With `all` the elder is heard.
-//! - **`KillMode=control-group`**, the default, and not `mixed` or `process`: a main process that
-//!   another generation started is not systemd's own child, and it does not wait for such a one; it
-//!   sends `SIGKILL` right after `SIGTERM`. With the default it waits for all processes of the unit.
-//!   A generation that gets `SIGTERM` beside its owner does what a stop of the service means for it.
+//! - **`KillMode=control-group`**, the default, and not `mixed` or `process`: generations that still
+//!   drain would get `SIGKILL` once the main process has ended, or be forgotten. With the default
+//!   they get `SIGTERM`, which means for a generation beside its owner what a stop of the service
+//!   means for it, and systemd waits.
 //! - **`Restart=always`** and not `on-failure`: it may not learn the status of such a process.
 //! - **Rights**: a port is bound by root, or a socket unit, once; then `DynamicUser=`,
 //!   `NoNewPrivileges=`, an empty `CapabilityBoundingSet=`, `ProtectSystem=strict` and
@@ -77,7 +92,8 @@
 //!   2 s to say who is main now, as they do by themselves; if nobody does, they are killed, and the
 //!   server is started again.
 //! - Orphans are reaped, and what is left of the server at the end is killed.
-//! - It is one process of one thread, without a runtime: 2.7 MB resident in a debug build.
+//! - It is one process of one thread, without a runtime: 3.4 MB resident in a release build, 0.2 MB of
+//!   that its own and the rest the program file (5.4 MB in a debug build, after twenty upgrades).
 //! - `--listen http=0.0.0.0:80` binds before the server starts; the server claims it as always.
 //!
 //! # Kubernetes

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::drive::Watch;
 use super::farewell::{Look, look};
 use super::io::Io;
+use super::label::Label;
 use super::ledger::Ledger;
 use super::make::BoxError;
 use super::mover::{Carriage, GivenBack, Parcel, Turning};
@@ -279,6 +280,8 @@ where
         };
         let Err(GivenBack { stream, read_ahead }) = taken else { return Ok(LetGo::Gone) };
         ledger.stay();
+        // It says anew what it does.
+        self.watch.label = Label::default();
         // It is the stream that went.
         (carriage.on)(stream).map_or(Ok(LetGo::Gone), |stream| Err((stream, read_ahead)))
     }

@@ -43,6 +43,8 @@ mod ledger;
 mod make;
 mod mover;
 mod moving;
+#[cfg(feature = "axum")]
+mod readiness;
 mod serve;
 mod server;
 mod service;
@@ -66,6 +68,8 @@ use hyper_util::service::TowerToHyperService;
 pub use self::body::{Body, RequestBody};
 pub use self::handshake::{Handshake, Plain};
 pub use self::make::{Make, Shared};
+#[cfg(feature = "axum")]
+pub use self::readiness::readiness_route;
 use self::server::Settings;
 #[cfg(feature = "axum")]
 pub use self::with_axum::{App, Routes, axum};

@@ -74,7 +74,7 @@ impl Tally {
 }
 
 /// One line of a file.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Line {
     Known(Box<Known>),

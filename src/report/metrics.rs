@@ -18,17 +18,45 @@ pub(crate) struct Gauges {
     pub active: Vec<(String, u64)>,
 }
 
+pub(crate) type Labels<'a> = &'a [(&'a str, &'a str)];
+
+/// Takes the figures one by one: each family first, then its samples.
+pub(crate) trait Sink {
+    /// What comes from here on. `kind` is `gauge`, `counter`, `histogram` or `info`.
+    fn family(&mut self, name: &str, kind: &'static str, help: &'static str);
+
+    fn sample(&mut self, name: &str, labels: Labels<'_>, value: u64);
+
+    fn histogram(&mut self, name: &str, labels: Labels<'_>, histogram: &Histogram);
+}
+
 struct Text(String);
 
-type Labels<'a> = &'a [(&'a str, &'a str)];
-
-impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
+impl Sink for Text {
+    fn family(&mut self, name: &str, kind: &'static str, help: &'static str) {
         self.line(format_args!("# TYPE {name} {kind}"));
         self.line(format_args!("# HELP {name} {help}"));
     }
 
-    fn sample(&mut self, name: &str, labels: Labels<'_>, value: impl Display) {
+    fn sample(&mut self, name: &str, labels: Labels<'_>, value: u64) {
+        self.value(name, labels, value);
+    }
+
+    fn histogram(&mut self, name: &str, labels: Labels<'_>, histogram: &Histogram) {
+        let mut count = 0;
+        let bounds = BOUNDS.iter().map(|bound| format!("{bound:?}")).chain(["+Inf".to_owned()]);
+        for (bound, bucket) in bounds.zip(histogram.buckets) {
+            count += bucket;
+            let labels: Vec<_> = labels.iter().copied().chain([("le", bound.as_str())]).collect();
+            self.sample(&format!("{name}_bucket"), &labels, count);
+        }
+        self.value(&format!("{name}_sum"), labels, histogram.sum);
+        self.sample(&format!("{name}_count"), labels, count);
+    }
+}
+
+impl Text {
+    fn value(&mut self, name: &str, labels: Labels<'_>, value: impl Display) {
         let mut set = String::new();
         for (label, text) in labels {
             let comma = if set.is_empty() { "" } else { "," };
@@ -40,18 +68,6 @@ impl Text {
         } else {
             self.line(format_args!("{name}{{{set}}} {value}"));
         }
-    }
-
-    fn histogram(&mut self, name: &str, labels: Labels<'_>, histogram: &Histogram) {
-        let mut count = 0;
-        let bounds = BOUNDS.iter().map(|bound| format!("{bound:?}")).chain(["+Inf".to_owned()]);
-        for (bound, bucket) in bounds.zip(histogram.buckets) {
-            count += bucket;
-            let labels: Vec<_> = labels.iter().copied().chain([("le", bound.as_str())]).collect();
-            self.sample(&format!("{name}_bucket"), &labels, count);
-        }
-        self.sample(&format!("{name}_sum"), labels, histogram.sum);
-        self.sample(&format!("{name}_count"), labels, count);
     }
 
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
@@ -74,6 +90,13 @@ fn label(outcome: UpgradeOutcome) -> &'static str {
 /// The whole exposition.
 pub(crate) fn render(gauges: &Gauges, totals: &Totals, tally: &Tally) -> String {
     let mut text = Text(String::new());
+    tell(gauges, totals, tally, &mut text);
+    text.line(format_args!("# EOF"));
+    text.0
+}
+
+/// All figures, in their order.
+pub(crate) fn tell(gauges: &Gauges, totals: &Totals, tally: &Tally, text: &mut impl Sink) {
     text.family("heirloom_service", "info", "The service and the owner's release.");
     let release = [("service", gauges.service.as_str()), ("version", gauges.version.as_str())];
     text.sample("heirloom_service_info", &release, 1);
@@ -92,28 +115,26 @@ pub(crate) fn render(gauges: &Gauges, totals: &Totals, tally: &Tally) -> String 
         text.family(name, "gauge", "Open connections, over all live generations.");
     }
     for (listener, count) in &gauges.active {
-        text.sample(name, &[("listener", listener)], count);
+        text.sample(name, &[("listener", listener)], *count);
     }
-    upgrades(&mut text, totals);
-    connections(&mut text, tally);
-    text.line(format_args!("# EOF"));
-    text.0
+    upgrades(text, totals);
+    connections(text, tally);
 }
 
-fn upgrades(text: &mut Text, totals: &Totals) {
+fn upgrades(text: &mut impl Sink, totals: &Totals) {
     if !totals.upgrades.is_empty() {
         text.family("heirloom_upgrades", "counter", "Upgrades by outcome and last phase.");
     }
     for (outcome, phase, count) in &totals.upgrades {
         let labels = [("outcome", label(*outcome)), ("phase", phase.as_str())];
-        text.sample("heirloom_upgrades_total", &labels, count);
+        text.sample("heirloom_upgrades_total", &labels, *count);
     }
     if !totals.causes.is_empty() {
         let help = "Upgrades whose successor served and was taken back, by cause.";
         text.family("heirloom_rollbacks", "counter", help);
     }
     for (cause, count) in &totals.causes {
-        text.sample("heirloom_rollbacks_total", &[("cause", cause.as_str())], count);
+        text.sample("heirloom_rollbacks_total", &[("cause", cause.as_str())], *count);
     }
     let name = "heirloom_rollback_duration_seconds";
     let help = "From the cause, or the wish to go back, until the older release serves.";
@@ -137,7 +158,7 @@ fn upgrades(text: &mut Text, totals: &Totals) {
 }
 
 /// What clients may have noticed of upgrades.
-fn windows(text: &mut Text, totals: &Totals) {
+fn windows(text: &mut impl Sink, totals: &Totals) {
     for (name, count, help) in [
         (
             "heirloom_upgrades_interrupted",
@@ -162,7 +183,7 @@ fn windows(text: &mut Text, totals: &Totals) {
     }
 }
 
-fn connections(text: &mut Text, tally: &Tally) {
+fn connections(text: &mut impl Sink, tally: &Tally) {
     let name = "heirloom_connections_accepted";
     text.family(name, "counter", "Connections accepted, over all generations.");
     text.sample("heirloom_connections_accepted_total", &[], tally.accepted);

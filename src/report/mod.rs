@@ -2,11 +2,13 @@
 
 pub(crate) mod builder;
 pub(crate) mod file;
+#[cfg(test)]
+pub(crate) mod golden;
 pub(crate) mod journal;
 pub(crate) mod metrics;
 mod parts;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 pub(crate) mod totals;
 

@@ -35,6 +35,28 @@ fn rolled_back() -> Report {
     builder.finish(UpgradeOutcome::RolledBack, Some(cause), at(12_358_433))
 }
 
+/// The report that golden files have, with everything in it.
+pub(crate) fn released() -> Report {
+    let mut report = rolled_back();
+    report.started = SystemTime::UNIX_EPOCH + Duration::new(1_795_400_000, 5_000);
+    report.accepted = Some(7);
+    report.drain = Some(drained());
+    report
+}
+
+/// What became of the connections in it.
+pub(crate) fn drained() -> Drained {
+    let group = CutGroup {
+        listener: "http".parse().unwrap(),
+        protocol: Some("HTTP/1.1".into()),
+        count: 2,
+        oldest: Duration::from_secs(90),
+        youngest: Duration::from_millis(31_500),
+    };
+    let elapsed = Duration::from_secs(30);
+    Drained { drained: 40, moved: 3, cut: 2, cut_by: vec![group], elapsed }
+}
+
 #[test]
 fn the_operator_reads_what_happened() {
     assert_eq!(
@@ -134,4 +156,20 @@ fn the_log_has_one_span_and_one_line_for_each_phase() {
     }
     assert!(lines[3].contains("successor_pid=812 successor_version=1.5.0"), "{text}");
     assert!(lines[4].contains("WARN") && lines[4].contains("outcome=rolled back"), "{text}");
+}
+
+#[test]
+fn what_is_written_to_a_file_is_as_released() {
+    #[derive(serde::Serialize, serde::Deserialize, Debug)]
+    struct Line(serde_json::Value);
+    let line = |entry: file::Entry| Line(serde_json::to_value(entry).unwrap());
+    let generation = FIRST.next();
+    golden::is_as_released(
+        "journal-v1",
+        vec![
+            ("file-upgrade", line(file::Entry::Upgrade(Box::new(released())))),
+            ("file-drained", line(file::Entry::Drained { to: generation, drain: drained() })),
+            ("file-stopped", line(file::Entry::Stopped { generation, drain: drained() })),
+        ],
+    );
 }

@@ -1,14 +1,17 @@
 //! Born without a predecessor, and taking over from one all the same: the fourth way.
 
 use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::birth::{Asked, Signals};
 use crate::config::{Config, TakeOver};
-use crate::control::{Asking, ask_for_turn};
+use crate::control::{Asking, ask_for_turn, is_answered};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handoff::adoption::{self, Adoption, Inheritance};
+use crate::wire::Identity;
 
 /// Asks for the turn if the configuration says so; none if this process is the first.
 ///
@@ -27,28 +30,21 @@ pub(super) async fn taken_over(
     let Some(path) = config.control_path()?.filter(|_| policy != TakeOver::Never) else {
         return Ok(None);
     };
-    let asking = Asking {
-        service: config.service.clone(),
-        version: config.version.clone(),
-        access: config.control_access(),
-    };
-    let now = Instant::now();
-    // More than any clock holds is as good as for ever.
-    let deadline = now.checked_add(config.steering.take_over_deadline);
-    let deadline = deadline.unwrap_or_else(|| now + AGES);
-    loop {
-        let asked = tokio::select! {
+    if is_answered(&path).await? {
+        let asking = Asking {
+            service: config.service.clone(),
+            version: config.version.clone(),
+            // It takes as long as it takes to read the file, and nobody waits for it yet.
+            program: Identity::of_path_hashed(Path::new("/proc/self/exe")).await.ok(),
+            access: config.control_access(),
+        };
+        let adopted = tokio::select! {
             biased;
-            asked = ask_for_turn(&path, &asking, deadline) => asked?,
+            adopted = adopted(&path, &asking, config) => adopted?,
             stopped = stopped(signals) => return Err(stopped),
         };
-        let Some(link) = asked else { break };
-        adoption::greet(link.as_fd(), &config.version)?;
-        match adoption::adopt(link, config.deadlines).await {
-            Err(error) if error.kind() == ErrorKind::Link && Instant::now() < deadline => {
-                tracing::warn!(error = %error.chain(), "the predecessor is gone: looks for another");
-            }
-            adopted => return adopted.map(Some),
+        if adopted.is_some() {
+            return Ok(adopted);
         }
     }
     if policy == TakeOver::Require {
@@ -58,8 +54,33 @@ pub(super) async fn taken_over(
     Ok(None)
 }
 
+/// The turn of whoever answers there; none if nobody does any more.
+async fn adopted(
+    path: &Path,
+    asking: &Asking,
+    config: &Config,
+) -> Result<Option<(Adoption, Inheritance)>> {
+    let now = Instant::now();
+    // More than any clock holds is as good as for ever.
+    let deadline = now.checked_add(config.steering.take_over_deadline);
+    let deadline = deadline.unwrap_or_else(|| now + AGES);
+    while let Some(link) = ask_for_turn(path, asking, deadline).await? {
+        let adopted = async {
+            adoption::greet(link.as_fd(), &config.version)?;
+            adoption::adopt(link, config.deadlines).await
+        };
+        match adopted.await {
+            Err(error) if error.kind() == ErrorKind::Link && Instant::now() < deadline => {
+                tracing::warn!(error = %error.chain(), "the predecessor is gone: looks for another");
+            }
+            adopted => return adopted.map(Some),
+        }
+    }
+    Ok(None)
+}
+
 /// Longer than anybody waits.
-const AGES: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 3600);
+const AGES: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A signal asked this process to stop while it waited for its turn. One that asks for an upgrade
 /// means nothing yet: this is the new release.

@@ -175,6 +175,12 @@ impl Beats {
         }
     }
 
+    /// As [`extend`](Self::extend), all at once: this is the last that is said.
+    pub(super) fn extend_once(&mut self, length: Duration) {
+        self.extend_no_more();
+        self.manager.post(|| Message::new().extend_timeout(length.min(AGES)));
+    }
+
     /// The manager's own deadlines hold again.
     pub(super) fn extend_no_more(&mut self) {
         (self.extends_at, self.extends_until) = (None, None);

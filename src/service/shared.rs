@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+#[cfg(feature = "metrics")]
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,6 +26,7 @@ use crate::name::Name;
 use crate::report::file::{Entry, Writer};
 use crate::report::journal::{Journal, Tally};
 use crate::report::metrics::{self, Gauges};
+use crate::report::totals::Totals;
 use crate::report::{Drained, Report, Summary, UpgradePhase};
 use crate::requests::Requests;
 use crate::session::Sessions;
@@ -58,6 +61,9 @@ pub(crate) struct Shared {
     pub turn: watch::Sender<Turn>,
     pub outcome: watch::Sender<Option<Outcome>>,
     pub journal: Journal,
+    /// The newest generation whose upgrade the recorder of the `metrics` crate knows.
+    #[cfg(feature = "metrics")]
+    pub recorded: AtomicU64,
     /// The same as a file.
     pub journal_file: Option<Writer>,
     /// An upgrade is to be run by whoever owns afterwards.
@@ -111,6 +117,8 @@ impl Shared {
             outcome: watch::Sender::new(None),
             journal,
             journal_file,
+            #[cfg(feature = "metrics")]
+            recorded: AtomicU64::new(generation.get().saturating_sub(1)),
             queued: Arc::new(AtomicBool::new(false)),
             asked_ready: AtomicBool::new(false),
             verdict: Mutex::new(None),
@@ -215,6 +223,12 @@ impl Shared {
 
     /// Figures of the service's whole life, in the OpenMetrics text format.
     pub(crate) fn metrics(&self) -> String {
+        let (gauges, totals, tally) = self.figures();
+        metrics::render(&gauges, &totals, &tally)
+    }
+
+    /// What the figures are made of.
+    pub(crate) fn figures(&self) -> (Gauges, Totals, Tally) {
         self.note_tally();
         let (totals, tally) = self.journal.totals();
         let overview = self.overview();
@@ -223,19 +237,16 @@ impl Shared {
         for (listener, count) in views.flat_map(|view| &view.by_listener) {
             *active.entry(listener.to_string()).or_insert(0) += count;
         }
-        metrics::render(
-            &Gauges {
-                service: self.service.to_string(),
-                version: self.config.version.clone(),
-                generation: self.generation.get(),
-                generations: overview.generations.len() as u64,
-                ready: overview.ready,
-                upgrading: overview.upgrade.is_some(),
-                active: active.into_iter().collect(),
-            },
-            &totals,
-            &tally,
-        )
+        let gauges = Gauges {
+            service: self.service.to_string(),
+            version: self.config.version.clone(),
+            generation: self.generation.get(),
+            generations: overview.generations.len() as u64,
+            ready: overview.ready,
+            upgrading: overview.upgrade.is_some(),
+            active: active.into_iter().collect(),
+        };
+        (gauges, totals, tally)
     }
 
     /// Whether this generation owns the service, as far as can be known now: the verdict is read,

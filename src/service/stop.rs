@@ -42,8 +42,8 @@ impl Service {
         let left = shared.config.drain.deadline.saturating_sub(report.elapsed);
         self.outlive(left).await;
         self.remove_pid_file();
-        // The application and the runtime have their ends before them.
-        self.beats.extend(shared.config.shutdown.saturating_add(EXTENSION));
+        // The application and the runtime have their ends before them, and nobody to ask again.
+        self.beats.extend_once(shared.config.shutdown.saturating_add(EXTENSION));
         shared.manager.has_heard().await;
         Outcome::Stopped(report)
     }
@@ -70,6 +70,10 @@ impl Service {
                 }
                 (generation, news) = self.elders.news() => {
                     self.note_elder(generation, &news);
+                    false
+                }
+                () = self.beats.due() => {
+                    self.beats.beat(&self.shared);
                     false
                 }
             };

@@ -67,8 +67,15 @@ impl Address {
         }
     }
 
-    /// Whether descriptors can go there, and who sends is known.
-    pub(super) fn is_unix(&self) -> bool {
-        self.domain == Domain::UNIX
+    /// Whether it takes datagrams of this machine: descriptors can go there, and who sends is known.
+    pub(super) fn is_local(&self) -> bool {
+        self.domain == Domain::UNIX && self.types == [Type::DGRAM]
+    }
+
+    /// A manager of a virtual machine's, as far as one can be had without a virtual machine: a
+    /// connection for each message, of these types, on a path instead of a vsock.
+    #[cfg(test)]
+    pub(super) fn stand_in(path: &std::path::Path, types: &'static [Type]) -> Self {
+        Self { domain: Domain::UNIX, socket: SockAddr::unix(path).unwrap(), types }
     }
 }

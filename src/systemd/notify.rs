@@ -62,7 +62,7 @@ impl Notifier {
     pub(crate) fn post(&self, message: Message) {
         let mut queue = self.0.lock();
         let mut message = message;
-        if queue.waiting.is_empty() && self.0.address.is_unix() {
+        if queue.waiting.is_empty() && self.0.address.is_local() {
             match self.0.send(&mut queue, &message) {
                 Ok(()) => return,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -78,7 +78,7 @@ impl Notifier {
                 _ => return given_up(&message, &io::ErrorKind::WouldBlock.into()),
             }
         }
-        if !self.0.address.is_unix() {
+        if !self.0.address.is_local() {
             // Only a Unix socket carries descriptors.
             message.descriptors.clear();
         }
@@ -95,7 +95,7 @@ impl Notifier {
     ///
     /// Cancel safe: the manager answers into a closed pipe.
     pub(crate) async fn barrier(&self, patience: Duration) -> bool {
-        if !self.0.address.is_unix() {
+        if !self.0.address.is_local() {
             return self.flushed(patience).await;
         }
         let Ok((reader, writer)) =
@@ -199,7 +199,7 @@ async fn run(shared: Arc<Shared>) {
 }
 
 async fn deliver(shared: &Shared, message: &Message) -> io::Result<()> {
-    if !shared.address.is_unix() {
+    if !shared.address.is_local() {
         return over_vsock(shared, message).await;
     }
     let socket = shared.lock().socket.clone();

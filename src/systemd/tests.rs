@@ -1,13 +1,15 @@
 //! A mock manager: its socket, and what arrives there.
 
 use std::ffi::OsStr;
-use std::io::{ErrorKind as IoErrorKind, Write as _};
+use std::io::{ErrorKind as IoErrorKind, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{Address, Message, Notifier};
 use crate::error::ErrorKind;
@@ -189,6 +191,70 @@ async fn p4_nobody_waits_for_a_manager_that_is_gone_and_one_that_comes_back_is_h
     socket.set_read_timeout(Some(LONG)).unwrap();
     notifier.post(Message::new().stopping());
     assert_eq!(next(&socket), "STOPPING=1");
+}
+
+/// What came over one connection, to its end.
+fn whole(listener: &Socket) -> String {
+    let (stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        match (&stream).read(&mut buffer).unwrap() {
+            0 => return String::from_utf8(text).unwrap(),
+            length => text.extend_from_slice(&buffer[..length]),
+        }
+    }
+}
+
+/// Each message is a connection, in order, of the first type that the manager takes; a barrier
+/// waits until all are sent, since nobody can answer it there.
+async fn speaks_over_connections(listener: Socket, notifier: Notifier) {
+    let long = "x".repeat(499);
+    for message in [Message::new().ready(), Message::new().status(&long), Message::new().watchdog()]
+    {
+        notifier.post(message);
+    }
+    let reading = tokio::task::spawn_blocking(move || [(); 3].map(|()| whole(&listener)));
+    assert!(notifier.barrier(LONG).await);
+    let expected = ["READY=1", &format!("STATUS={long}"), "WATCHDOG=1"];
+    assert_eq!(reading.await.unwrap(), expected);
+}
+
+/// The vsock of a virtual machine, by a stand-in of Unix sockets: everything but the address.
+#[tokio::test]
+async fn a_manager_behind_a_vsock_gets_a_connection_for_each_message() {
+    for kind in [Type::SEQPACKET, Type::STREAM] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("vsock");
+        let listener = Socket::new(Domain::UNIX, kind, None).unwrap();
+        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(8).unwrap();
+        let types = &[Type::DGRAM, Type::SEQPACKET, Type::STREAM];
+        speaks_over_connections(listener, Notifier::new(Address::stand_in(&path, types))).await;
+    }
+}
+
+/// The same over a real vsock, where the kernel has one that leads back to this machine
+/// (`vsock_loopback`). Elsewhere the stand-in is all that is tested.
+#[tokio::test]
+async fn a_manager_behind_the_loopback_vsock_gets_each_message() {
+    const LOCAL: u32 = 1;
+    let Ok(listener) = Socket::new(Domain::VSOCK, Type::STREAM, None) else { return };
+    if listener.bind(&SockAddr::vsock(LOCAL, u32::MAX)).is_err() {
+        return;
+    }
+    listener.listen(8).unwrap();
+    let (_, port) = listener.local_addr().unwrap().as_vsock_address().unwrap();
+    speaks_over_connections(listener, notifier(format!("vsock-stream:{LOCAL}:{port}"))).await;
+}
+
+#[tokio::test]
+async fn a_manager_behind_a_vsock_that_is_gone_keeps_nobody_waiting() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = Address::stand_in(&directory.path().join("vsock"), &[Type::STREAM]);
+    let notifier = Notifier::new(address);
+    notifier.post(Message::new().ready());
+    assert!(notifier.barrier(LONG).await);
 }
 
 #[test]

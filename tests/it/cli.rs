@@ -141,6 +141,16 @@ fn json_is_what_the_client_knows() {
     let refused: Value =
         serde_json::from_slice(&run(&server, &["commit", "--json"]).stdout).unwrap();
     assert_eq!(refused["error"]["kind"], "NotNow");
+    let verbs =
+        ["status", "history", "metrics", "check", "pause", "drain", "resume", "abort", "stop"];
+    for verb in verbs {
+        let shown = text(&run(&server, &["--json", verb]));
+        assert!(!shown.is_empty(), "{verb}");
+        for line in shown.lines() {
+            let document = serde_json::from_str::<Value>(line);
+            assert!(document.is_ok_and(|document| document.is_object()), "{verb}: {line}");
+        }
+    }
 }
 
 fn p12_an_upgrade_shows_its_phases_and_ends_with_the_report() {

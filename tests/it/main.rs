@@ -2,8 +2,8 @@
 //! or the kernel may do, and looks at it from outside.
 //!
 //! The test binary is its own server: with `HEIRLOOM_FIXTURE` in its environment it runs
-//! [`support::fixture`], with `HEIRLOOM_ASK` a client of it, without both the tests. The server's behaviour is a file in the test's
-//! directory that each generation reads anew, so a test changes the release by writing that file.
+//! [`support::fixture`], without it the tests. The server's behaviour is a file in the test's directory
+//! that each generation reads anew, so a test changes the release by writing that file.
 //!
 //! A test's name is the promise it checks; the number of the promise stands in its comment.
 //! `HEIRLOOM_MATRIX=1` runs and prints the whole fault matrix, `HEIRLOOM_SOAK=N` runs the soak with N upgrades,
@@ -37,8 +37,11 @@ mod cli;
 mod control;
 #[cfg(feature = "http")]
 mod drains;
+#[cfg(all(feature = "axum", feature = "tonic"))]
+mod examples;
 mod failures;
 mod groups;
+mod haproxy;
 mod health;
 mod history;
 mod judgement;
@@ -69,9 +72,6 @@ use std::process::ExitCode;
 use support::fixture;
 
 fn main() -> ExitCode {
-    if let Some(command) = std::env::var_os(fixture::ASK) {
-        return fixture::ask(&command);
-    }
     if let Some(how) = std::env::var_os(fixture::TAKER) {
         return support::taker::misbehave(how.to_str().unwrap_or_default());
     }
@@ -97,6 +97,7 @@ fn main() -> ExitCode {
         metrics::trials(),
         #[cfg(feature = "cli")]
         cli::trials(),
+        haproxy::trials(),
         health::trials(),
         releases::trials(),
         spawn::trials(),
@@ -116,6 +117,8 @@ fn main() -> ExitCode {
         takeover::containers::trials(),
         soak::trials(),
         chaos::trials(),
+        #[cfg(all(feature = "axum", feature = "tonic"))]
+        examples::trials(),
         tidy::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()

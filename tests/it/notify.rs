@@ -22,6 +22,7 @@ trials![
     p3_a_predecessor_that_slept_still_names_the_main_process,
     p3_a_generation_that_owns_again_says_so,
     p7_more_time_is_asked_for_again_and_again_while_a_stop_drains,
+    p7_more_time_is_asked_for_again_and_again_during_the_notice_of_a_stop,
     p10_the_watchdog_is_fed_by_the_owner_alone,
     p10_a_watchdog_is_not_fed_while_the_application_says_that_it_is_not_well,
     p1_a_killed_service_gets_its_sockets_back_from_the_store,
@@ -203,6 +204,25 @@ fn p7_more_time_is_asked_for_again_and_again_while_a_stop_drains() {
     manager.until_said("more time again", at + 1, asks);
     assert_eq!(held.ask("release"), "released 0");
     server.until_gone(first);
+}
+
+/// P7. What load balancers need to notice counts as well, and the last that is said covers what
+/// the process needs to end.
+fn p7_more_time_is_asked_for_again_and_again_during_the_notice_of_a_stop() {
+    let release =
+        Release { stop_notice: LONG, shutdown: Duration::from_secs(60), ..Release::default() };
+    let (server, manager) = start(release, "");
+    let first = server.pid(0);
+    server.signal(first, Signal::SIGTERM);
+    let (stops, _) = manager.until_said("the stop", 0, |said| said.has("STOPPING=1"));
+    let asks = |said: &Said| said.value("EXTEND_TIMEOUT_USEC") == Some("15000000");
+    let (at, _) = manager.until_said("more time", stops, asks);
+    let (at, _) = manager.until_said("more time again", at + 1, asks);
+    server.signal(first, Signal::SIGTERM);
+    server.until_gone(first);
+    manager.until_said("time for the end", at + 1, |said| {
+        said.value("EXTEND_TIMEOUT_USEC") == Some("75000000")
+    });
 }
 
 /// P10, P3. An elder does not feed it, and a successor gets its interval.

@@ -8,9 +8,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use heirloom::{UpgradeOutcome, UpgradePhase};
+use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::support::manager::Manager;
 use crate::support::process;
 use crate::support::release::{Habit, Health, Start, TakeOver};
 use crate::support::server::Program;
@@ -23,6 +25,9 @@ trials![
     p2_a_taker_that_is_not_well_is_taken_back,
     p12_a_taker_that_fails_is_reported_and_held_off,
     p2_whoever_was_taken_over_from_can_be_rolled_back_to,
+    p3_one_who_comes_while_an_upgrade_runs_waits_for_its_turn,
+    p1_a_stop_of_the_old_one_hands_over_to_a_taker_in_probation,
+    p12_each_side_has_a_manager_of_its_own,
 ];
 
 const LONG: Duration = Duration::from_secs(3_600);
@@ -136,6 +141,8 @@ fn p2_a_taker_that_is_not_well_is_taken_back() {
 fn p12_a_taker_that_fails_is_reported_and_held_off() {
     let server = Server::start(Release { hold_off: Some(LONG), ..release() });
     let first = server.owner();
+    // Not the program that owns, and so has proven itself.
+    server.install(Program::Copy("failing"));
     server.next_release(|next| next.start = Start::Fail("no licence".into()));
     assert_eq!(exit_code(another(&server)), 1);
     let report = server.until_report(0);
@@ -168,4 +175,78 @@ fn p2_whoever_was_taken_over_from_can_be_rolled_back_to() {
     let third = server.until_owner(2);
     let program = std::fs::read(format!("/proc/{third}/exe")).unwrap();
     assert!(program.ends_with(b"old"));
+}
+
+/// P3. One after the other; who waits may be stopped, and gives up by itself.
+fn p3_one_who_comes_while_an_upgrade_runs_waits_for_its_turn() {
+    let server = Server::start(Release { probation: LONG, ..release() });
+    let first = server.owner();
+    let second = another(&server);
+    server.until_role(1, "successor");
+    server.next_release(|next| next.take_over_deadline = Duration::from_millis(500));
+    assert_eq!(exit_code(another(&server)), 1);
+    assert!(said(&server).contains("another upgrade is still running"), "{}", said(&server));
+    server.next_release(|next| {
+        (next.take_over_deadline, next.probation) = (LONG, Duration::from_millis(50));
+    });
+    let stopped = another(&server);
+    let asked = |pid: i32| {
+        let text = std::fs::read_to_string(server.path("trace.log")).unwrap();
+        text.contains(&format!("asks for the turn taker=process {pid} ")).then_some(())
+    };
+    until("its wish", || asked(stopped));
+    process::signal(stopped, Signal::SIGTERM);
+    assert_eq!(exit_code(stopped), 1);
+    assert!(said(&server).contains("stop while it waited for its turn"), "{}", said(&server));
+    let third = another(&server);
+    until("its wish", || asked(third));
+    let operator = Operator::of(server.directory());
+    operator.run(operator.client.commit()).unwrap();
+    assert_eq!(exit_code(first), 0);
+    // The second was started with a probation of an hour.
+    server.until_role(2, "successor");
+    assert_eq!(operator.status().owner.get(), 1);
+    operator.run(operator.client.commit()).unwrap();
+    until("the third", || (server.owners().last()?.1 == third).then_some(()));
+    assert_eq!(exit_code(second), 0);
+}
+
+/// P1. Whoever stops the old process wants it gone, and the service to go on.
+fn p1_a_stop_of_the_old_one_hands_over_to_a_taker_in_probation() {
+    let server = Server::start(Release { probation: LONG, ..release() });
+    let first = server.owner();
+    let load = Load::start(&[server.address("main")], 2);
+    let second = another(&server);
+    server.until_role(1, "successor");
+    load.until_answered(20);
+    server.signal(first, Signal::SIGTERM);
+    assert_eq!(exit_code(first), 0);
+    assert_eq!(server.owner(), second);
+    load.until_answered(20);
+    load.finish().assert_unharmed();
+    server.stop();
+}
+
+/// P12. The old one's is never told of a process that is not its own, and the new one's of its own.
+fn p12_each_side_has_a_manager_of_its_own() {
+    let server = Server::prepare(release());
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let managers = [Manager::at(old.path()), Manager::at(new.path())];
+    let first = server.launch(|directory| managers[0].starts(directory, ""));
+    server.until_owner(0);
+    let second = server.launch(|directory| managers[1].starts(directory, ""));
+    assert_eq!(server.until_owner(1), second);
+    assert_eq!(exit_code(first), 0);
+    let mains = |manager: &Manager| -> Vec<String> {
+        let said = manager.said();
+        said.iter().filter_map(|said| said.value("MAINPID").map(str::to_owned)).collect()
+    };
+    assert_eq!(mains(&managers[0]), [first.to_string()]);
+    assert_eq!(mains(&managers[1]), [second.to_string()]);
+    // The reload that a takeover looks like has an end.
+    let said = managers[0].said();
+    let reloads = said.iter().rposition(|said| said.has("RELOADING=1")).unwrap();
+    assert!(said[reloads..].iter().any(|said| said.has("READY=1")), "{said:?}");
+    assert!(said.iter().all(|said| !said.has("STOPPING=1")), "{said:?}");
+    assert!(managers[1].said().iter().any(|said| said.has("READY=1")));
 }

@@ -52,7 +52,7 @@ pub(crate) async fn run(args: &Args, printer: &Printer) -> Result<Exit> {
             let (reports, summary) = client.history_and_summary().await?;
             printer.history(&reports, &summary);
         }
-        Verb::Metrics => printer.text(&client.metrics().await?),
+        Verb::Metrics => printer.metrics(&client.metrics().await?),
         Verb::Check => {
             client.check().await?;
             printer.done("ready");

@@ -116,6 +116,13 @@ impl Printer {
         self.text(&format!("\n{summary}\n"));
     }
 
+    pub(crate) fn metrics(&self, text: &str) {
+        if self.json {
+            return self.document(&json!({ "metrics": text }));
+        }
+        self.text(text);
+    }
+
     pub(crate) fn drained(&self, what: &str, report: &DrainReport) {
         if self.json {
             return self.document(&json!({ "drained": report }));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::exchange::pause;
-pub(crate) use self::turn::{Asking, ask_for_turn};
+pub(crate) use self::turn::{Asking, ask_for_turn, is_answered};
 pub use self::watch::Watch;
 use super::message::{Answer, Command, News, Started};
 use super::path;

@@ -21,8 +21,19 @@ use crate::wire::{Identity, SPOKEN};
 pub(crate) struct Asking {
     pub service: String,
     pub version: String,
+    /// What this process runs, if that could be found out.
+    pub program: Option<Identity>,
     /// Whose sockets may be taken over.
     pub access: Access,
+}
+
+/// Whether anybody is at this control socket.
+///
+/// # Errors
+///
+/// [`ErrorKind::Credentials`] or [`ErrorKind::Io`] if that cannot be found out.
+pub(crate) async fn is_answered(path: &Path) -> Result<bool> {
+    Ok(connect(path).await?.is_some())
 }
 
 /// Asks for the turn at this control socket until `deadline`, and waits for an upgrade that runs.
@@ -45,14 +56,9 @@ pub(crate) async fn ask_for_turn(
     let begun = Instant::now();
     let mut waits = false;
     let asked = async {
-        if connect(path).await?.is_none() {
-            return Ok(None);
-        }
-        // It takes as long as it takes to read the file: not while a first word is waited for.
-        let program = Identity::of_path_hashed(Path::new("/proc/self/exe")).await.ok();
         loop {
             let Some(stream) = connect(path).await? else { return Ok(None) };
-            match one(stream, asking, &program, &mut waits).await {
+            match one(stream, asking, &mut waits).await {
                 Ok(stream) => return Ok(Some(stream)),
                 // It ended, or another generation owns by now.
                 Err(error) if matches!(error.kind(), ErrorKind::PassedOn | ErrorKind::Link) => {
@@ -101,19 +107,14 @@ async fn connect(path: &Path) -> Result<Option<UnixStream>> {
 }
 
 /// One question; the connection if the answer is yes.
-async fn one(
-    mut stream: UnixStream,
-    asking: &Asking,
-    program: &Option<Identity>,
-    waits: &mut bool,
-) -> Result<OwnedFd> {
+async fn one(mut stream: UnixStream, asking: &Asking, waits: &mut bool) -> Result<OwnedFd> {
     // Of a listener it is whoever listened first.
     asking.access.check(&stream).map_err(|error| {
         let text = "takeover: the owner of the control socket is not to be believed";
         Error::new(ErrorKind::Credentials, text).with_source(error)
     })?;
-    let Asking { service, version, .. } = asking.clone();
-    let command = Command::TakeOver { service, program: program.clone() };
+    let Asking { service, version, program, .. } = asking.clone();
+    let command = Command::TakeOver { service, program };
     let request = Request { protocol: SPOKEN, client: version, command };
     // A service that refuses before it has read has its answer there.
     let sent = frame::send(&mut stream, REQUEST, &request, Duration::MAX).await;

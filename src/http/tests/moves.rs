@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::app::{LARGE, soon};
 use super::client::{Client, get, post};
 use super::drain::upgraded;
-use super::generation::{Generation, ms, server, settings};
+use super::generation::{Generation, ms, server, settings, short};
 use super::http2;
 use super::tls::{localhost, tls};
 use crate::drain::{Drain, DrainOutcome, DrainPhase};
@@ -347,4 +347,22 @@ async fn what_another_process_could_not_go_on_with_is_not_moved() {
     }
     let asked = [plain, secure, untold].map(|mover| mover.asked.load(Ordering::Relaxed));
     assert_eq!(asked, [0, 0, 0]);
+}
+
+#[tokio::test]
+async fn one_that_is_declined_and_cut_is_named_by_what_it_does_here() {
+    let mover = Arc::new(Direct { declines: Some(1), ..Direct::default() });
+    let generation = Generation::bound();
+    generation.serve(server(&generation.app), ms(100), Some(Arc::clone(&mover) as _));
+    let mut client = Client::connect(generation.address).await.unwrap();
+    client.get("/").await.unwrap();
+    client.send("GET /never HTTP/1.1\r\nhos").await.unwrap();
+    let next = Generation::first();
+    let to = next.serve_and_land(server(&next.app), ms(100), None);
+    assert!(mover.to.set((next.drain.clone(), to)).is_ok());
+    let report = soon(generation.drain(short())).await.unwrap();
+    assert_eq!((report.outcome, report.cut_count), (DrainOutcome::Cut, 1));
+    let reason = report.cut[0].reason.as_deref();
+    assert_eq!(reason, Some("waits for the rest of a request's head"));
+    assert_eq!(mover.asked.load(Ordering::Relaxed), 1);
 }

@@ -102,3 +102,29 @@ fn half_a_line_and_nonsense_are_skipped() {
     copy.write_all_at(b"ted\":4,\"new\":1}]}\n", half).unwrap();
     assert_eq!(journal.totals().1, served(4));
 }
+
+/// P8: a successor of another release reads what this one has written.
+#[test]
+fn what_is_handed_on_is_as_released() {
+    let mut known = Known::default();
+    known.record(crate::report::tests::released());
+    known.record(report(2));
+    for report in &mut known.reports {
+        report.started = std::time::SystemTime::UNIX_EPOCH;
+        report.elapsed = std::time::Duration::from_millis(12);
+        report.phases.iter_mut().for_each(|(_, time)| *time = std::time::Duration::from_millis(4));
+    }
+    known.totals = Totals::default();
+    known.reports.iter().for_each(|report| known.totals.add(report));
+    let tally = Tally { accepted: 7, succeeded: 5, failed: 1, drained: 2, cut: 3, moved: 4 };
+    known.merge(generation(1), tally);
+    crate::report::golden::is_as_released(
+        "journal-v1",
+        vec![
+            ("known", Line::Known(Box::new(known))),
+            ("report", Line::Report(Box::new(crate::report::tests::released()))),
+            ("tally", Line::Tally(generation(3), tally)),
+            ("drained", Line::Drained(generation(3), crate::report::tests::drained())),
+        ],
+    );
+}

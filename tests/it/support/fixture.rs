@@ -1,11 +1,10 @@
 //! The server under test, from `main` to its exit code.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
@@ -13,7 +12,6 @@ use serde_json::{Value, json};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::client::Client;
 use super::faults::Faults;
 use super::journal::Journal;
 use super::release::{Habit, Health, Release, Start, TakeOver};
@@ -21,10 +19,6 @@ use super::{app, process, wait};
 
 /// The environment variable that makes the test binary a server; its value is the directory.
 pub(crate) const VARIABLE: &str = "HEIRLOOM_FIXTURE";
-
-/// The variable that makes the test binary a client, which asks the server of the working directory
-/// for this and ends with 1 if it failed.
-pub(crate) const ASK: &str = "HEIRLOOM_ASK";
 
 /// The variable that makes the test binary one that asks for the turn and does not behave: how.
 pub(crate) const TAKER: &str = "HEIRLOOM_TAKER";
@@ -86,18 +80,6 @@ pub(crate) fn main(directory: PathBuf) -> ExitCode {
     let lived_us = super::journal::now_us() - start;
     fixture.write("end", json!({ "exit": format!("{exit:?}"), "lived_us": lived_us }));
     exit
-}
-
-/// One command to the server of this directory, by its socket `main`.
-pub(crate) fn ask(command: &OsStr) -> ExitCode {
-    let bound = Journal::read(Path::new("."));
-    let mut bound = bound.iter().rev().filter(|entry| entry.event == "bound");
-    let address = bound.find_map(|entry| serde_json::from_value(entry.data["main"].clone()).ok());
-    let mut client = Client::connect(&address.unwrap()).unwrap();
-    let answer = client.ask(command.to_str().unwrap());
-    let _ = writeln!(std::io::stderr(), "{answer}");
-    let failed = serde_json::from_str::<Value>(&answer).is_ok_and(|said| !said["error"].is_null());
-    ExitCode::from(u8::from(failed))
 }
 
 /// The expert's path.
@@ -195,9 +177,11 @@ fn config(fixture: &Fixture) -> heirloom::Config {
     }
     config = config.min_healthy_time(release.min_healthy_time).progress_deadline(release.progress);
     if release.control {
-        config = config
-            .control_socket_at(fixture.directory.join("control.sock"))
-            .control_users(release.control_users.iter().copied());
+        config = match std::env::var_os("RUNTIME_DIRECTORY") {
+            Some(_) => config.control_socket(),
+            None => config.control_socket_at(fixture.directory.join("control.sock")),
+        };
+        config = config.control_users(release.control_users.iter().copied());
     }
     config = config
         .take_over(match release.take_over {

@@ -49,7 +49,8 @@ pub(crate) struct Release {
     /// So many tries of `ready_when` fail, with a reason.
     pub not_yet: u64,
     pub on_yield: OnYield,
-    /// Answers on `control.sock` in the test's directory.
+    /// Answers on `control.sock` in the test's directory; at the default place, if its supervisor
+    /// has given it a directory for that.
     pub control: bool,
     /// Users who may give commands besides its own and root.
     pub control_users: Vec<u32>,

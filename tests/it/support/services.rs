@@ -88,7 +88,13 @@ impl Service {
         if !socket.accepts {
             return;
         }
-        let Some(service) = self.serve_web(app) else { return };
+        let service = match self {
+            Self::Tcp(listener) if socket.name == "agent" => {
+                return app.running.answer_agent(listener);
+            }
+            other => other,
+        };
+        let Some(service) = service.serve_web(app) else { return };
         let (app, pace) = (Arc::clone(app), socket.pace);
         let name = socket.name.clone();
         tokio::spawn(async move {

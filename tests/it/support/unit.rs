@@ -43,8 +43,9 @@ impl Unit {
         let text = format!(
             "[Unit]\nStartLimitIntervalSec=0\n\n[Service]\nType=notify\nNotifyAccess=main\n\
              Environment={}={directory} RUST_BACKTRACE=1\n\
-             WorkingDirectory={directory}\nExecStart={directory}/server\n{lines}\n",
-            fixture::VARIABLE
+             WorkingDirectory={directory}\nExecStart={directory}/server\n{}\n{lines}\n",
+            fixture::VARIABLE,
+            shipped_line("ExecStop"),
         );
         let unit = Self { name, server };
         unit.write("service", &text);
@@ -61,9 +62,29 @@ impl Unit {
         PathBuf::from(format!("/run/systemd/system/{}.{kind}", self.name))
     }
 
-    /// The line by which a reload asks for an upgrade and fails if that fails.
+    /// The line by which a reload asks for an upgrade and fails if that fails: the shipped one, with
+    /// the control socket in the test's directory, which is the service's.
     pub(crate) fn asks() -> String {
-        String::from("ExecReload=/usr/bin/env HEIRLOOM_ASK=upgrade ./server")
+        shipped_line("ExecReload").replace("--service server", "--socket control.sock")
+    }
+
+    /// A target wants it, as after `systemctl enable`.
+    pub(crate) fn enable(&self) {
+        let link = self.wanted();
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(self.file("service"), link).unwrap();
+        systemctl(&["daemon-reload"]).unwrap();
+    }
+
+    fn wanted(&self) -> PathBuf {
+        PathBuf::from(format!("/run/systemd/system/multi-user.target.wants/{}.service", self.name))
+    }
+
+    /// How many processes the unit has.
+    pub(crate) fn processes(&self) -> usize {
+        let group = self.show("ControlGroup");
+        let list = fs::read_to_string(format!("/sys/fs/cgroup{group}/cgroup.procs")).unwrap();
+        list.lines().count()
     }
 
     pub(crate) fn systemctl(&self, command: &str) -> Result<String, String> {
@@ -111,6 +132,8 @@ impl Drop for Unit {
         if std::thread::panicking() {
             let _ = std::io::Write::write_all(&mut std::io::stderr(), self.journal().as_bytes());
         }
+        // Most are not enabled.
+        let _ = fs::remove_file(self.wanted());
         for kind in ["socket", "service"] {
             if self.file(kind).exists() {
                 let name = format!("{}.{kind}", self.name);
@@ -123,6 +146,18 @@ impl Drop for Unit {
         }
         let _ = systemctl(&["daemon-reload"]);
     }
+}
+
+/// The unit that is shipped.
+pub(crate) const SHIPPED: &str = include_str!("../../../examples/deploy/systemd/server.service");
+
+/// Its only line that sets this.
+pub(crate) fn shipped_line(setting: &str) -> String {
+    let begins = format!("{setting}=");
+    let mut lines = SHIPPED.lines().filter(|line| line.starts_with(&begins));
+    let line = lines.next().unwrap();
+    assert!(lines.next().is_none(), "{setting}");
+    line.to_owned()
 }
 
 /// What it says, or why it failed.
