@@ -100,9 +100,18 @@ impl Arguments {
         address(self.port + 2, 0)
     }
 
-    /// Memory that is in use for as long as it is held.
-    pub fn resident(&self) -> Vec<u8> {
-        // Other bytes than zero, or the kernel would give no pages.
-        vec![1; self.resident << 20]
+    /// Takes memory into use, for as long as the process lives. To be called when the server is
+    /// ready: it is the predecessor's memory that an upgrade may depend on, not the time that a new
+    /// generation needs to get as much.
+    pub fn occupy(&self) {
+        let bytes = self.resident << 20;
+        std::thread::spawn(move || {
+            // Other bytes than zero, or the kernel would give no pages.
+            let memory = std::hint::black_box(vec![1_u8; bytes]);
+            loop {
+                std::thread::park();
+                std::hint::black_box(&memory);
+            }
+        });
     }
 }

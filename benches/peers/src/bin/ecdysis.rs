@@ -12,7 +12,6 @@ use tokio::sync::Mutex;
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse()?;
-    let _memory = arguments.resident();
     let mut builder = TokioEcdysisBuilder::new(SignalKind::hangup())?;
     builder.stop_on_signal(SignalKind::terminate())?;
     let mut server = Plain::default();
@@ -37,6 +36,7 @@ async fn main() -> Result<(), Failure> {
         });
     }
     let (_ecdysis, ended) = builder.ready()?;
+    arguments.occupy();
     drop(ended.await);
     server.ended().await;
     Ok(())

@@ -12,11 +12,10 @@ use hyper::service::service_fn;
 
 fn main() -> ExitCode {
     let Ok(arguments) = Arguments::parse() else { return ExitCode::from(2) };
-    let memory = arguments.resident();
     let config = Config::new("peers")
         .probation(arguments.probation)
         .pid_file(arguments.directory.join("pid"));
-    let code = heirloom::run(config, async move |start| {
+    heirloom::run(config, async move |start| {
         let mut listeners = Vec::new();
         for (number, address) in arguments.http().into_iter().enumerate() {
             listeners.push(start.tcp(format!("http-{number}").as_str(), address).await?);
@@ -25,6 +24,7 @@ fn main() -> ExitCode {
         let tls_listener = start.tcp("tls", arguments.tls()).await?;
         let acceptor = tls::acceptor(&arguments.directory)?;
         let running = start.ready().await?;
+        arguments.occupy();
         let service = || {
             service_fn(async |request: Request<Body>| {
                 let guard = request.extensions().get::<Guard>().cloned();
@@ -42,7 +42,5 @@ fn main() -> ExitCode {
         let server = heirloom::http(service());
         running.serve(tls_listener, server.tls(move |stream| acceptor.accept(stream)));
         Ok::<_, Failure>(running.finished().await?)
-    });
-    drop(memory);
-    code
+    })
 }

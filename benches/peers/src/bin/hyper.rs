@@ -16,7 +16,6 @@ use tokio::signal::unix::{SignalKind, signal};
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse()?;
-    let _memory = arguments.resident();
     let mut upgrade = signal(SignalKind::hangup())?;
     let mut stop = signal(SignalKind::terminate())?;
     let mut addresses = vec![arguments.tls(), arguments.http2()];
@@ -36,6 +35,7 @@ async fn main() -> Result<(), Failure> {
         });
     }
     ready()?;
+    arguments.occupy();
     tokio::select! {
         _ = stop.recv() => {}
         () = succeeded(&mut upgrade, &numbers) => {}

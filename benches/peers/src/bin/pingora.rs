@@ -34,7 +34,6 @@ impl ServeHttp for Answer {
 
 fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse()?;
-    let _memory = arguments.resident();
     let conf = ServerConf {
         threads: 2,
         upgrade_sock: arguments.directory.join("upgrade.sock").display().to_string(),
@@ -52,5 +51,6 @@ fn main() -> Result<(), Failure> {
         service.add_tcp(&address.to_string());
     }
     server.add_service(service);
+    arguments.occupy();
     server.run_forever();
 }

@@ -14,7 +14,6 @@ use tokio::signal::unix::{SignalKind, signal};
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse()?;
-    let _memory = arguments.resident();
     let mut stop = signal(SignalKind::terminate())?;
     let mut addresses = vec![arguments.tls(), arguments.http2()];
     addresses.extend(arguments.http());
@@ -39,6 +38,7 @@ async fn main() -> Result<(), Failure> {
             async move { socket.accept().await.ok().map(|(stream, _)| stream) }
         });
     }
+    arguments.occupy();
     tokio::select! {
         _ = stop.recv() => {}
         restarted = restarted => drop(restarted),

@@ -71,7 +71,8 @@ pub(crate) async fn latency(
     for _ in 0..upgrades {
         let run = Run::new();
         let idle = Idle::open(server.arguments.http()[0], connections, &run).await?;
-        tokio::time::sleep(REST).await;
+        // A millisecond for each MiB that it takes into use.
+        tokio::time::sleep(REST + Duration::from_millis(setup.resident as u64)).await;
         let (asked, seen, ended) = tokio::task::block_in_place(|| once(&mut server))?;
         idle.close(&run).await;
         for counts in run.counts().values() {

@@ -71,6 +71,11 @@ impl Peer {
         matches!(self, Self::Heirloom | Self::Hyper | Self::Ecdysis | Self::Shellflip)
     }
 
+    /// Whether it is a program of this crate.
+    pub(crate) fn is_ours_to_build(self) -> bool {
+        !matches!(self, Self::NginxReload | Self::NginxBinary | Self::Haproxy)
+    }
+
     /// Whether one process outlives all generations.
     pub(crate) fn keeps_its_master(self) -> bool {
         matches!(self, Self::NginxReload | Self::Haproxy)

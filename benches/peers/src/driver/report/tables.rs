@@ -70,7 +70,7 @@ fn losses(text: &mut String, heading: &str, results: &[Value]) {
     );
     for result in results {
         for client in result.get("clients").and_then(Value::as_array).into_iter().flatten() {
-            let failed: f64 = faults(client).values().sum();
+            let failed = faults(client).values().fold(0.0_f64, |sum, count| sum + *count);
             let _ = writeln!(
                 text,
                 "| {} | {} | {} | {} | {} | {} | {failed} |",
