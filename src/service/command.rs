@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use tokio::sync::oneshot;
 
-use super::takeover::passed_on;
 use super::{Hold, ended};
 use crate::control::{Started, Taker};
 use crate::error::{Error, ErrorKind, Result};
@@ -84,4 +83,9 @@ pub(super) fn answer(replies: Vec<Reply>, result: impl Fn() -> Result<Report>) {
         // Whoever asked may have stopped waiting.
         let _ = reply.send(result());
     }
+}
+
+/// What somebody who wants the turn is told who came too late for it.
+pub(super) fn passed_on() -> Error {
+    Error::new(ErrorKind::PassedOn, "another generation owns now: ask again")
 }

@@ -5,6 +5,7 @@
 
 use std::pin::Pin;
 
+use super::command::passed_on;
 use super::owner::Active;
 use super::programs::Next;
 use super::{Command, Service, Shared};
@@ -70,10 +71,6 @@ impl Service {
             Err(Error::new(ErrorKind::HeldOff, text))
         })
     }
-}
-
-pub(super) fn passed_on() -> Error {
-    Error::new(ErrorKind::PassedOn, "another generation owns now: ask again")
 }
 
 /// Brings a wish for the turn to the service's task.
