@@ -30,21 +30,13 @@ pub(super) async fn taken_over(
     let Some(path) = config.control_path()?.filter(|_| policy != TakeOver::Never) else {
         return Ok(None);
     };
-    if is_answered(&path).await? {
-        let asking = Asking {
-            service: config.service.clone(),
-            version: config.version.clone(),
-            program: own_program().await,
-            access: config.control_access(),
-        };
-        let adopted = tokio::select! {
-            biased;
-            adopted = adopted(&path, &asking, config) => adopted?,
-            stopped = stopped(signals) => return Err(stopped),
-        };
-        if adopted.is_some() {
-            return Ok(adopted);
-        }
+    let adopted = tokio::select! {
+        biased;
+        adopted = adopted(&path, config) => adopted?,
+        stopped = stopped(signals) => return Err(stopped),
+    };
+    if adopted.is_some() {
+        return Ok(adopted);
     }
     if policy == TakeOver::Require {
         let text = format!("takeover at {}: nobody is there to take over from", path.display());
@@ -54,28 +46,34 @@ pub(super) async fn taken_over(
 }
 
 /// What this process runs, by its contents if they can be read soon, else by its file alone.
-async fn own_program() -> Option<Identity> {
+async fn own_program(soon: Duration) -> Option<Identity> {
     let path = Path::new("/proc/self/exe");
-    match tokio::time::timeout(READING, Identity::of_path_hashed(path)).await {
+    match tokio::time::timeout(soon, Identity::of_path_hashed(path)).await {
         Ok(Ok(hashed)) => Some(hashed),
         _ => Identity::of_path(path).ok(),
     }
 }
 
-/// How long it is read before the turn is asked for.
+/// How long it is read at most before the turn is asked for.
 const READING: Duration = Duration::from_secs(1);
 
 /// The turn of whoever answers there; none if nobody does any more.
-async fn adopted(
-    path: &Path,
-    asking: &Asking,
-    config: &Config,
-) -> Result<Option<(Adoption, Inheritance)>> {
+async fn adopted(path: &Path, config: &Config) -> Result<Option<(Adoption, Inheritance)>> {
     let now = Instant::now();
     // More than any clock holds is as good as for ever.
     let deadline = now.checked_add(config.steering.take_over_deadline);
     let deadline = deadline.unwrap_or_else(|| now + AGES);
-    while let Some(link) = ask_for_turn(path, asking, deadline).await? {
+    // Only who finds somebody there has to know what it runs.
+    if !is_answered(path, deadline).await? {
+        return Ok(None);
+    }
+    let asking = Asking {
+        service: config.service.clone(),
+        version: config.version.clone(),
+        program: own_program(READING.min(config.steering.take_over_deadline / 4)).await,
+        access: config.control_access(),
+    };
+    while let Some(link) = ask_for_turn(path, &asking, deadline).await? {
         let adopted = async {
             adoption::greet(link.as_fd(), &config.version)?;
             adoption::adopt(link, config.deadlines).await

@@ -31,9 +31,18 @@ pub(crate) struct Asking {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Credentials`] or [`ErrorKind::Io`] if that cannot be found out.
-pub(crate) async fn is_answered(path: &Path) -> Result<bool> {
-    Ok(connect(path).await?.is_some())
+/// [`ErrorKind::Credentials`] or [`ErrorKind::Io`] if that cannot be found out;
+/// [`ErrorKind::Timeout`] if it is not known at the deadline, because the backlog is full.
+///
+/// # Cancel safety
+///
+/// Cancel safe.
+pub(crate) async fn is_answered(path: &Path, deadline: Instant) -> Result<bool> {
+    let begun = Instant::now();
+    match timeout_at(deadline, connect(path)).await {
+        Ok(connected) => Ok(connected?.is_some()),
+        Err(_) => Err(too_late(path, begun.elapsed(), false)),
+    }
 }
 
 /// Asks for the turn at this control socket until `deadline`, and waits for an upgrade that runs.
@@ -144,4 +153,32 @@ async fn one(mut stream: UnixStream, asking: &Asking, waits: &mut bool) -> Resul
         Error::new(ErrorKind::Io, text).with_source(error)
     })?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use socket2::{Domain, SockAddr, Socket, Type};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn p4_a_service_that_accepts_nobody_is_not_waited_for_beyond_the_deadline() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control.sock");
+        let soon = || Instant::now() + Duration::from_millis(100);
+        assert!(!is_answered(&path, soon()).await.unwrap());
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let mut queued = Vec::new();
+        let error = loop {
+            match is_answered(&path, soon()).await {
+                Ok(answered) => assert!(answered),
+                Err(error) => break error,
+            }
+            queued.push(UnixStream::connect(&path).await);
+            assert!(queued.len() < 10, "its backlog is never full");
+        };
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    }
 }
