@@ -315,9 +315,10 @@ impl Shared {
             tokio::select! {
                 biased;
                 outcome = &mut farewell => return match outcome? {
-                    Outcome::Stopped(report) => drained(report),
-                    // The stop came when a successor had just committed.
-                    _ => Err(Error::new(ErrorKind::PassedOn, "a newer generation owns now")),
+                    // A successor had just committed, which has been told, or somebody took over,
+                    // for whom a stop is the wish to hand over. To ask again would stop that one.
+                    Outcome::Stopped(report) | Outcome::HandedOver(report) => drained(report),
+                    Outcome::RolledBack { reason } => Err(Error::new(ErrorKind::NotNow, reason)),
                 },
                 Ok(()) = progress.changed() => {
                     let progress = progress.borrow_and_update().clone();

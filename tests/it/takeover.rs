@@ -7,6 +7,7 @@ pub(crate) mod takers;
 use std::process::Command;
 use std::time::Duration;
 
+use heirloom::control::Stop;
 use heirloom::{UpgradeOutcome, UpgradePhase};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -27,6 +28,7 @@ trials![
     p2_whoever_was_taken_over_from_can_be_rolled_back_to,
     p3_one_who_comes_while_an_upgrade_runs_waits_for_its_turn,
     p1_a_stop_of_the_old_one_hands_over_to_a_taker_in_probation,
+    p1_an_operators_stop_of_the_old_one_leaves_the_taker_alone,
     p12_each_side_has_a_manager_of_its_own,
 ];
 
@@ -223,6 +225,23 @@ fn p1_a_stop_of_the_old_one_hands_over_to_a_taker_in_probation() {
     assert_eq!(exit_code(first), 0);
     assert_eq!(server.owner(), second);
     load.until_answered(20);
+    load.finish().assert_unharmed();
+    server.stop();
+}
+
+/// P1. The command is answered once, and is never repeated to whoever owns then.
+fn p1_an_operators_stop_of_the_old_one_leaves_the_taker_alone() {
+    let server = Server::start(Release { probation: LONG, ..release() });
+    let first = server.owner();
+    let load = Load::start(&[server.address("main")], 2);
+    let second = another(&server);
+    server.until_role(1, "successor");
+    let operator = Operator::of(server.directory());
+    operator.run(operator.client.stop(Stop::Gracefully, |_| {})).unwrap();
+    assert_eq!(exit_code(first), 0);
+    load.until_answered(20);
+    assert_eq!(server.owner(), second);
+    assert_eq!(operator.status().owner.get(), 1);
     load.finish().assert_unharmed();
     server.stop();
 }

@@ -267,8 +267,10 @@ impl Client {
         drained(self.within(self.long, Command::Drain, &mut news).await?)
     }
 
-    /// Stops the service, tells `news` how its drain goes, and returns when the owner ends. Older
-    /// generations may still drain.
+    /// Stops the service, tells `news` how its drain goes, and returns when the generation ends that
+    /// was asked. Older generations may still drain, and so may a newer one, if it committed in the
+    /// moment of the stop: it has been told to stop too. While a process
+    /// [takes over](crate::TakeOver) a stop means 'hand over now', and that process serves on.
     ///
     /// # Errors
     ///
