@@ -58,6 +58,14 @@ pub(crate) struct Wish {
     pub by: AskedBy,
 }
 
+impl Wish {
+    /// Whether a generation that owns no more sends it on. A client of the control socket asks the
+    /// owner itself then, and what may not wait, or names a program, means this generation.
+    pub(super) fn travels(&self) -> bool {
+        self.taken.is_none() && self.queue && self.executable.is_none()
+    }
+}
+
 /// A command that means nothing to a generation which does not own, or stops.
 pub(super) fn refuse(command: Command, why: &str) {
     // Whoever asked may have stopped waiting.
@@ -88,4 +96,21 @@ pub(super) fn answer(replies: Vec<Reply>, result: impl Fn() -> Result<Report>) {
 /// What somebody who wants the turn is told who came too late for it.
 pub(super) fn passed_on() -> Error {
     Error::new(ErrorKind::PassedOn, "another generation owns now: ask again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_wish_that_nobody_repeats_is_sent_on() {
+        let wish = |taken, queue, executable| {
+            let reply = oneshot::channel().0;
+            Wish { reply, taken, queue, executable, by: AskedBy::Application }.travels()
+        };
+        assert!(wish(None, true, None));
+        assert!(!wish(Some(oneshot::channel().0), true, None), "its client asks again");
+        assert!(!wish(None, false, None), "it would be queued there");
+        assert!(!wish(None, true, Some(PathBuf::from("/bin/other"))), "another program would run");
+    }
 }

@@ -158,8 +158,12 @@ impl Service {
     fn told_as_elder(&mut self, relation: &mut Relation, command: Command) {
         match command {
             Command::Upgrade(wish) => {
-                post(relation, Message::Asked);
-                let text = "a newer generation owns and runs the upgrade";
+                let text = if wish.travels() {
+                    post(relation, Message::Asked);
+                    "a newer generation owns and runs the upgrade"
+                } else {
+                    "a newer generation owns: ask again"
+                };
                 let _ = wish.reply.send(Err(Error::new(ErrorKind::PassedOn, text)));
             }
             Command::Stop => self.asked_as_elder(relation, Asked::Stop),
