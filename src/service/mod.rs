@@ -99,6 +99,8 @@ pub(crate) struct Service {
     takers: VecDeque<Taker>,
     hurry: Arc<Notify>,
     stop_asked: bool,
+    /// Somebody asked twice: nothing is waited for.
+    forced: bool,
     /// A drain that leaves the process alive.
     draining: Option<Draining>,
     /// Whoever gives commands over the control socket.
@@ -156,6 +158,7 @@ pub(crate) fn begin(
         takers: VecDeque::new(),
         hurry: Arc::new(Notify::new()),
         stop_asked: false,
+        forced: false,
         draining: None,
         clients: None,
         answering: None,

@@ -77,7 +77,7 @@ impl Service {
                 Happened::Told(Command::Upgrade(wish)) => self.wish(&mut active, wish),
                 Happened::Asked(Asked::Stop) | Happened::Told(Command::Stop) => {
                     if self.stop_asked {
-                        self.hurry.notify_one();
+                        self.hurried_by(true);
                     }
                     self.stop_asked = true;
                     self.shared.set_accepting(Accepting::Stopping);

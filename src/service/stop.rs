@@ -26,6 +26,7 @@ impl Service {
         shared.set_accepting(Accepting::Stopping);
         answer(std::mem::take(&mut self.waiting), || Err(ended()));
         self.elders.tell_all(&Message::Stopping);
+        self.hurried_by(self.forced);
         if self.store.is_used() {
             shared.sockets.leave_paths();
         }
@@ -52,7 +53,7 @@ impl Service {
     /// second wish to stop cuts this short, and what is left with it.
     async fn give_notice(&mut self) {
         let notice = self.shared.config.steering.stop_notice;
-        if notice.is_zero() {
+        if notice.is_zero() || self.forced {
             return;
         }
         tracing::info!(target: "heirloom::handoff", step = "not ready", ?notice);
@@ -124,8 +125,9 @@ impl Service {
     }
 
     /// A second wish to stop cuts what is left, here and in the elders.
-    fn hurried_by(&mut self, again: bool) {
+    pub(super) fn hurried_by(&mut self, again: bool) {
         if again {
+            self.forced = true;
             self.hurry.notify_one();
             self.elders.tell_all(&Message::Hurry);
         }
@@ -142,15 +144,28 @@ impl Service {
                 }
                 Some(gone) = self.leaving.join_next() => self.gone(gone.ok()),
                 asked = self.signals.next() => {
-                    if matches!(asked, Asked::Stop) {
+                    if self.stays_no_longer(matches!(asked, Asked::Stop)) {
                         return;
                     }
                 }
-                Some(command) = self.commands.recv() => self.refuse_or_keep(command),
+                Some(command) = self.commands.recv() => {
+                    let again = matches!(command, Command::Stop);
+                    self.refuse_or_keep(command);
+                    if self.stays_no_longer(again) {
+                        return;
+                    }
+                }
                 () = self.beats.due() => self.beats.beat(&self.shared),
                 () = &mut deadline => return,
             }
         }
+    }
+
+    /// A second wish to stop hurries the elders; one after that does not even wait for them.
+    fn stays_no_longer(&mut self, again: bool) -> bool {
+        let enough = again && self.forced;
+        self.hurried_by(again);
+        enough
     }
 }
 

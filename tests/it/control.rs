@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use heirloom::control::{Accepting, News, Started, Stop, Upgrade, When};
+use heirloom::control::{Accepting, News, Started, Stop, Upgrade, UpgradeView, When};
 use heirloom::{DrainOutcome, ErrorKind, Event, Role, UpgradeOutcome, UpgradePhase};
 use nix::sys::signal::Signal;
 
@@ -30,6 +30,7 @@ trials![
     a_drain_empties_the_service_and_a_resume_takes_it_back,
     a_stop_gives_notice_and_ends_with_a_report,
     a_forced_stop_cuts_what_is_left,
+    p7_a_forced_stop_waits_neither_for_elders_nor_for_a_notice,
     a_watcher_goes_on_over_an_upgrade,
     p9_a_second_instance_gets_a_clear_error_and_harms_nothing,
     p9_what_is_not_a_dead_socket_of_ours_is_never_touched,
@@ -314,6 +315,25 @@ fn a_stop_gives_notice_and_ends_with_a_report() {
     assert_eq!(report.unwrap().outcome, DrainOutcome::Drained);
     assert!(begun.elapsed() >= notice);
     assert!(answer.starts_with("0 "), "it accepts while it gives notice: {answer}");
+    server.until_gone(owner);
+}
+
+/// P7. Everything that would be waited for lasts an hour here.
+fn p7_a_forced_stop_waits_neither_for_elders_nor_for_a_notice() {
+    let (server, operator) = start(Release { drain: LONG, ..release() });
+    let mut held = server.client("main");
+    assert_eq!(held.ask("hold"), "held 0");
+    let elder = server.pid(0);
+    server.upgrade_well();
+    operator.run(operator.client.stop(Stop::Force, |_| {})).unwrap();
+    server.until_gone(elder);
+    server.until_gone(server.pid(1));
+    let (server, operator) = start(Release { stop_notice: LONG, probation: LONG, ..release() });
+    let owner = server.pid(0);
+    server.signal(owner, Signal::SIGHUP);
+    let probation = |upgrade: &UpgradeView| upgrade.phase == UpgradePhase::Probation;
+    operator.until_status("probation", |status| status.upgrade.as_ref().is_some_and(probation));
+    operator.run(operator.client.stop(Stop::Force, |_| {})).unwrap();
     server.until_gone(owner);
 }
 
