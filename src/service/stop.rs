@@ -89,7 +89,7 @@ impl Service {
     /// it finds nobody, or who came after it.
     fn refuse_or_keep(&mut self, command: Command) {
         match command {
-            Command::TakeOver(taker) => self.takers.push_back(*taker),
+            Command::TakeOver(taker) => self.keep_taker(*taker),
             other => refuse(other, STOPS),
         }
     }

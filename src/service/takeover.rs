@@ -12,13 +12,15 @@ use super::{Command, Service, Shared};
 use crate::control::Taker;
 use crate::error::{Error, ErrorKind, Result};
 
+/// So many may wait for their turn.
+const TAKERS: usize = 16;
+
 impl Service {
     /// Somebody asks for the turn.
     pub(super) fn turn_for(&mut self, active: &mut Option<Active>, taker: Taker) {
         if active.is_some() || self.stop_asked {
             taker.wait(self.shared.generation);
-            self.takers.push_back(taker);
-            return;
+            return self.keep_taker(taker);
         }
         match self.may_take_over(&taker) {
             Ok(()) => {
@@ -26,6 +28,17 @@ impl Service {
                 *active = Some(self.start_upgrade(Next::Taker(taker), by));
             }
             Err(error) => taker.refuse(error),
+        }
+    }
+
+    /// It waits. Whoever has gone meanwhile gives up its place among the clients.
+    pub(super) fn keep_taker(&mut self, taker: Taker) {
+        self.takers.retain(|waiting| !waiting.has_gone());
+        if self.takers.len() < TAKERS {
+            self.takers.push_back(taker);
+        } else {
+            let text = format!("takeover: {TAKERS} processes wait for the turn already");
+            taker.refuse(Error::new(ErrorKind::Busy, text));
         }
     }
 
