@@ -32,7 +32,7 @@ use crate::sys::{file_size, memfd};
 const REPORTS: usize = 64;
 /// Counts of so many generations are kept apart; older ones have ended long ago.
 const GENERATIONS: usize = 64;
-/// More than this is not read from one file.
+/// More than this is not read at one look.
 const MAX_READ: u64 = 16 * 1024 * 1024;
 
 /// What one generation has served.
@@ -92,6 +92,9 @@ struct Known {
     totals: Totals,
     /// Of generations that are not in the list any more.
     folded: Tally,
+    /// The newest of those.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    folded_to: Option<Generation>,
     tallies: BTreeMap<Generation, Tally>,
 }
 
@@ -117,25 +120,33 @@ impl Known {
         self.totals.drained(&before, report);
     }
 
-    fn merge(&mut self, generation: Generation, tally: Tally) {
+    /// Takes in what a generation counts, and says whether that is news. Those that `live` go on
+    /// counting, so they are kept apart however many have come after them.
+    fn merge(&mut self, generation: Generation, tally: Tally, live: &[Generation]) -> bool {
+        let known = self.tallies.get(&generation).copied();
         // One that was folded has said its last word long ago.
-        let oldest = self.tallies.first_key_value().map(|(oldest, _)| *oldest);
-        if self.tallies.len() >= GENERATIONS && oldest.is_some_and(|oldest| generation < oldest) {
-            return;
+        if known.is_none() && self.folded_to.is_some_and(|newest| generation <= newest) {
+            return false;
         }
-        self.tallies.entry(generation).or_default().merge(tally);
+        let merged = self.tallies.entry(generation).or_default();
+        merged.merge(tally);
+        let news = known != Some(*merged);
         while self.tallies.len() > GENERATIONS {
-            if let Some((_, oldest)) = self.tallies.pop_first() {
-                self.folded.add(oldest);
+            let mut ended = self.tallies.keys().filter(|counts| !live.contains(counts));
+            let Some(oldest) = ended.next().copied() else { break };
+            if let Some(tally) = self.tallies.remove(&oldest) {
+                self.folded.add(tally);
+                self.folded_to = self.folded_to.max(Some(oldest));
             }
         }
+        news
     }
 
-    fn read(&mut self, line: Line) {
+    fn read(&mut self, line: Line, live: &[Generation]) {
         match line {
             Line::Known(known) => *self = *known,
             Line::Report(report) => self.record(*report),
-            Line::Tally(generation, tally) => self.merge(generation, tally),
+            Line::Tally(generation, tally) => _ = self.merge(generation, tally, live),
             Line::Drained(to, drained) => self.drained(to, drained),
         }
     }
@@ -156,7 +167,7 @@ impl Source {
         let mut bytes = Vec::new();
         let mut chunk = vec![0; 64 * 1024];
         let mut at = self.read;
-        while at < MAX_READ {
+        while at - self.read < MAX_READ {
             let offset = i64::try_from(at).unwrap_or(i64::MAX);
             match nix::sys::uio::pread(&*self.file, &mut chunk, offset) {
                 Ok(0) | Err(_) => break,
@@ -184,6 +195,8 @@ struct Target {
 #[derive(Default)]
 struct Inner {
     known: Known,
+    /// This generation, once it has handed on what it knows.
+    us: Option<Generation>,
     sources: Vec<Source>,
     target: Option<Target>,
 }
@@ -230,8 +243,10 @@ impl Journal {
     /// What a generation has served until now.
     pub(crate) fn merge(&self, generation: Generation, tally: Tally) {
         let mut inner = self.lock();
-        inner.known.merge(generation, tally);
-        inner.write(&Line::Tally(generation, tally));
+        let live = inner.live();
+        if inner.known.merge(generation, tally, &live) {
+            inner.write(&Line::Tally(generation, tally));
+        }
     }
 
     /// The last reports, the oldest first.
@@ -275,6 +290,7 @@ impl Journal {
         };
         let file = memfd::create(c"heirloom-journal").map_err(failed)?;
         let shared = Arc::new(file.try_clone().map_err(failed)?);
+        inner.us = Some(us);
         inner.target = Some(Target { file: File::from(file), written: 0 });
         let known = Line::Known(Box::new(inner.known.clone()));
         inner.write(&known);
@@ -286,13 +302,19 @@ impl Journal {
 }
 
 impl Inner {
+    /// Those who still count: us, and whoever writes a file that we read.
+    fn live(&self) -> Vec<Generation> {
+        self.us.into_iter().chain(self.sources.iter().map(|source| source.writer)).collect()
+    }
+
     /// Reads what others have written since.
     fn catch_up(&mut self) {
+        let live = self.live();
         for source in &mut self.sources {
             let newest = source.newest;
             for line in source.news() {
                 if newest || !matches!(line, Line::Known(_)) {
-                    self.known.read(line);
+                    self.known.read(line, &live);
                 }
             }
         }

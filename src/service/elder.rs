@@ -201,6 +201,7 @@ impl Service {
         self.shared.drain.reopen();
         in_background(self.shared.sockets.own_again());
         self.shared.set_verdict(None);
+        self.shared.journal.take_back();
         self.elders.watch();
         self.shared.set_role(Role::Owner);
         self.shared.hooks.tell(Moment::RollBack);

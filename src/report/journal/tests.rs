@@ -92,6 +92,42 @@ fn a_hundred_generations_are_folded_and_none_is_lost() {
 }
 
 #[test]
+fn an_owner_counts_on_however_many_successors_it_has_taken_back() {
+    let owner = Journal::default();
+    owner.merge(generation(0), served(1));
+    for number in 1..=100 {
+        drop(handed(&owner, 0, &[]));
+        owner.merge(generation(number), served(1));
+        owner.take_back();
+    }
+    owner.merge(generation(0), served(8));
+    assert_eq!(owner.totals().1, served(108));
+    assert_eq!(handed(&owner, 0, &[]).totals().1, served(108));
+}
+
+#[test]
+fn a_long_file_is_read_to_its_end_and_holds_nothing_twice() {
+    let file = memfd::create(c"journal").unwrap();
+    let copy = File::from(file.try_clone().unwrap());
+    let journal = Journal::inherit(vec![(generation(3), file)]);
+    let mut line = vec![b'x'; 1 << 20];
+    line.push(b'\n');
+    let length = line.len() as u64;
+    let lines = MAX_READ / length + 2;
+    (0..lines).for_each(|at| copy.write_all_at(&line, at * length).unwrap());
+    copy.write_all_at(b"{\"tally\":[3,{\"accepted\":4}]}\n", lines * length).unwrap();
+    drop(journal.totals());
+    assert_eq!(journal.totals().1, served(4), "at the second look");
+    let next = handed(&journal, 4, &[]);
+    let written = || journal.lock().target.as_ref().unwrap().written;
+    journal.merge(generation(4), served(2));
+    let before = written();
+    journal.merge(generation(4), served(2));
+    assert_eq!(written(), before, "nothing has changed");
+    assert_eq!(next.totals().1, served(6));
+}
+
+#[test]
 fn half_a_line_and_nonsense_are_skipped() {
     let file = memfd::create(c"journal").unwrap();
     let copy = File::from(file.try_clone().unwrap());
@@ -117,7 +153,7 @@ fn what_is_handed_on_is_as_released() {
     known.totals = Totals::default();
     known.reports.iter().for_each(|report| known.totals.add(report));
     let tally = Tally { accepted: 7, succeeded: 5, failed: 1, drained: 2, cut: 3, moved: 4 };
-    known.merge(generation(1), tally);
+    assert!(known.merge(generation(1), tally, &[]));
     crate::report::golden::is_as_released(
         "journal-v1",
         vec![
