@@ -116,6 +116,12 @@ impl Inventory {
         self.book().held = true;
     }
 
+    /// As [`hold`](Self::hold) or [`release`](Self::release), by the word of whoever owns: nothing
+    /// accepts by that here, now.
+    pub(crate) fn keep_to(&self, paused: bool) {
+        self.book().held = paused;
+    }
+
     pub(crate) fn is_held(&self) -> bool {
         self.book().held
     }

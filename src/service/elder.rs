@@ -132,8 +132,11 @@ impl Service {
             Message::Stopping => {
                 relation.tell(Event::ServiceStops);
             }
-            Message::NewOwner { generation, .. } => {
+            Message::NewOwner { generation, paused, .. } => {
                 self.highest = self.highest.max(generation);
+                if let Some(paused) = paused {
+                    self.keep_to(paused);
+                }
                 // It does not know yet how far this generation is.
                 post(relation, self.progress(self.shared.drain.progress()));
             }

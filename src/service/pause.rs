@@ -63,6 +63,17 @@ impl Shared {
 impl Service {
     /// An owner, while no upgrade runs.
     pub(super) fn hold(&mut self, hold: Hold) {
+        self.heed(hold);
+        self.tell_elders();
+    }
+
+    /// An elder: what the owner was told holds for this generation if it owns again.
+    pub(super) fn keep_to(&self, paused: bool) {
+        self.shared.sockets.keep_to(paused);
+        self.shared.set_accepting(if paused { Accepting::Paused } else { Accepting::Open });
+    }
+
+    fn heed(&mut self, hold: Hold) {
         match hold {
             Hold::Pause(reply) => {
                 self.shared.sockets.hold();

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::{Command, Event, Outcome, PidFileState, Role, Service, Wish, ended, refuse};
 use crate::birth::Asked;
+use crate::control::Accepting;
 use crate::error::{Error, ErrorKind};
 use crate::handoff::adoption::{Adoption, Fate, Ownership, Request, Stage, Turn};
 use crate::hooks::Moment;
@@ -215,13 +216,21 @@ impl Service {
         Ok(())
     }
 
+    /// Elders know who owns, and what they have to keep to if they own again. Returns whether an
+    /// upgrade is queued.
+    pub(super) fn tell_elders(&self) -> bool {
+        let generation = self.shared.generation;
+        let queued_upgrade = self.shared.queued.load(Ordering::Relaxed);
+        let paused = Some(*self.shared.accepting.borrow() != Accepting::Open);
+        self.elders.tell_all(&Message::NewOwner { generation, queued_upgrade, paused });
+        queued_upgrade
+    }
+
     /// What every owner does first, however it came to own.
     pub(super) async fn begin_reign(&mut self) {
         self.shared.programs.note_contents();
         self.publish_pid_file().await;
-        let generation = self.shared.generation;
-        let queued_upgrade = self.shared.queued.load(Ordering::Relaxed);
-        self.elders.tell_all(&Message::NewOwner { generation, queued_upgrade });
+        let queued_upgrade = self.tell_elders();
         for hurried in self.elders.hurry_beyond(self.shared.config.max_draining) {
             tracing::warn!(generation = %hurried, "too many generations drain at once: the oldest is hurried");
             self.shared.event(Event::ElderHurried(hurried));
@@ -239,7 +248,7 @@ impl Service {
         self.shared.manager.owns(&self.shared);
         self.beats.feed();
         self.store.begin(&self.shared.sockets);
-        tracing::info!(target: "heirloom::handoff", step = "owns", %generation, pid = std::process::id());
+        tracing::info!(target: "heirloom::handoff", step = "owns", generation = %self.shared.generation, pid = std::process::id());
         self.shared.event(Event::Owns);
     }
 }

@@ -273,6 +273,8 @@ pub(super) struct Left {
 pub(super) struct NewOwner {
     pub(super) generation: Generation,
     pub(super) queued_upgrade: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) paused: Option<bool>,
 }
 
 /// The payload of a kind that says nothing beyond itself.

@@ -82,6 +82,9 @@ pub(crate) enum Message {
         generation: Generation,
         /// An upgrade was asked for meanwhile and is the new owner's to run.
         queued_upgrade: bool,
+        /// Whether an operator has paused the service: whoever owns again keeps to that. Said again
+        /// whenever it changes.
+        paused: Option<bool>,
     },
     /// Elder to owner: how far its drain is.
     Progress(Progress),
@@ -266,8 +269,8 @@ impl Message {
                 json(kind, &RollBack { reason: fit(reason, MAX_REASON), last: *last })
             }
             Self::Left { accepted } => json(kind, &Left { accepted: *accepted }),
-            Self::NewOwner { generation, queued_upgrade } => {
-                json(kind, &NewOwner { generation: *generation, queued_upgrade: *queued_upgrade })
+            &Self::NewOwner { generation, queued_upgrade, paused } => {
+                json(kind, &NewOwner { generation, queued_upgrade, paused })
             }
             Self::Progress(body) => json(kind, &body.fitted(WHOLE_FRAME - PROGRESS_FRAME)),
             Self::LastReport(body) => json(kind, &body.fitted(WHOLE_FRAME - REPORT_FRAME)),
@@ -334,8 +337,8 @@ impl Message {
                 Self::Left { accepted }
             }
             20 => {
-                let NewOwner { generation, queued_upgrade } = body(number, payload)?;
-                Self::NewOwner { generation, queued_upgrade }
+                let NewOwner { generation, queued_upgrade, paused } = body(number, payload)?;
+                Self::NewOwner { generation, queued_upgrade, paused }
             }
             21 => Self::Progress(body(number, payload)?),
             22 => Self::LastReport(body(number, payload)?),

@@ -85,6 +85,14 @@ fn additions() -> Vec<(&'static str, Message)> {
     vec![
         ("executables", Message::Offer(Offer { items: items.to_vec(), last: true })),
         ("lives", Message::Offer(Offer { items: lives.to_vec(), last: true })),
+        (
+            "paused",
+            Message::NewOwner {
+                generation: generation(6),
+                queued_upgrade: false,
+                paused: Some(true),
+            },
+        ),
         ("hurried", Message::Offer(Offer { items: vec![hurried], last: true })),
     ]
 }
@@ -150,7 +158,7 @@ fn samples() -> Vec<Message> {
         Message::Asked,
         Message::Hurry,
         Message::Stopping,
-        Message::NewOwner { generation: generation(6), queued_upgrade: false },
+        Message::NewOwner { generation: generation(6), queued_upgrade: false, paused: None },
         Message::Progress(Progress {
             active: 3,
             oldest_ms: 12_345,

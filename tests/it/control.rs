@@ -27,6 +27,7 @@ trials![
     p3_the_predecessor_answers_until_the_verdict_and_the_successor_from_then_on,
     p1_the_path_never_disappears,
     a_pause_outlives_an_upgrade_and_a_roll_back,
+    p3_one_that_owns_again_keeps_to_what_was_said_to_the_owner,
     a_drain_empties_the_service_and_a_resume_takes_it_back,
     a_stop_gives_notice_and_ends_with_a_report,
     a_forced_stop_cuts_what_is_left,
@@ -252,6 +253,35 @@ fn a_pause_outlives_an_upgrade_and_a_roll_back() {
     assert!(!is_taken(&server, short));
     operator.run(operator.client.resume()).unwrap();
     assert_eq!(waiting.receive_within(PATIENCE).unwrap().split(' ').next(), Some("2"));
+    assert!(is_taken(&server, PATIENCE));
+    operator.run(operator.client.check()).unwrap();
+}
+
+/// P3. The owner dies each time while the first generation still drains.
+fn p3_one_that_owns_again_keeps_to_what_was_said_to_the_owner() {
+    let (server, operator) = start(Release { drain: LONG, ..release() });
+    let mut held = server.client("main");
+    held.ask("hold");
+    let elder = server.pid(0);
+    let mut hears = |ready: &str| {
+        until("the elder to hear of it", || (held.ask("ready") == ready).then_some(()));
+    };
+    let dies = |generation: u64| {
+        server.signal(server.pid(generation), Signal::SIGKILL);
+        until("the elder to own", || (server.owners().last()?.1 == elder).then_some(()));
+    };
+    operator.upgrade().unwrap();
+    operator.run(operator.client.pause()).unwrap();
+    hears("false");
+    dies(1);
+    let paused = operator.until_status("answers", |status| status.owner.get() == 0);
+    assert_eq!(paused.accepting, Accepting::Paused);
+    assert!(!is_taken(&server, Duration::from_millis(150)));
+    // Paused when it handed over, and resumed by its successor.
+    operator.upgrade().unwrap();
+    operator.run(operator.client.resume()).unwrap();
+    hears("true");
+    dies(2);
     assert!(is_taken(&server, PATIENCE));
     operator.run(operator.client.check()).unwrap();
 }

@@ -81,6 +81,7 @@ async fn answer(app: &Arc<App>, guard: &Guard, line: &str) -> (String, Then) {
         }
         "release" => return (format!("released {generation}"), Then::End),
         "accepted" => app.accepted.load(Ordering::Relaxed).to_string(),
+        "ready" => json!(app.running.is_ready()).to_string(),
         "status" => json!(app.running.status()).to_string(),
         "upgrade" => told(app.running.upgrade().await),
         "unattended" => told(app.running.upgrade_unattended().await),
