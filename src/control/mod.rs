@@ -48,6 +48,6 @@ pub use self::client::{Client, Stop, Upgrade, Watch, When};
 pub(crate) use self::message::{Answer, Command};
 pub use self::message::{News, Started};
 pub(crate) use self::path::{checked, default_path};
-pub(crate) use self::server::{Clients, Desk, Reply, Teller};
+pub(crate) use self::server::{Answering, Clients, Desk, Reply, Teller};
 pub(crate) use self::taker::Taker;
 pub use self::view::{Accepting, GenerationView, Overview, UpgradeView};

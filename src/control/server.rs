@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::access::{Access, Peer};
@@ -78,9 +79,7 @@ impl Clients {
         Self { desk, access: Arc::new(access), places }
     }
 
-    /// Accepts clients for as long as it is polled. Those that were accepted are served to their
-    /// end, whatever becomes of this.
-    pub(crate) async fn accept(self, socket: Arc<OwnedFd>) {
+    async fn accept(self, socket: Arc<OwnedFd>) {
         let socket = match Watched::new(socket, Interest::READABLE) {
             Ok(socket) => socket,
             Err(error) => {
@@ -204,5 +203,49 @@ impl Clients {
         }
         // A client that has gone needs no answer.
         let _ = frame::send(&mut write, ANSWER, &Last::from(answer), UNREAD).await;
+    }
+}
+
+/// Accepts clients while it lives and is not paused. Those that were accepted are served to their
+/// end, whatever becomes of this.
+pub(crate) struct Answering {
+    clients: Clients,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Answering {
+    pub(crate) fn new(clients: Clients) -> Self {
+        Self { clients, task: None }
+    }
+
+    pub(crate) fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    /// Nobody is accepted any more.
+    pub(crate) fn pause(&self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+
+    /// Accepts on this socket from now on. In a runtime only.
+    pub(crate) fn resume(&mut self, socket: Arc<OwnedFd>) {
+        self.pause();
+        let before = self.task.take();
+        let clients = self.clients.clone();
+        self.task = Some(tokio::spawn(async move {
+            // epoll(7) has a socket once only: as long as it is not over, ours would be refused.
+            if let Some(before) = before {
+                let _ = before.await;
+            }
+            clients.accept(socket).await;
+        }));
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.pause();
     }
 }

@@ -2,9 +2,14 @@
 
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::message::{Answer, Command, Last, News, Request};
 use super::path::{checked, place};
@@ -45,6 +50,44 @@ fn a_directory_that_others_may_write_to_is_refused() {
     assert!(checked(&home.path().join("file/s")).is_err());
     symlink("/nowhere", home.path().join("link")).unwrap();
     assert!(checked(&home.path().join("link/s")).is_err());
+}
+
+struct Closed;
+
+impl Desk for Closed {
+    fn version(&self) -> &'static str {
+        "1"
+    }
+
+    fn answer(&self, _: Command, _: Peer, _: Teller) -> Reply {
+        Box::pin(async { Ok(Answer::Done) })
+    }
+
+    fn take_over(&self, _: String, _: Taker) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async {})
+    }
+}
+
+/// A turn that comes back at once: the task that accepted before is still in epoll(7).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn accepting_goes_on_however_soon_after_a_pause() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("s");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let socket = Arc::new(OwnedFd::from(listener));
+    let mut answering = Answering::new(Clients::new(Arc::new(Closed), Access::new(&[])));
+    let hears = async || {
+        let mut client = tokio::net::UnixStream::connect(&path).await.unwrap();
+        client.shutdown().await.unwrap();
+        let end = tokio::time::timeout(Duration::from_secs(30), client.read(&mut [0])).await;
+        assert_eq!(end.expect("nobody accepts").unwrap(), 0);
+    };
+    for _ in 0..200 {
+        answering.pause();
+        answering.resume(Arc::clone(&socket));
+        hears().await;
+    }
 }
 
 #[test]

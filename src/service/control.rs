@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, oneshot};
-use tokio::task::AbortHandle;
 
 use super::takeover::{Bringing, bring};
 use super::{Command, Hold, Reply as Owed, Service, Shared, Wish, ended};
 use crate::control::Command as Asked;
-use crate::control::{Accepting, Answer, Clients, Desk, News, Peer, Reply, Started, Taker, Teller};
+use crate::control::{
+    Accepting, Answer, Answering, Clients, Desk, News, Peer, Reply, Started, Taker, Teller,
+};
 use crate::drain::DrainReport;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
@@ -26,15 +27,6 @@ const REFRESH: Duration = Duration::from_secs(1);
 /// How long a command may wait for the service's task.
 const SHORT: Duration = Duration::from_secs(10);
 
-/// Accepts clients for as long as it lives.
-pub(super) struct Answering(AbortHandle);
-
-impl Drop for Answering {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 impl Service {
     /// This generation answers from now on.
     pub(super) fn listen_to_operator(&mut self) {
@@ -47,17 +39,18 @@ impl Service {
             }
         };
         let shared = Arc::clone(&self.shared);
-        let clients = self.clients.get_or_insert_with(|| {
+        let answering = self.answering.get_or_insert_with(|| {
             let access = shared.config.control_access();
-            Clients::new(Arc::new(Clerk { shared }), access)
+            Answering::new(Clients::new(Arc::new(Clerk { shared }), access))
         });
-        let task = tokio::spawn(clients.clone().accept(socket));
-        self.answering = Some(Answering(task.abort_handle()));
+        answering.resume(socket);
     }
 
     /// Another generation answers from now on. Whoever was accepted is still answered.
     pub(super) fn silence(&mut self) {
-        self.answering = None;
+        if let Some(answering) = &self.answering {
+            answering.pause();
+        }
     }
 
     pub(super) fn survey_elders(&self) {
@@ -70,9 +63,9 @@ impl Service {
         // Whoever waits for its turn sees the end of its connection, and asks again.
         self.takers.clear();
         self.shared.farewell.send_replace(Some(outcome.clone()));
-        if let Some(clients) = &self.clients {
+        if let Some(answering) = &self.answering {
             // One that does not read is not waited for.
-            let _ = tokio::time::timeout(FAREWELL, clients.answered()).await;
+            let _ = tokio::time::timeout(FAREWELL, answering.clients().answered()).await;
         }
     }
 }

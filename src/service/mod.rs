@@ -29,7 +29,6 @@ use tokio::task::JoinSet;
 
 use self::command::refuse;
 pub(crate) use self::command::{Command, Reply, Wish};
-use self::control::Answering;
 use self::elders::Elders;
 use self::manager::{Beats, Manager};
 use self::pause::Draining;
@@ -39,7 +38,7 @@ pub(crate) use self::shared::Shared;
 use self::store::Store;
 use crate::birth::{Asked, Signals, Supervisor, WATCHDOG_USEC};
 use crate::config::{Config, ProgramOverrides};
-use crate::control::{Clients, Taker};
+use crate::control::{Answering, Taker};
 use crate::drain::Drain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
@@ -103,9 +102,7 @@ pub(crate) struct Service {
     forced: bool,
     /// A drain that leaves the process alive.
     draining: Option<Draining>,
-    /// Whoever gives commands over the control socket.
-    clients: Option<Clients>,
-    /// Accepts them while this generation answers.
+    /// Whoever gives commands over the control socket; accepted while this generation answers.
     answering: Option<Answering>,
     beats: Beats,
     store: Store,
@@ -160,7 +157,6 @@ pub(crate) fn begin(
         stop_asked: false,
         forced: false,
         draining: None,
-        clients: None,
         answering: None,
         beats: Beats::new(&shared.manager, &supervisor),
         taker: captured.taker,
