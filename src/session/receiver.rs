@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -187,10 +188,11 @@ impl Receiver {
 
     fn begin(&self, session: Session, handler: &Handler) {
         let cut = session.guard().clone().cut(self.hub.settings().farewell);
-        let served = handler(session);
+        let handler = Arc::clone(handler);
         tokio::spawn(async move {
             tokio::select! {
-                () = served => {}
+                // Called in here, so that a panic of the application's is this session's alone.
+                () = async { handler(session).await } => {}
                 () = cut => {}
             }
         });

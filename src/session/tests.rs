@@ -262,6 +262,23 @@ async fn a_handler_may_come_late_and_one_for_the_listener_comes_first() {
 }
 
 #[tokio::test]
+async fn a_handler_that_panics_at_once_ends_its_session_alone() {
+    let (elder, owner, _process) = connected();
+    let serve = handler(|session| {
+        assert!(session.state().is_empty(), "on purpose");
+        async move { drop(session) }
+    });
+    owner.sessions.register(name("brittle"), None, 1..=1, serve);
+    let mut came = owner.takes("chat");
+    let (mut brittle, _first) = elder.session("brittle");
+    brittle.set_state([1]);
+    soon(elder.sessions.hand_off(brittle)).await.unwrap();
+    let (session, _second) = elder.session("chat");
+    soon(elder.sessions.hand_off(session)).await.unwrap();
+    drop(soon(came.recv()).await.unwrap());
+}
+
+#[tokio::test]
 async fn an_owner_that_stops_taking_leaves_everything_where_it_is() {
     let (elder, owner, _process) = connected();
     let mut came = owner.takes("chat");
