@@ -178,6 +178,9 @@ where
         let (idle, fresh, head) = (ledger.is_idle(), ledger.is_fresh(), ledger.head());
         if drains {
             self.watch.label.http1(&ledger);
+            if idle {
+                ledger.note_idle();
+            }
             if idle && self.carriage.is_some() && ledger.may_move() {
                 match self.poll_turn(cx) {
                     Poll::Ready(Some(turn)) => {

@@ -30,6 +30,10 @@ use crate::drain::{DrainPhase, Guard};
 /// No request's body is open.
 const NONE: usize = 0;
 
+/// So many answers in a row, without a moment between them, are not told to close while the
+/// connection may move.
+const IN_A_ROW: usize = 16;
+
 /// One connection's notes.
 pub(super) struct Ledger {
     pub(super) guard: Guard,
@@ -58,6 +62,8 @@ pub(super) struct Ledger {
     served: AtomicBool,
     /// The connection has been declined by a successor.
     stays: AtomicBool,
+    /// Answers of a drain since the connection was last idle.
+    in_a_row: AtomicUsize,
     last: Mutex<Option<(Method, Uri)>>,
 }
 
@@ -79,6 +85,7 @@ impl Ledger {
             upgrading: AtomicBool::new(false),
             served: AtomicBool::new(false),
             stays: AtomicBool::new(false),
+            in_a_row: AtomicUsize::new(0),
             last: Mutex::default(),
         })
     }
@@ -193,10 +200,23 @@ impl Ledger {
 
     /// Whether answers have to send the client elsewhere.
     pub(super) fn says_close(&self) -> bool {
+        let phase = self.phase();
+        if phase < DrainPhase::LameDuck {
+            return false;
+        }
         // After a body that nobody tells us of it is not known when the connection is idle, so it
         // does not move.
-        let stays = self.untold.load(Ordering::Acquire) || !self.may_move();
-        self.phase() >= DrainPhase::LameDuck && stays
+        if self.untold.load(Ordering::Acquire) || !self.may_move() {
+            return true;
+        }
+        // With requests in a row that never ends there is no moment to move in.
+        let in_a_row = self.in_a_row.fetch_add(1, Ordering::Relaxed);
+        phase >= DrainPhase::Graceful && in_a_row >= IN_A_ROW
+    }
+
+    /// A drain has found it idle: it can move.
+    pub(super) fn note_idle(&self) {
+        self.in_a_row.store(0, Ordering::Relaxed);
     }
 
     /// Whether a successor takes the connection when it is idle.

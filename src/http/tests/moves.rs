@@ -299,6 +299,38 @@ async fn what_is_in_flight_is_answered_first_and_moves_then() {
     assert_eq!(soon(client.get("/")).await.unwrap().generation(), 1);
 }
 
+/// Its client has sent the next request, always, before it has an answer.
+#[tokio::test]
+async fn one_that_is_never_idle_is_told_to_close_when_the_lame_duck_phase_is_over() {
+    let mover = Arc::new(Direct::default());
+    let generation = Generation::bound();
+    generation.serve(server(&generation.app), ms(100), Some(Arc::clone(&mover) as _));
+    let mut client = Client::connect(generation.address).await.unwrap();
+    client.send(get("/gate") + &get("/gate")).await.unwrap();
+    generation.asked(1).await;
+    let next = generation.hand_over().await;
+    let to = next.serve_and_land(server(&next.app), ms(100), None);
+    assert!(mover.to.set((next.drain.clone(), to)).is_ok());
+    generation.drain.advance(DrainPhase::LameDuck);
+    let mut answers = 0;
+    loop {
+        client.send(get("/gate")).await.unwrap();
+        generation.app.gate.add_permits(1);
+        let answer = soon(client.answer()).await.unwrap();
+        answers += 1;
+        if answer.says_close() {
+            break;
+        }
+        assert!(answers < 100, "it is not told to go");
+        if answers == 30 {
+            generation.drain.advance(DrainPhase::Graceful);
+        }
+        generation.asked(answers + 1).await;
+    }
+    assert!(answers > 30, "in the lame duck phase it may still become idle");
+    assert_eq!(mover.moved.load(Ordering::Relaxed), 0);
+}
+
 /// TLS, HTTP/2, what has left HTTP, and what cannot be known to be idle.
 #[tokio::test]
 async fn what_another_process_could_not_go_on_with_is_not_moved() {
