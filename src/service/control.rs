@@ -282,10 +282,7 @@ impl Shared {
         loop {
             tokio::select! {
                 biased;
-                report = &mut answer => {
-                    let resumed = || Error::new(ErrorKind::NotNow, "it was resumed, or is over");
-                    return drained(report.map_err(|_| resumed())??);
-                }
+                report = &mut answer => return drained(report.map_err(|_| ended())??),
                 Ok(()) = progress.changed() => {
                     let progress = progress.borrow_and_update().clone();
                     teller.tell(News::Draining { progress }).await;

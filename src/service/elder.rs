@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Command, Role, Service, refuse};
+use super::command::passed_on;
+use super::{Command, Role, Service, Shared, refuse};
 use crate::birth::Asked;
 use crate::drain::DrainReport;
 use crate::error::{Error, ErrorKind, Result, chain};
@@ -65,7 +66,7 @@ impl Service {
             if over.is_some()
                 && link_ended
                 && !(child_ended && life_ended)
-                && self.dies(&mut relation).await
+                && Self::dies(&shared, &mut relation).await
             {
                 (child_ended, life_ended) = (true, true);
             }
@@ -79,7 +80,7 @@ impl Service {
             }
             if let Some(report) = over {
                 super::stop::tell_drain(&report);
-                self.send_last_report(&relation, &report).await;
+                Self::send_last_report(&shared, &relation, &report).await;
                 shared.manager.has_heard().await;
                 return End::Drained(report);
             }
@@ -90,7 +91,8 @@ impl Service {
     fn step_down(&mut self, relation: &Relation) {
         self.elders.unwatch();
         self.silence();
-        self.draining = None;
+        // The new owner is paused; whoever waits for the drain asks it.
+        self.end_draining(passed_on);
         if self.elders.asked_meanwhile() {
             post(relation, Message::Asked);
         }
@@ -102,8 +104,8 @@ impl Service {
 
     /// Whether the successor, whose link has ended, is about to die, and nobody newer lives: a
     /// process that ends closes its descriptors one by one, and is known to have ended after that.
-    async fn dies(&self, relation: &mut Relation) -> bool {
-        let wait = self.shared.config.deadlines.commit;
+    async fn dies(shared: &Shared, relation: &mut Relation) -> bool {
+        let wait = shared.config.deadlines.commit;
         let both = async {
             relation.child.ended().await;
             if let Some(life) = &relation.life {
@@ -186,15 +188,14 @@ impl Service {
         })
     }
 
-    async fn send_last_report(&self, relation: &Relation, report: &DrainReport) {
+    async fn send_last_report(shared: &Shared, relation: &Relation, report: &DrainReport) {
         let DrainReport { drained, moved, cut_count: cut, .. } = *report;
-        let shared = &self.shared;
         shared.journal.merge(shared.generation, Tally { drained, moved, cut, ..shared.tally() });
         shared.upgrade_drained(relation.generation, report);
         let message = Message::LastReport(last_report(report));
         let sent = relation.sender.send(message, Vec::new());
         // The owner may be stopped, or gone; this generation ends all the same.
-        let _ = tokio::time::timeout(self.shared.config.deadlines.commit, sent).await;
+        let _ = tokio::time::timeout(shared.config.deadlines.commit, sent).await;
     }
 
     /// Every newer generation died while this one still drained.

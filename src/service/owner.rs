@@ -12,11 +12,12 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use super::command::answer;
 use super::elders::News;
-use super::pause::upgrading;
+use super::pause::{Draining, upgrading};
 use super::programs::Next;
 use super::{Command, Event, Gone, Reign, Reply, Role, Service};
 use crate::birth::Asked;
 use crate::control::Accepting;
+use crate::drain::DrainReport;
 use crate::error::{Error, ErrorKind};
 use crate::generation::Generation;
 use crate::handoff::upgrade::{self, Ended, Order, Relation, Word};
@@ -49,6 +50,8 @@ enum Happened {
     Ended(Box<Ended>),
     /// A rejected successor is gone.
     Gone(Option<Gone>),
+    /// A drain that an operator asked for is over.
+    Drained(DrainReport),
     /// Something is to be said to the service manager.
     Beat,
     /// What it may store for us has changed.
@@ -88,6 +91,7 @@ impl Service {
                 }
                 Happened::Told(command) => self.told_as_owner(command, &mut active),
                 Happened::Gone(gone) => self.gone(gone),
+                Happened::Drained(report) => self.drained(&report),
                 Happened::Beat => self.beats.beat(&self.shared),
                 Happened::Changed => self.store.update(&self.shared.sockets),
                 Happened::News(generation, news) => self.hear(generation, news, &mut active),
@@ -116,6 +120,7 @@ impl Service {
             (generation, news) = self.elders.news() => Happened::News(generation, news),
             // A watcher that panicked has ended as well.
             Some(gone) = self.leaving.join_next() => Happened::Gone(gone.ok()),
+            report = Draining::end(&mut self.draining) => Happened::Drained(report),
             () = self.beats.due() => Happened::Beat,
             () = self.store.changed() => Happened::Changed,
         }

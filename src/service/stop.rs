@@ -9,6 +9,7 @@ use super::{Command, Outcome, Role, Service, ended, refuse};
 use crate::birth::Asked;
 use crate::control::Accepting;
 use crate::drain::DrainReport;
+use crate::error::{Error, ErrorKind};
 use crate::report::Drained;
 use crate::report::file::Entry;
 use crate::wire::Message;
@@ -21,7 +22,7 @@ impl Service {
     /// supervises this process does not end them with it.
     pub(super) async fn stop(&mut self) -> Outcome {
         let shared = Arc::clone(&self.shared);
-        self.draining = None;
+        self.end_draining(|| Error::new(ErrorKind::Stopping, "the service stops"));
         shared.set_role(Role::Stopping);
         shared.set_accepting(Accepting::Stopping);
         answer(std::mem::take(&mut self.waiting), || Err(ended()));

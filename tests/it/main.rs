@@ -93,6 +93,7 @@ fn main() -> ExitCode {
         probation::trials(),
         judgement::trials(),
         control::trials(),
+        control::holds::trials(),
         history::trials(),
         metrics::trials(),
         #[cfg(feature = "cli")]
