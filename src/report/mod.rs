@@ -7,6 +7,7 @@ pub(crate) mod golden;
 pub(crate) mod journal;
 pub(crate) mod metrics;
 mod parts;
+pub(crate) mod queued;
 #[cfg(test)]
 pub(crate) mod tests;
 mod text;

@@ -9,11 +9,9 @@ use std::time::Duration;
 use tokio::sync::{broadcast, oneshot};
 
 use super::takeover::{Bringing, bring};
-use super::{Command, Hold, Reply as Owed, Service, Shared, Wish, ended};
+use super::{Command, Hold, Reply as Owed, Service, Shared, Urgency, Wish, ended};
 use crate::control::Command as Asked;
-use crate::control::{
-    Accepting, Answer, Answering, Clients, Desk, News, Peer, Reply, Started, Taker, Teller,
-};
+use crate::control::{Answer, Answering, Clients, Desk, News, Peer, Reply, Started, Taker, Teller};
 use crate::drain::DrainReport;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
@@ -294,13 +292,8 @@ impl Shared {
     async fn stop_for(&self, force: bool, teller: &Teller) -> Result<Answer> {
         let mut progress = self.drain.watch();
         let mut farewell = std::pin::pin!(self.farewell());
-        let stopping = *self.accepting.borrow() == Accepting::Stopping;
-        if !stopping {
-            self.ask(Command::Stop).await?;
-        }
-        if force {
-            self.ask(Command::Stop).await?;
-        }
+        let urgency = if force { Urgency::Force } else { Urgency::Once };
+        self.ask(Command::Stop(urgency)).await?;
         loop {
             tokio::select! {
                 biased;

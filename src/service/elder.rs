@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::command::passed_on;
-use super::{Command, Role, Service, Shared, refuse};
+use super::{Command, Role, Service, Shared, Urgency, refuse};
 use crate::birth::Asked;
 use crate::drain::DrainReport;
 use crate::error::{Error, ErrorKind, Result, chain};
@@ -14,6 +14,7 @@ use crate::hooks::Moment;
 use crate::inventory::in_background;
 use crate::link::Envelope;
 use crate::pid_file::PidFile;
+use crate::report::AskedBy;
 use crate::report::journal::Tally;
 use crate::wire::{CutItem, LastReport, MAX_CUT, Message, Progress};
 
@@ -93,11 +94,14 @@ impl Service {
         self.silence();
         // The new owner is paused; whoever waits for the drain asks it.
         self.end_draining(passed_on);
-        if self.elders.asked_meanwhile() {
-            post(relation, Message::Asked);
+        for passed_on in self.elders.asked_meanwhile() {
+            post(relation, passed_on);
         }
         self.pid_file = None;
         self.hurry = Arc::default();
+        if self.forced {
+            self.hurry.notify_one();
+        }
         let connections = self.shared.drain.active();
         tracing::info!(target: "heirloom::handoff", step = "draining", connections, pid = std::process::id());
     }
@@ -151,7 +155,7 @@ impl Service {
     /// is heeded here, a second one cuts what is left.
     fn asked_as_elder(&mut self, relation: &mut Relation, asked: Asked) {
         match asked {
-            Asked::Upgrade => post(relation, Message::Asked),
+            Asked::Upgrade => post(relation, Message::Asked { by: AskedBy::Signal.asker() }),
             Asked::Stop if self.stop_asked => self.hurry.notify_one(),
             Asked::Stop => {
                 self.stop_asked = true;
@@ -164,14 +168,25 @@ impl Service {
         match command {
             Command::Upgrade(wish) => {
                 let text = if wish.travels() {
-                    post(relation, Message::Asked);
+                    post(relation, Message::Asked { by: wish.by.asker() });
                     "a newer generation owns and runs the upgrade"
                 } else {
                     "a newer generation owns: ask again"
                 };
                 let _ = wish.reply.send(Err(Error::new(ErrorKind::PassedOn, text)));
             }
-            Command::Stop => self.asked_as_elder(relation, Asked::Stop),
+            Command::Stop(Urgency::Counted) => self.asked_as_elder(relation, Asked::Stop),
+            // An operator's, who asked the owner: that was this generation a moment ago.
+            Command::Stop(urgency) => {
+                if relation.child.is_ours() {
+                    post(relation, Message::StopAsked { hurry: urgency.hurries(false) });
+                }
+                if urgency.hurries(self.stop_asked) {
+                    self.hurry.notify_one();
+                }
+                self.stop_asked = true;
+                relation.tell(Event::Stop);
+            }
             other => refuse(other, "a newer generation owns"),
         }
     }

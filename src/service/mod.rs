@@ -28,7 +28,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use self::command::refuse;
-pub(crate) use self::command::{Command, Reply, Wish};
+pub(crate) use self::command::{Command, Reply, Urgency, Wish};
 use self::elders::Elders;
 use self::manager::{Beats, Manager};
 use self::pause::Draining;
@@ -46,7 +46,6 @@ use crate::handoff::adoption::Adoption;
 use crate::inventory::Inventory;
 use crate::link::LinkSender;
 use crate::pid_file::{PidFile, Prepared, Published};
-use crate::report::AskedBy;
 use crate::report::journal::Journal;
 use crate::spawn::{Extra, Program};
 use crate::status::{Event, Outcome, Role};
@@ -92,8 +91,6 @@ pub(crate) struct Service {
     pid_file: Option<PidFileState>,
     /// Wishes for an upgrade that wait for the one that runs.
     waiting: Vec<Reply>,
-    /// Whose wish it is that is remembered.
-    queued_by: AskedBy,
     /// Processes that wait for their turn.
     takers: VecDeque<Taker>,
     hurry: Arc<Notify>,
@@ -151,7 +148,6 @@ pub(crate) fn begin(
         highest: generation,
         pid_file: None,
         waiting: Vec::new(),
-        queued_by: AskedBy::PassedOn,
         takers: VecDeque::new(),
         hurry: Arc::new(Notify::new()),
         stop_asked: false,

@@ -1,6 +1,7 @@
 //! The control socket: what it answers, whom, and that nobody can make it harm the service.
 
 pub(crate) mod holds;
+pub(crate) mod moments;
 
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};

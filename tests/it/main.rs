@@ -94,6 +94,7 @@ fn main() -> ExitCode {
         judgement::trials(),
         control::trials(),
         control::holds::trials(),
+        control::moments::trials(),
         history::trials(),
         metrics::trials(),
         #[cfg(feature = "cli")]

@@ -24,6 +24,8 @@ use crate::generation::Generation;
 use crate::hooks::Hooks;
 use crate::inventory::Inventory;
 use crate::link::{Envelope, LinkReceiver, LinkSender};
+use crate::report::AskedBy;
+use crate::report::queued::Queued;
 use crate::requests::Requests;
 use crate::spawn::Process;
 use crate::state::States;
@@ -60,7 +62,7 @@ pub(crate) enum Request {
     /// It is not well and should be taken back.
     Unhealthy(String),
     /// An upgrade was asked for here: the owner shall remember it.
-    UpgradeAsked,
+    UpgradeAsked(AskedBy),
 }
 
 /// How far our turn is.
@@ -93,7 +95,8 @@ pub(crate) struct Ownership {
     pub elders: Vec<Elder>,
     /// Where sessions of the predecessor come from.
     pub sessions: Option<OwnedFd>,
-    pub queued_upgrade: bool,
+    /// Who asked for an upgrade meanwhile.
+    pub queued_upgrade: Option<AskedBy>,
 }
 
 /// A handoff in which everything has been adopted and the application starts.
@@ -111,7 +114,7 @@ pub(crate) struct Adoption {
     elders: Vec<Elder>,
     sessions: Option<OwnedFd>,
     predecessor: Generation,
-    queued_upgrade: bool,
+    queued: Queued,
     /// Of the ping that is answered next.
     sequence: u64,
     /// How many of our requests may fail before the verdict.
@@ -283,7 +286,9 @@ impl Adoption {
             Message::Yield => Some(Event::Yield),
             Message::MayCommit => Some(Event::MayCommit),
             Message::Owner(owner) => {
-                self.queued_upgrade |= owner.queued_upgrade;
+                if owner.queued_upgrade {
+                    self.queued.remember(owner.queued_by.into());
+                }
                 Some(Event::Owner)
             }
             Message::RollBack { last, .. } => Some(Event::RollBack { last }),
@@ -310,9 +315,9 @@ impl Adoption {
                 self.post(Message::Unhealthy { reason });
                 None
             }
-            Request::UpgradeAsked => {
-                self.queued_upgrade = true;
-                self.post(Message::Asked);
+            Request::UpgradeAsked(by) => {
+                self.queued.remember(by);
+                self.post(Message::Asked { by: by.asker() });
                 None
             }
         }
@@ -327,7 +332,7 @@ impl Adoption {
             life: self.life,
             elders: self.elders,
             sessions: self.sessions,
-            queued_upgrade: self.queued_upgrade,
+            queued_upgrade: self.queued.take(),
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::handoff::clock::{Clock, Lengths};
 use crate::handoff::offer::{Received, Whole};
 use crate::handoff::successor::{Action, Event, Plan, Say, Successor};
 use crate::link::{self, Envelope, LinkReceiver, LinkSender};
+use crate::report::queued::Queued;
 use crate::spawn::Process;
 use crate::sys::scm;
 use crate::wire::{Failed, Hello, Message, SPOKEN, Welcome};
@@ -82,7 +83,7 @@ pub(crate) async fn adopt(socket: OwnedFd, lengths: Lengths) -> Result<(Adoption
         elders: whole.elders,
         sessions: whole.sessions,
         predecessor: welcome.predecessor,
-        queued_upgrade: false,
+        queued: Queued::default(),
         sequence: 0,
         budget: welcome.budget,
         checks: super::expected::Checks::default(),

@@ -2,7 +2,6 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -20,7 +19,8 @@ use crate::hooks::Hooks;
 use crate::inventory::Inventory;
 use crate::link::{LinkReceiver, LinkSender};
 use crate::name::Name;
-use crate::report::{Report, UpgradePhase};
+use crate::report::queued::Queued;
+use crate::report::{AskedBy, Report, UpgradePhase};
 use crate::requests::Requests;
 use crate::session::Sessions;
 use crate::spawn::{Child, Extra, Program};
@@ -74,7 +74,7 @@ pub(crate) struct Order {
     /// Links of rejected successors that have not gone yet.
     pub rejected: Vec<LinkSender>,
     /// An upgrade is to be run by whoever owns afterwards.
-    pub queued: Arc<AtomicBool>,
+    pub queued: Arc<Queued>,
     /// What the service wants to know at once.
     pub on_news: Box<dyn Fn(News) + Send>,
 }
@@ -87,7 +87,7 @@ pub(crate) enum News {
     /// The upgrade is in this phase.
     Phase(UpgradePhase),
     /// The successor was asked for another upgrade.
-    Asked,
+    Asked(AskedBy),
     /// What the successor waits for before it is ready.
     NotYet(String),
     /// The successor's process, in our namespace.

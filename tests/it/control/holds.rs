@@ -70,8 +70,7 @@ fn a_drain_that_an_upgrade_overtakes_goes_on_in_the_next_generation() {
 /// The notice ends while the successor is in probation; whoever has the sockets back keeps to it.
 fn a_drain_holds_through_an_upgrade_that_is_taken_back() {
     let notice = Duration::from_millis(300);
-    let (server, operator) =
-        start(Release { stop_notice: notice, probation: LONG, ..release() });
+    let (server, operator) = start(Release { stop_notice: notice, probation: LONG, ..release() });
     let second = Operator::of(server.directory());
     let drained = operator.run(async {
         let upgrade = async {
