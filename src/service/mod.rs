@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use self::command::refuse;
 pub(crate) use self::command::{Command, Reply, Urgency, Wish};
@@ -43,6 +44,7 @@ use crate::drain::Drain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::handoff::adoption::Adoption;
+use crate::handoff::upgrade::Relation;
 use crate::inventory::Inventory;
 use crate::link::LinkSender;
 use crate::pid_file::{PidFile, Prepared, Published};
@@ -192,7 +194,7 @@ fn program(mut ours: Program, supervisor: &Supervisor, overrides: &ProgramOverri
 /// Why a reign ended.
 enum Reign {
     /// A successor owns.
-    HandedOver(Box<crate::handoff::upgrade::Relation>),
+    HandedOver(Box<Relation>),
     /// The service stops.
     Stopped,
 }
@@ -242,12 +244,18 @@ impl Service {
         loop {
             match self.own().await {
                 Reign::Stopped => return self.stop().await,
-                Reign::HandedOver(relation) => match self.be_elder(*relation).await {
+                Reign::HandedOver(relation) => match self.hand_over_to(*relation).await {
                     elder::End::Drained(report) => return Outcome::HandedOver(report),
                     elder::End::OwnsAgain => self.own_again().await,
                 },
             }
         }
+    }
+
+    /// What is logged from here to the end of the drain belongs to that upgrade.
+    async fn hand_over_to(&mut self, relation: Relation) -> elder::End {
+        let span = relation.span.clone();
+        self.be_elder(relation).instrument(span).await
     }
 
     /// The file names the owner, whoever that is: this is called once this generation is.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
+use tracing::Instrument;
 
 use super::command::answer;
 use super::elders::News;
@@ -167,7 +168,7 @@ impl Service {
         self.highest = self.highest.next();
         let successor = self.highest;
         let shared = Arc::clone(&self.shared);
-        let id = format!("{}-{}", shared.service, successor);
+        let id = Report::id_of(&shared.service, successor);
         let numbers = (shared.generation, successor);
         let mut report =
             ReportBuilder::new(id, numbers, shared.config.version.clone(), Instant::now());
@@ -206,7 +207,8 @@ impl Service {
                 shared.set_role(Role::Elder);
                 shared.manager.hands_over(pid, successor);
             };
-            upgrade::run(order, report, &mut heard, hand_over).await
+            let span = report.span();
+            upgrade::run(order, report, &mut heard, hand_over).instrument(span).await
         });
         let replies = std::mem::take(&mut self.waiting);
         Active {

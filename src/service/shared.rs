@@ -279,6 +279,7 @@ impl Shared {
             }
             News::Process(pid) => self.survey.successor_process(pid),
             News::Version(version) => self.survey.successor_version(version),
+            News::Served(figures) => self.survey.successor_serves(figures.active),
             News::Asked(by) => self.remember_upgrade(by),
             News::NotYet(why) => self.set_not_yet(why),
             News::Health(ailing) => self.status.send_modify(|status| status.ailing = ailing),

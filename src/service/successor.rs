@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use super::{Command, Event, Outcome, PidFileState, Role, Service, Wish, ended, refuse};
 use crate::birth::Asked;
@@ -35,7 +36,9 @@ impl Service {
             self.beats.extend(Duration::MAX);
         }
         let mut turn = shared.turn.subscribe();
-        let mut run = std::pin::pin!(adoption.run(stage, &mut requests));
+        let span = adoption.span();
+        span.record("successor_version", tracing::field::display(&shared.config.version));
+        let mut run = std::pin::pin!(adoption.run(stage, &mut requests).instrument(span.clone()));
         let fate = loop {
             tokio::select! {
                 biased;
@@ -48,7 +51,7 @@ impl Service {
         };
         match fate {
             Fate::Owner(ownership) => {
-                self.take_over(*ownership).await;
+                self.take_over(*ownership).instrument(span).await;
                 Ok(())
             }
             Fate::Left { why } => {

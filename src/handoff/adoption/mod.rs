@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc, watch};
+use tracing::Span;
 
 use super::clock::Clock;
 use super::offer::Elder;
@@ -121,6 +122,8 @@ pub(crate) struct Adoption {
     budget: Option<Budget>,
     checks: expected::Checks,
     taking: taking::Taking,
+    /// The upgrade, by the name that the predecessor's log has for it.
+    span: Span,
 }
 
 /// What the driver of a handoff works on.
@@ -145,6 +148,11 @@ impl Adoption {
     pub(crate) async fn give_up(self, error: String) {
         let sent = self.sender.send(Message::Failed(Failed { error }), Vec::new());
         let _ = tokio::time::timeout(self.clock.lengths().commit, sent).await;
+    }
+
+    /// Lines that belong to the upgrade to this generation are logged in this.
+    pub(crate) fn span(&self) -> Span {
+        self.span.clone()
     }
 
     /// Drives the handoff from 'adopted' to its end.

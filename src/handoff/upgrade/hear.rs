@@ -77,6 +77,7 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
         match message {
             Message::Pong { figures, .. } => {
                 self.figures = figures;
+                (self.order.on_news)(News::Served(figures));
                 if let Some(checks) = &self.checks {
                     checks.tell_figures(figures);
                 }

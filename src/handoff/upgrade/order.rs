@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tracing::Span;
 
 use super::Pending;
 use crate::drain::Drain;
@@ -94,6 +95,8 @@ pub(crate) enum News {
     Process(i32),
     /// The application's version in the successor.
     Version(String),
+    /// What the successor has served.
+    Served(Figures),
     /// Why the health checks are not content with it; none if they are.
     Health(Option<String>),
 }
@@ -136,6 +139,8 @@ pub(crate) struct Relation {
     pub life: Option<Life>,
     /// Decides whether this side owns again.
     pub machine: Predecessor,
+    /// The upgrade to it.
+    pub span: Span,
 }
 
 impl Relation {

@@ -18,6 +18,9 @@ trials![
     a_stop_in_the_moment_of_the_commit_reaches_the_new_owner,
     an_operator_is_patient_while_the_new_owner_is_slow,
     whoever_is_taken_over_from_stays_ready_though_it_was_stopped,
+    p12_a_status_shows_what_a_successor_serves_in_probation,
+    p12_requests_are_counted_to_the_moment_of_the_commit,
+    p12_each_line_of_either_side_names_its_upgrade,
 ];
 
 /// As long as a process does nothing. Words come while it sleeps.
@@ -65,15 +68,6 @@ fn p12_whoever_asked_an_elder_is_known_to_the_owner() {
     application.send("upgrade").unwrap();
     server.until_owner(3);
     assert_eq!(server.until_report(2).asked_by, AskedBy::Application);
-}
-
-fn without_stop_signals() -> (Server, Operator) {
-    start(Release { habits: vec![Habit::HasNoStopSignal], ..release() })
-}
-
-fn until_both_are_gone(server: &Server) {
-    server.until_gone(server.pid(0));
-    server.until_gone(server.pid(1));
 }
 
 /// The successor has sealed the verdict, and its predecessor does not know yet.
@@ -131,4 +125,49 @@ fn whoever_is_taken_over_from_stays_ready_though_it_was_stopped() {
     drop(held);
     server.until_gone(server.pid(0));
     operator.run(operator.client.check()).unwrap();
+}
+
+/// P12.
+fn p12_a_status_shows_what_a_successor_serves_in_probation() {
+    let silence = Duration::from_millis(800);
+    let (server, operator) = in_probation(Release { silence, ..release() });
+    let mut held = server.client("main");
+    assert_eq!(held.ask("hold"), "held 1");
+    let status = operator.until_status("the successor's connection", |status| {
+        status.generations[0].connections == Some(1)
+    });
+    assert_eq!(status.generations[0].generation.get(), 1);
+}
+
+/// P12. The successor says how many once more, after the last ping.
+fn p12_requests_are_counted_to_the_moment_of_the_commit() {
+    let (server, operator) = in_probation(Release { silence: LONG, ..release() });
+    assert_eq!(server.ask("requests 40 2"), r#""counted""#);
+    let report = operator.run(operator.client.commit()).unwrap();
+    let window = report.window.unwrap();
+    assert_eq!((window.requests, window.failed), (42, 2), "{report}");
+}
+
+/// P12. Whoever looks for an upgrade in the log finds what both generations say of it.
+fn p12_each_line_of_either_side_names_its_upgrade() {
+    let (server, operator) = start(release());
+    server.next_release(|next| next.version = "2.0".into());
+    operator.upgrade().unwrap();
+    let (old, new) = (server.pid(0), server.pid(1));
+    server.until_gone(old);
+    let log = std::fs::read_to_string(server.path("trace.log")).unwrap();
+    let span = format!(
+        "upgrade{{id=fixture-1 from=0 to=1 pid={old} version=1.0 successor_pid={new} \
+         successor_version=2.0}}: "
+    );
+    let lines = |step: &str| {
+        let step = format!("step=\"{step}\"");
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains(&step)).collect();
+        assert!(!lines.is_empty(), "{step} in {log}");
+        lines
+    };
+    for step in ["ready", "serving", "committed", "owner", "draining", "drained"] {
+        assert!(lines(step).iter().all(|line| line.contains(&span)), "{step}: {log}");
+    }
+    assert!(lines("owns")[1].contains(&span), "{log}");
 }
