@@ -215,11 +215,11 @@ fn kill_after(mut child: Child, lines: usize) {
 fn p2_a_killed_command_leaves_the_service_as_it_should_be() {
     let server = start(Release { probation: Duration::from_millis(100), ..Release::default() });
     let operator = Operator::of(server.directory());
-    for (number, lines) in (1..).zip([1, 2, 4, 6, 8, 10]) {
+    for (before, lines) in [1, 2, 4, 6, 8, 10].into_iter().enumerate() {
         let child = command(&server, &["upgrade", "--wait"]).stdout(Stdio::piped()).spawn();
         kill_after(child.unwrap(), lines);
-        server.until_owner(number);
-        assert_eq!(server.reports().last().unwrap().outcome, UpgradeOutcome::Committed);
+        assert_eq!(server.until_report(before).outcome, UpgradeOutcome::Committed);
+        server.until_owner(before as u64 + 1);
     }
     // Killed before it has said what it wants, perhaps: nothing happens, or all of it.
     let mut child = command(&server, &["pause"]).spawn().unwrap();
