@@ -97,6 +97,8 @@ fn main() -> ExitCode {
         control::moments::trials(),
         history::trials(),
         metrics::trials(),
+        #[cfg(feature = "http")]
+        metrics::requests::trials(),
         #[cfg(feature = "cli")]
         cli::trials(),
         haproxy::trials(),
