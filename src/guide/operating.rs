@@ -67,10 +67,11 @@
 //!
 //! # Logs
 //!
-//! Everything is told by `tracing` with the target `heirloom::handoff`. The predecessor's lines of
-//! one upgrade are in the span `upgrade` with `id`, `from`, `to`, `pid`, `version`, `successor_pid`
-//! and `successor_version`: one for who asked, one for each phase (field `step`), one for the
-//! outcome, with its cause as a warning. A drain ends with one line of figures, and before it one for
+//! Everything is told by `tracing` with the target `heirloom::handoff`. What either generation says of
+//! one upgrade is in the span `upgrade` with `id`, `from`, `to`, `pid`, `version`, `successor_pid`
+//! and `successor_version`. The predecessor has one line for who asked, one for each phase (field
+//! `step`), one for the outcome, with its cause as a warning, and those of its drain; the successor's
+//! have `side="successor"`, from the moment when it holds what it was offered. A drain ends with one line of figures, and before it one for
 //! each of the first 16 connections that were cut: listener, name, peer, age, and what it waited for.
 //! Commands that change something are logged with the target `heirloom::control`, `uid` and `pid`.
 //!
