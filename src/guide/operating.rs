@@ -9,6 +9,10 @@
 //! everything below works with `heirloom --service shop …`, `heirloom --socket PATH …`, or with a
 //! [`Client`](crate::control::Client) in a program.
 //!
+//! The path is there from the first generation to the last. If somebody else has removed it (a job
+//! that cleans temporary directories), or put something in its place and taken that away again, the
+//! next upgrade puts a new socket there; a signal asks for one.
+//!
 //! # A deployment
 //!
 //! ```sh
