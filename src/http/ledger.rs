@@ -20,9 +20,10 @@
 //! this room move connections by them many thousand times.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use hyper::{Method, Request, StatusCode, Uri};
+use tokio::time::Instant;
 
 use super::server::Hooks;
 use crate::drain::{DrainPhase, Guard};
@@ -54,6 +55,8 @@ pub(super) struct Ledger {
     /// Bytes of a head have arrived, and it is not complete.
     head: AtomicBool,
     speaks_http2: AtomicBool,
+    /// HTTP/2: when hyper was asked to tell the client to go.
+    told: OnceLock<Instant>,
     /// The peer has closed its side, or the stream has failed: there is nobody to wait for.
     over: AtomicBool,
     /// The stream leaves HTTP.
@@ -81,6 +84,7 @@ impl Ledger {
             flushed: AtomicBool::new(true),
             head: AtomicBool::new(false),
             speaks_http2: AtomicBool::new(false),
+            told: OnceLock::new(),
             over: AtomicBool::new(false),
             upgrading: AtomicBool::new(false),
             served: AtomicBool::new(false),
@@ -263,6 +267,16 @@ impl Ledger {
 
     pub(super) fn speaks_http2(&self) -> bool {
         self.speaks_http2.load(Ordering::Relaxed)
+    }
+
+    /// HTTP/2: hyper is asked to tell the client to go.
+    pub(super) fn note_told(&self) {
+        self.told.get_or_init(Instant::now);
+    }
+
+    /// HTTP/2: when that was.
+    pub(super) fn told(&self) -> Option<Instant> {
+        self.told.get().copied()
     }
 
     pub(super) fn note_over(&self) {

@@ -52,7 +52,7 @@ impl Mover for ToSuccessor {
                     let (stream, _, ahead) = session.into_parts();
                     Err(GivenBack { stream, read_ahead: ahead.into() })
                 }
-                // Nobody can go on with it here, so there is nothing to give back.
+                // Nobody can go on with it here, so there is nothing to give back. Its guard knows.
                 Err(NotMoved::Lost { reason }) => {
                     tracing::warn!(reason, "an idle connection was closed on its way");
                     Ok(())

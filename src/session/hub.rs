@@ -127,7 +127,7 @@ impl Sessions {
         let Session { stream, about } = session;
         match stream.into_fd() {
             Ok(stream) => leave(queue, about, stream).await,
-            Err(error) => Err(NotMoved::lost(format!("its stream: {error}"))),
+            Err(error) => Err(NotMoved::unreadable(about, &error)),
         }
     }
 
