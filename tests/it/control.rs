@@ -2,6 +2,7 @@
 
 pub(crate) mod holds;
 pub(crate) mod moments;
+pub(crate) mod paths;
 
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};

@@ -95,6 +95,7 @@ fn main() -> ExitCode {
         control::trials(),
         control::holds::trials(),
         control::moments::trials(),
+        control::paths::trials(),
         history::trials(),
         metrics::trials(),
         #[cfg(feature = "http")]
