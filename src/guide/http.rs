@@ -65,7 +65,10 @@
 //!   handed on. They end in order.
 //! - A service that takes `Request<hyper::body::Incoming>` does not tell when it has read a body, so
 //!   after such a request the connection ends with its answer.
-//! - [`Http::stay`](crate::http::Http::stay), in either release, keeps them where they are.
+//! - [`Http::stay`](crate::http::Http::stay), in either release, keeps them where they are. So does
+//!   a successor that shakes hands on that listener.
+//! - A successor that serves the listener later than 1 s after the commit gets those that are still
+//!   there by then.
 //! - There is no successor at a stop, and none that takes connections once it hands over itself.
 //!
 //! **A request that arrives meanwhile is answered by one side, once.** This side reads nothing of a

@@ -59,7 +59,7 @@ async fn idle_connections_go_on_in_the_next_generation() {
     let next = first.hand_over().await;
     let comes = sessions(&next);
     let site = next.serve_and_land(server(&next.app), ms(100), None);
-    moving::land(&comes, TcpStream::KIND, &"http".parse().unwrap(), site);
+    let _serves = moving::land(&comes, TcpStream::KIND, &"http".parse().unwrap(), site);
     connect(&leaves, &comes);
     let drain = first.drain(settings());
     for client in &mut clients {
