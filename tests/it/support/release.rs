@@ -219,6 +219,8 @@ pub(crate) enum Habit {
     TakesUnnamed,
     /// It hands over to a process that it may not signal.
     AcceptsUnenforceable,
+    /// It tells its manager what makes no sense.
+    TellsNonsense,
 }
 
 /// What happens to a process at one step of a handoff.
