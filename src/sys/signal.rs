@@ -92,6 +92,7 @@ impl Watch {
 
     /// How often it has come from the kernel itself (`SI_KERNEL`, `sigaction(2)`) since this was
     /// last asked: from a terminal, which sends it to every process of its foreground group.
+    #[cfg(any(test, feature = "cli"))]
     pub(crate) fn take_by_kernel(&self, index: usize) -> u32 {
         self.notes.by_kernel.get(index).map_or(0, |count| count.swap(0, Ordering::AcqRel))
     }
@@ -147,6 +148,7 @@ mod tests {
             raise(Signal::SIGURG).unwrap();
         }
         assert_eq!((watch.take(0), watch.take(1), watch.take(1)), (0, 1000, 0));
+        assert_eq!(watch.take_by_kernel(1), 0);
         clear(event.as_fd()).unwrap();
         assert_eq!(clear(event.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(watch);
