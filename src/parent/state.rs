@@ -370,7 +370,7 @@ impl Parent {
         if self.started.elapsed() >= SETTLED {
             self.back_off = BACK_OFF.0;
         }
-        self.start_later(&format!("the server {}", self.exit));
+        self.start_later(&format!("the server has ended ({})", self.exit));
         Next::GoOn
     }
 }
