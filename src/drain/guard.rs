@@ -31,6 +31,8 @@ pub(super) struct Entry {
     phase: AtomicU8,
     /// A newer generation has it.
     left: AtomicBool,
+    /// It was closed on its way to a newer generation.
+    lost: AtomicBool,
     /// Guards alive. Apart from the count of the `Arc`, since the registry holds the entry too.
     guards: AtomicUsize,
     moved: Notify,
@@ -62,6 +64,7 @@ impl Entry {
             purpose,
             phase: AtomicU8::new(phase.rank()),
             left: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
             guards: AtomicUsize::new(1),
             moved: Notify::new(),
             labels: Mutex::default(),
@@ -90,6 +93,11 @@ impl Entry {
     /// Whether a newer generation has taken the connection.
     pub(super) fn has_left(&self) -> bool {
         self.left.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was closed on its way to a newer generation.
+    pub(super) fn was_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
     }
 
     pub(super) fn held(&self) -> Held {
@@ -149,6 +157,13 @@ impl Guard {
     /// A newer generation has the connection: it counts as moved once its guards are gone.
     pub(crate) fn leaves(&self) {
         self.entry.left.store(true, Ordering::Relaxed);
+    }
+
+    /// The connection was closed on its way to a newer generation: a drain's report names it among
+    /// those that were cut, and says why.
+    pub(crate) fn lost(&self, why: &str) {
+        self.set_reason(format!("lost on its way to the successor: {why}"));
+        self.entry.lost.store(true, Ordering::Relaxed);
     }
 
     /// Resolves when the connection's task has to be dropped: it was told that it is cut, and had

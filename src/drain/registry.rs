@@ -57,14 +57,15 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Connections that came, that are there and that have left for a newer generation; every shard's
-/// share is of one moment.
+/// Connections that came, that are there, that have left for a newer generation and that were lost on
+/// their way to one; every shard's share is of one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
     pub(super) made: u64,
     pub(super) accepted: u64,
     pub(super) active: u64,
     pub(super) left: u64,
+    pub(super) lost: u64,
 }
 
 impl Totals {
@@ -73,12 +74,13 @@ impl Totals {
         self.accepted += entries.made - entries.came;
         self.active += entries.live.len() as u64;
         self.left += entries.left;
+        self.lost += entries.lost;
     }
 
-    /// Connections that had ended here. It never goes back, since each shard's share is of one
-    /// moment.
+    /// Connections that had ended here by themselves or were cut. It never goes back, since each
+    /// shard's share is of one moment.
     pub(super) fn ended(self) -> u64 {
-        self.made.saturating_sub(self.active).saturating_sub(self.left)
+        self.made.saturating_sub(self.active).saturating_sub(self.left).saturating_sub(self.lost)
     }
 }
 
@@ -307,6 +309,13 @@ impl Drain {
         }
         eldest.sort_by_key(|entry| entry.born);
         (totals, eldest.iter().take(limit).map(|entry| entry.held()).collect())
+    }
+
+    /// Those that were lost on their way to a newer generation since this was last asked, as they
+    /// were then.
+    pub(super) fn take_lost(&self) -> Vec<Held> {
+        let shards = self.shards.iter();
+        shards.flat_map(|shard| std::mem::take(&mut shard.lock().lost_ones)).collect()
     }
 
     /// Changes of the counts are noted in [`Hub::changed`] while the answer lives.

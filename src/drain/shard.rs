@@ -8,8 +8,11 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::guard::{Entry, Guard};
-use super::{DrainPhase, Progress, Purpose};
+use super::{DrainPhase, Held, Progress, Purpose};
 use crate::name::Name;
+
+/// A shard knows at most this many by name that were lost: as many as a report names.
+pub(super) const MAX_LOST: usize = 1_000;
 
 /// What the shards have in common. A guard's life only reads it, unless a drain runs.
 pub(super) struct Hub {
@@ -49,6 +52,10 @@ pub(super) struct Entries {
     pub(super) came: u64,
     /// Those of them that a newer generation has now.
     pub(super) left: u64,
+    /// Those of them that were closed on their way there.
+    pub(super) lost: u64,
+    /// The first of those, as they were then.
+    pub(super) lost_ones: Vec<Held>,
     /// The phase in which a new entry starts.
     pub(super) phase: DrainPhase,
     /// Where each listener's count is. Listeners are few and their names stay.
@@ -120,6 +127,12 @@ impl Shard {
         let removed = entries.live.remove(&entry.sequence);
         // Its other guards' owners have seen to it before they dropped them.
         entries.left += u64::from(entry.has_left());
+        if entry.was_lost() {
+            entries.lost += 1;
+            if entries.lost_ones.len() < MAX_LOST {
+                entries.lost_ones.push(entry.held());
+            }
+        }
         if let Some(count) = entries.tallies.get_mut(entry.tally) {
             *count -= 1;
         }

@@ -221,6 +221,8 @@ pub(crate) enum Habit {
     AcceptsUnenforceable,
     /// It tells its manager what makes no sense.
     TellsNonsense,
+    /// No signal stops it gracefully.
+    HasNoStopSignal,
 }
 
 /// What happens to a process at one step of a handoff.
