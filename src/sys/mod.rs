@@ -9,6 +9,9 @@ pub(crate) mod file_size;
 pub(crate) mod memfd;
 pub(crate) mod origin;
 pub(crate) mod pidfd;
+// Whoever keeps descriptors for others needs it.
+#[cfg(any(test, feature = "cli"))]
+pub(crate) mod same;
 pub(crate) mod scm;
 pub(crate) mod signal;
 pub(crate) mod socket;
