@@ -9,6 +9,7 @@ pub(crate) mod file_size;
 pub(crate) mod memfd;
 pub(crate) mod origin;
 pub(crate) mod pidfd;
+pub(crate) mod priority;
 pub(crate) mod scm;
 pub(crate) mod signal;
 pub(crate) mod socket;
