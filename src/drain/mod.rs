@@ -9,6 +9,7 @@ mod guard;
 mod registry;
 mod run;
 mod shard;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ pub use guard::Guard;
 pub(crate) use registry::shard_of_this_thread;
 pub(crate) use run::DrainSettings;
 pub use run::{DrainOutcome, DrainReport};
+pub use source::Guards;
 
 use crate::name::Name;
 
