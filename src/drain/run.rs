@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::registry::{Totals, after};
+use super::count::Totals;
+use super::registry::after;
 use super::{Drain, DrainPhase, Held};
 
 /// Counts that change while a drain runs are published at most this often.
@@ -129,7 +130,7 @@ impl Drain {
         };
         let mut report = DrainReport {
             outcome: DrainOutcome::Drained,
-            drained: self.totals().ended().saturating_sub(before.ended()),
+            drained: self.totals().ended.saturating_sub(before.ended),
             moved: 0,
             cut_count: 0,
             cut: Vec::new(),
@@ -161,7 +162,7 @@ impl Drain {
     async fn force(&self, grace: Duration, before: Totals, report: &mut DrainReport) {
         let (then, held) = self.held(MAX_NAMED);
         report.cut = held;
-        report.drained = then.ended().saturating_sub(before.ended());
+        report.drained = then.ended.saturating_sub(before.ended);
         self.advance(DrainPhase::Force);
         tokio::select! {
             biased;
@@ -171,9 +172,9 @@ impl Drain {
         }
         let now = self.totals();
         // All that came, less those that had ended by then or have left.
-        report.cut_count = now.made.saturating_sub(then.ended()).saturating_sub(now.left);
-        report.left = now.active;
-        report.outcome = match (report.cut_count, now.active) {
+        report.cut_count = now.made.saturating_sub(then.ended).saturating_sub(now.left);
+        report.left = now.active();
+        report.outcome = match (report.cut_count, report.left) {
             (0, _) => DrainOutcome::Drained,
             (_, 0) => DrainOutcome::Cut,
             _ => DrainOutcome::Forced,
