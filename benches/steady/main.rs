@@ -30,6 +30,9 @@ use table::Table;
 /// Any error, told in one line.
 type Failure = Box<dyn Error + Send + Sync>;
 
+/// One part of the bench.
+type Part = fn(&Options, &mut Table) -> Result<(), Failure>;
+
 const HELP: &str = "\
 usage: cargo bench --bench steady -- [options]
   --rounds N       rounds of each comparison                                 [40]
@@ -67,7 +70,7 @@ fn measure(args: impl Iterator<Item = String>) -> Result<(), Failure> {
         return Ok(());
     };
     let mut table = Table::default();
-    let parts: [(&str, fn(&Options, &mut Table) -> Result<(), Failure>); 5] = [
+    let parts: [(&str, Part); 5] = [
         ("guard", guard::measure),
         ("accept", accept::measure),
         ("drain", drain::measure),

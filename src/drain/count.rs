@@ -31,6 +31,7 @@ pub(super) struct Tally {
     came: AtomicU64,
     ended: AtomicU64,
     left: AtomicU64,
+    lost: AtomicU64,
 }
 
 /// What there is to count in a connection's life.
@@ -44,6 +45,8 @@ pub(super) enum Step {
     Ended,
     /// Left for a newer generation.
     Left,
+    /// Closed on its way to one.
+    Lost,
 }
 
 /// Sums of tallies: connections that came, and what became of them.
@@ -53,16 +56,18 @@ pub(super) struct Totals {
     pub(super) made: u64,
     /// Those of them that an older generation had accepted.
     pub(super) came: u64,
-    /// Connections that have ended here. It never goes back.
+    /// Connections that have ended here, by themselves or cut. It never goes back.
     pub(super) ended: u64,
     /// Connections that have left for a newer generation. It never goes back.
     pub(super) left: u64,
+    /// Connections that were lost on their way to one. It never goes back.
+    pub(super) lost: u64,
 }
 
 impl Tally {
     pub(super) fn new() -> Self {
         let zero = || AtomicU64::new(0);
-        Self { made: zero(), came: zero(), ended: zero(), left: zero() }
+        Self { made: zero(), came: zero(), ended: zero(), left: zero(), lost: zero() }
     }
 
     /// Counts one; only this tally's own thread does.
@@ -80,6 +85,7 @@ impl Tally {
             }
             Step::Ended => up(&self.ended),
             Step::Left => up(&self.left),
+            Step::Lost => up(&self.lost),
         }
     }
 }
@@ -95,6 +101,7 @@ impl Totals {
             }
             Step::Ended => self.ended += 1,
             Step::Left => self.left += 1,
+            Step::Lost => self.lost += 1,
         }
     }
 
@@ -102,6 +109,7 @@ impl Totals {
     pub(super) fn add_gone(&mut self, tally: &Tally) {
         self.ended += tally.ended.load(Ordering::Acquire);
         self.left += tally.left.load(Ordering::Acquire);
+        self.lost += tally.lost.load(Ordering::Acquire);
     }
 
     /// Adds what has come; to be called for all tallies after [`add_gone`](Self::add_gone) was.
@@ -113,7 +121,7 @@ impl Totals {
     /// Connections that are there. Zero is exact; under load the number may be too great by those
     /// that ended meanwhile.
     pub(super) fn active(self) -> u64 {
-        self.made.saturating_sub(self.ended + self.left)
+        self.made.saturating_sub(self.ended + self.left + self.lost)
     }
 
     /// Connections that were accepted here.

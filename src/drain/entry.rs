@@ -7,10 +7,15 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use super::count::Step;
 use super::hub::Hub;
 use super::state::{Life, State};
 use super::{DrainPhase, Held, Purpose};
 use crate::sys::clock::coarse_now;
+
+const ENDED: u64 = 0;
+const LEFT: u64 = 1;
+const LOST: u64 = 2;
 
 /// One connection's entry. It is used again for another one when its last guard has gone, so all
 /// of it can change under the eyes of who looks at it through the registry: [`Entry::look`].
@@ -26,8 +31,8 @@ pub(super) struct Entry {
     listener: AtomicUsize,
     purpose: AtomicU64,
     peer: [AtomicU64; 3],
-    /// A newer generation has it.
-    left: AtomicBool,
+    /// What its end counts as: [`ENDED`], [`LEFT`] or [`LOST`].
+    fate: AtomicU64,
     /// The application has said something about it.
     labelled: AtomicBool,
     labels: Mutex<Option<Box<Labels>>>,
@@ -67,7 +72,7 @@ impl Entry {
             listener: AtomicUsize::new(0),
             purpose: AtomicU64::new(0),
             peer: [const { AtomicU64::new(0) }; 3],
-            left: AtomicBool::new(false),
+            fate: AtomicU64::new(ENDED),
             labelled: AtomicBool::new(false),
             labels: Mutex::new(None),
             moved: Notify::new(),
@@ -84,7 +89,7 @@ impl Entry {
         self.purpose.store(birth.purpose as u64, Ordering::Relaxed);
         self.set_peer(birth.peer);
         self.guards.store(1, Ordering::Relaxed);
-        self.left.store(false, Ordering::Relaxed);
+        self.fate.store(ENDED, Ordering::Relaxed);
         self.state.begin(&self.hub.turn);
     }
 
@@ -130,14 +135,24 @@ impl Entry {
         }
     }
 
+    /// A newer generation has taken the connection.
     pub(super) fn leave(&self) {
-        self.left.store(true, Ordering::Relaxed);
+        self.fate.store(LEFT, Ordering::Relaxed);
     }
 
-    /// Whether a newer generation has taken the connection.
+    /// It was closed on its way to a newer generation.
+    pub(super) fn lose(&self) {
+        self.fate.store(LOST, Ordering::Relaxed);
+    }
+
+    /// What its end counts as.
     #[inline]
-    pub(super) fn has_left(&self) -> bool {
-        self.left.load(Ordering::Relaxed)
+    pub(super) fn last_step(&self) -> Step {
+        match self.fate.load(Ordering::Relaxed) {
+            ENDED => Step::Ended,
+            LEFT => Step::Left,
+            _ => Step::Lost,
+        }
     }
 
     /// The index of its listener's name.

@@ -75,6 +75,13 @@ impl Guard {
         self.entry().leave();
     }
 
+    /// The connection was closed on its way to a newer generation: a drain's report names it among
+    /// those that were cut, and says why.
+    pub(crate) fn lost(&self, why: &str) {
+        self.set_reason(format!("lost on its way to the successor: {why}"));
+        self.entry().lose();
+    }
+
     /// Resolves when the connection's task has to be dropped: it was told that it is cut, and had
     /// this long to say goodbye.
     pub(crate) async fn cut(self, farewell: Duration) {

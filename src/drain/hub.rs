@@ -5,16 +5,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
-use super::Progress;
 use super::atomic::{AtomicBool, Ordering};
 use super::count::{Countdown, Step, Tally, Totals};
 use super::entry::Entry;
 use super::names::Names;
 use super::state::Turn;
+use super::{Held, Progress};
 
 /// So many entries without a connection are kept for later ones; more are given back to the
 /// allocator.
 const KEPT: usize = 4_096;
+
+/// At most so many that were lost are known by name: as many as a report names.
+const MAX_LOST: usize = 1_000;
 
 /// So many entries go to a thread, or come from it, at once.
 pub(super) const BATCH: usize = 32;
@@ -45,6 +48,8 @@ pub(super) struct Roll {
     tallies: Vec<Arc<Tally>>,
     /// The counts of those that were, and of what has no thread to count it.
     past: Totals,
+    /// The first that were lost on their way to a newer generation, as they were then.
+    pub(super) lost: Vec<Held>,
     /// Nobody takes guards any more.
     closed: bool,
 }
@@ -137,6 +142,15 @@ impl Hub {
 
     pub(super) fn totals(&self) -> Totals {
         self.roll().totals()
+    }
+
+    /// A connection was closed on its way to a newer generation.
+    #[cold]
+    pub(super) fn note_lost(&self, held: Held) {
+        let mut roll = self.roll();
+        if roll.lost.len() < MAX_LOST {
+            roll.lost.push(held);
+        }
     }
 
     /// A guard whose entry is behind the turn: it has been told, or learns now what it has missed.

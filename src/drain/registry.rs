@@ -212,6 +212,12 @@ impl Drain {
         (roll.totals(), eldest.into_iter().filter_map(Seen::held).take(limit).collect())
     }
 
+    /// Those that were lost on their way to a newer generation since this was last asked, as they
+    /// were then.
+    pub(super) fn take_lost(&self) -> Vec<Held> {
+        std::mem::take(&mut self.hub().roll().lost)
+    }
+
     /// Changes of the counts are noted in [`Hub::changed`] while the answer lives.
     pub(super) fn noting_changes(&self) -> Listening<'_> {
         Listening::new(&self.hub().countdown)

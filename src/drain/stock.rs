@@ -91,11 +91,10 @@ pub(super) fn take(hub: &Arc<Hub>, birth: Birth) -> Arc<Entry> {
 /// The last guard of an entry has gone: that is counted and told, and the entry is for another.
 #[inline]
 pub(super) fn give_back(entry: Arc<Entry>) {
-    let step = match (entry.purpose(), entry.has_left()) {
-        (Purpose::HealthCheck, _) => None,
-        (_, false) => Some(Step::Ended),
-        (_, true) => Some(Step::Left),
-    };
+    let step = (entry.purpose() != Purpose::HealthCheck).then(|| entry.last_step());
+    if let Some(Step::Lost) = step {
+        entry.hub.note_lost(entry.held());
+    }
     entry.end();
     let mut entry = Some(entry);
     let kept = HERE.try_with(|here| {

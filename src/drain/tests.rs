@@ -180,6 +180,41 @@ async fn a_drain_ends_at_the_deadline_and_names_who_was_cut_and_why() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_lost_on_its_way_is_cut_and_named_and_not_drained() {
+    let drain = Drain::new();
+    let earlier = drain.guards(&http()).take();
+    earlier.lost("in a drain that was given up");
+    drop(earlier);
+    let ends = obey(drain.guards(&http()).take(), DrainPhase::Graceful);
+    let lost = drain.guards(&http()).guard(Some("192.0.2.7:80".parse().unwrap()));
+    lost.lost("the successor did not answer in time");
+    let leaves = drain.guards(&http()).take();
+    leaves.leaves();
+    let going = tokio::spawn(async move {
+        lost.reached(DrainPhase::Graceful).await;
+        drop(leaves);
+    });
+    let report = drain.run(&settings(), &Notify::new()).await;
+    assert_eq!(report.outcome, DrainOutcome::Cut);
+    assert_eq!((report.drained, report.moved, report.cut_count, report.left), (1, 1, 1, 0));
+    let named: Vec<_> = report.cut.iter().map(ToString::to_string).collect();
+    let why = "lost on its way to the successor: the successor did not answer in time";
+    assert_eq!(named, [format!("http from 192.0.2.7:80, 0 s: {why}")]);
+    ends.await.unwrap();
+    going.await.unwrap();
+
+    // And the same if others are there until the deadline.
+    let (deaf, lost) = (drain.guards(&http()).take(), drain.guards(&http()).take());
+    lost.lost("gone");
+    let going = tokio::spawn(async move { lost.reached(DrainPhase::Graceful).await });
+    let report = drain.run(&settings(), &Notify::new()).await;
+    assert_eq!(report.outcome, DrainOutcome::Forced);
+    assert_eq!((report.drained, report.cut_count, report.cut.len(), report.left), (0, 2, 2, 1));
+    going.await.unwrap();
+    drop(deaf);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drain_that_is_hurried_forces_at_once() {
     let drain = Drain::new();
     let task = obey(drain.guards(&http()).take(), DrainPhase::Force);

@@ -274,12 +274,15 @@ impl NotMoved {
     pub(super) fn back(about: About, stream: OwnedFd, reason: &str) -> Self {
         match SessionStream::adopt(stream) {
             Ok(stream) => Self::declined(Session { stream, about }, reason),
-            Err(error) => Self::unreadable(&error),
+            Err(error) => Self::unreadable(about, &error),
         }
     }
 
-    pub(super) fn unreadable(error: &io::Error) -> Self {
-        Self::lost(format!("it cannot be read here any more: {error}"))
+    /// It does not move, and nobody can go on with it here.
+    pub(super) fn unreadable(about: About, error: &io::Error) -> Self {
+        let reason = format!("it cannot be read here any more: {error}");
+        about.guard.lost(&reason);
+        Self::lost(reason)
     }
 
     pub(super) fn lost(reason: impl Into<String>) -> Self {

@@ -67,7 +67,7 @@ impl Side {
             let told = tell.send(session);
             async move { told.is_ok() }
         });
-        self.sessions.register(name(kind), None, 1..=2, serve);
+        let _ = self.sessions.register(name(kind), None, 1..=2, serve);
         heard
     }
 }
@@ -254,11 +254,64 @@ async fn a_handler_may_come_late_and_one_for_the_listener_comes_first() {
         let told = tell.send(session);
         async move { told.is_ok() }
     });
-    owner.sessions.register(name("chat"), Some(name("main")), 1..=1, serve);
+    let _ = owner.sessions.register(name("chat"), Some(name("main")), 1..=1, serve);
     let (session, _client) = elder.session("chat");
     soon(elder.sessions.hand_off(session)).await.unwrap();
     drop(soon(for_main.recv()).await.unwrap());
     assert!(for_all.try_recv().is_err());
+}
+
+/// Longer after the commit than anybody waits.
+#[tokio::test]
+async fn a_handler_that_comes_when_its_kind_was_declined_gets_the_next_ones() {
+    let (elder, owner, _process) = connected();
+    let _others = owner.takes("chat");
+    let (session, _client) = elder.session("game");
+    let (mut session, _) = declined(soon(elder.sessions.hand_off(session)).await);
+    let mut came = owner.takes("game");
+    let again = async {
+        loop {
+            match elder.sessions.hand_off(session).await {
+                Ok(()) => break,
+                // It has not heard of it.
+                Err(NotMoved::Declined { session: back, .. }) => session = *back,
+                Err(lost) => panic!("{lost}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(again).await;
+    drop(soon(came.recv()).await.unwrap());
+}
+
+#[cfg(feature = "http")]
+#[tokio::test]
+async fn what_is_left_where_it_is_is_declined_and_comes_when_nobody_says_so_any_more() {
+    let (elder, owner, _process) = connected();
+    let mut came = owner.takes("chat");
+    let stays = owner.sessions.leave(name("chat"), name("main"));
+    let (session, _client) = elder.session("chat");
+    let (session, reason) = declined(soon(elder.sessions.hand_off(session)).await);
+    assert_eq!(reason, "the successor leaves \"chat\" of listener \"main\" where they are");
+    owner.sessions.unregister(stays);
+    // Another one is added, and the elder is told that there is something new.
+    let taken_away = owner.sessions.register(name("game"), None, 1..=1, handler(async |_| ()));
+    let mut session = Some(session);
+    let again = async {
+        while let Some(back) = session.take() {
+            if let Err(not_moved) = elder.sessions.hand_off(back).await {
+                session = Some(declined(Err(not_moved)).0);
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(again).await;
+    drop(soon(came.recv()).await.unwrap());
+
+    owner.sessions.unregister(taken_away);
+    let (session, _client) = elder.session("game");
+    let (_, reason) = declined(soon(elder.sessions.hand_off(session)).await);
+    assert_eq!(reason, "the successor takes no \"game\" of listener \"main\"");
 }
 
 #[tokio::test]
@@ -268,7 +321,7 @@ async fn a_handler_that_panics_at_once_ends_its_session_alone() {
         assert!(session.state().is_empty(), "on purpose");
         async move { drop(session) }
     });
-    owner.sessions.register(name("brittle"), None, 1..=1, serve);
+    let _ = owner.sessions.register(name("brittle"), None, 1..=1, serve);
     let mut came = owner.takes("chat");
     let (mut brittle, _first) = elder.session("brittle");
     brittle.set_state([1]);
@@ -355,7 +408,7 @@ async fn ten_thousand_sessions_move_each_with_its_own_state() {
             tell.send(state).unwrap();
         }
     });
-    owner.sessions.register(name("chat"), None, 1..=1, serve);
+    let _ = owner.sessions.register(name("chat"), None, 1..=1, serve);
     let mut moves = JoinSet::new();
     let limit = Arc::new(tokio::sync::Semaphore::new(150));
     for number in 0..ALL {

@@ -93,8 +93,13 @@ fn main() -> ExitCode {
         probation::trials(),
         judgement::trials(),
         control::trials(),
+        control::holds::trials(),
+        control::moments::trials(),
+        control::paths::trials(),
         history::trials(),
         metrics::trials(),
+        #[cfg(feature = "http")]
+        metrics::requests::trials(),
         #[cfg(feature = "cli")]
         cli::trials(),
         haproxy::trials(),

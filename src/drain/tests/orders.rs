@@ -1,5 +1,6 @@
 //! Every order in which threads can meet in the two places that rest on fences, tried by loom: the
 //! same files as in the crate, with loom's atomic types.
+#![allow(clippy::duplicate_mod, reason = "one has loom's atomic types")]
 
 use loom::sync::{Arc, Notify};
 use loom::thread;
