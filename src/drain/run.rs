@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::registry::{Totals, after};
+use super::count::Totals;
+use super::registry::after;
 use super::{Drain, DrainPhase, Held};
 
 /// Counts that change while a drain runs are published at most this often.
@@ -133,7 +134,7 @@ impl Drain {
         };
         let mut report = DrainReport {
             outcome: DrainOutcome::Drained,
-            drained: self.totals().ended().saturating_sub(before.ended()),
+            drained: self.totals().ended.saturating_sub(before.ended),
             moved: 0,
             cut_count: 0,
             cut: Vec::new(),
@@ -175,7 +176,7 @@ impl Drain {
     async fn force(&self, grace: Duration, before: Totals, report: &mut DrainReport) {
         let (then, held) = self.held(MAX_NAMED);
         report.cut.extend(held);
-        report.drained = then.ended().saturating_sub(before.ended());
+        report.drained = then.ended.saturating_sub(before.ended);
         self.advance(DrainPhase::Force);
         tokio::select! {
             biased;
@@ -185,9 +186,9 @@ impl Drain {
         }
         let now = self.totals();
         // All that came, less those that had ended by then, have left or were lost before.
-        let others = then.ended().saturating_add(now.left).saturating_add(before.lost);
+        let others = then.ended.saturating_add(now.left).saturating_add(before.lost);
         report.cut_count = now.made.saturating_sub(others);
-        report.left = now.active;
+        report.left = now.active();
     }
 
     /// Publishes counts when they have changed, with the least pause between two; never resolves.

@@ -18,14 +18,14 @@ use super::member::{Member, Source};
 use super::place::Place;
 use super::raw::RawPause;
 use super::state::State;
-use crate::drain::Drain;
+use crate::drain::{Drain, Guards};
 use crate::name::Name;
 use crate::wire::Address;
 
 /// One listener or datagram socket: its name, its state, its sockets.
 pub(crate) struct Core {
     name: Name,
-    drain: Drain,
+    pub(super) guards: Guards,
     /// Connections that were announced to this generation.
     pub(super) expected: Expected,
     pub(super) nodelay: bool,
@@ -51,8 +51,8 @@ impl Core {
         nodelay: bool,
     ) -> Arc<Self> {
         Arc::new(Self {
+            guards: drain.guards(&name),
             name,
-            drain,
             expected,
             nodelay,
             inner: Mutex::new(Inner::new(state)),
@@ -66,10 +66,6 @@ impl Core {
 
     pub(crate) fn name(&self) -> &Name {
         &self.name
-    }
-
-    pub(crate) fn drain(&self) -> &Drain {
-        &self.drain
     }
 
     pub(crate) fn state(&self) -> State {
@@ -158,15 +154,20 @@ impl Core {
     /// framework which owns the socket has yet to be told, by what is returned.
     #[must_use = "a framework that accepts on its own is told through it"]
     pub(crate) fn park(&self) -> Option<Arc<RawPause>> {
-        self.change(|inner| match inner.state {
+        let mut inner = self.lock();
+        // Who waits for a connection waits on, now for the end of the pause: with a thousand
+        // listeners as many tasks would be woken for nothing while the successor needs the
+        // processors. A thread that polls the socket itself has to leave it.
+        match inner.state {
             State::Open | State::Closing => {
                 inner.leaving |= inner.state == State::Closing;
                 inner.state = State::Parked;
                 inner.members.iter_mut().for_each(Member::deregister);
+                inner.tell();
                 inner.raw.pause()
             }
             State::Waiting | State::Parked | State::Ended => None,
-        })
+        }
     }
 
     /// The framework that owns the socket, to tell it that it may accept again.
@@ -196,7 +197,7 @@ impl Core {
             }
             inner.state = State::Closing;
             inner.members.iter_mut().for_each(Member::deregister);
-            let guard = self.drain.guard(&self.name, None);
+            let guard = self.guards.take();
             guard.set_name("the queue of a closing socket");
             guard.set_reason("nobody has taken what it holds");
             inner.queue = Some(guard);
@@ -252,11 +253,7 @@ impl Core {
 
     /// Tells threads and tasks that the queue has been served.
     pub(super) fn tell_everyone(&self) {
-        let waker = self.lock().waker.take();
-        self.changed.notify_all();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        self.change(|_| {});
         self.tell_ended();
     }
 
@@ -301,13 +298,16 @@ impl Core {
 
     /// Changes the state under the lock and tells everyone who waits, tasks after the lock is free.
     pub(super) fn change<R>(&self, change: impl FnOnce(&mut Inner) -> R) -> R {
-        let (result, waker) = {
+        let (result, waker, asleep) = {
             let mut inner = self.lock();
             let result = change(&mut inner);
             inner.tell();
-            (result, inner.waker.take())
+            (result, inner.waker.take(), inner.asleep)
         };
-        self.changed.notify_all();
+        // A system call even where nobody waits.
+        if asleep > 0 {
+            self.changed.notify_all();
+        }
         if let Some(waker) = waker {
             waker.wake();
         }

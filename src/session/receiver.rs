@@ -166,12 +166,12 @@ impl Receiver {
             Ok(stream) => stream,
             Err(error) => return decided.decline(number, error.to_string(), false),
         };
-        let guard = self.hub.drain().guard_of_moved(&record.listener, record.peer);
+        let guard = self.hub.drain().guards(&record.listener).guard_of_moved(record.peer);
         if let Some(name) = record.name {
             guard.set_name(name);
         }
         let (kind, version) = (record.kind, record.version);
-        let about = About { kind, version, state, ahead, used: 0, guard };
+        let about = About { state, ahead, ..About::new(kind, version, guard) };
         decided.taken.push((number, Session { stream, about }, handler));
     }
 

@@ -54,7 +54,7 @@ impl Side {
     fn session(&self, kind: &str) -> (Session, StdStream) {
         let (ours, client) = StdStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
-        let guard = self.drain.guard(&name("main"), Some("192.0.2.1:5000".into()));
+        let guard = self.drain.guards(&name("main")).guard(Some("192.0.2.1:5000".parse().unwrap()));
         guard.set_name("room 7");
         let stream = UnixStream::from_std(ours).unwrap();
         (Session::new(kind, 1, stream, guard).unwrap(), client)
@@ -164,7 +164,7 @@ async fn a_tcp_session_moves_again_and_again() {
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (stream, peer) = listener.accept().await.unwrap();
     let mut elder = Side::new();
-    let guard = elder.drain.guard(&name("main"), Some(peer.to_string()));
+    let guard = elder.drain.guards(&name("main")).guard(Some(peer));
     let mut session = Session::new("count", 2, stream, guard).unwrap();
     for round in 0..5_u8 {
         let (owner, process) = (Side::new(), Owner::new());
