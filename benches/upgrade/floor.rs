@@ -43,13 +43,8 @@ impl Floor {
         std::thread::sleep(REST);
         let mut client = TcpStream::connect(self.listener.local_addr()?)?;
         let began = now();
-        let child = posix_spawn(
-            &self.program,
-            &actions,
-            &attributes,
-            &self.arguments,
-            &self.environment,
-        )?;
+        let child =
+            posix_spawn(&self.program, &actions, &attributes, &self.arguments, &self.environment)?;
         client.read_exact(&mut [0])?;
         let time = now().saturating_sub(began);
         match waitpid(child, None)? {

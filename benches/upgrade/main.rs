@@ -179,7 +179,8 @@ fn one_series(
     loads: &[(usize, Load)],
 ) -> Result<Series, Failure> {
     let (bare, runtime) = (floor::Floor::new(c"--floor")?, floor::Floor::new(c"--runtime-floor")?);
-    let directories: Vec<_> = loads.iter().map(|_| tempfile::tempdir()).collect::<Result<_, _>>()?;
+    let directories: Vec<_> =
+        loads.iter().map(|_| tempfile::tempdir()).collect::<Result<_, _>>()?;
     let mut servers: Vec<Server> = directories
         .iter()
         .zip(loads)

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tokio::sync::OnceCell;
 
-use self::hash::Haste;
 pub(crate) use self::failures::{Failures, HeldOff, HoldOff};
+use self::hash::Haste;
 pub use self::preflight::Preflight;
 pub(crate) use self::preflight::preflight;
 use crate::error::{Error, ErrorKind, Result};

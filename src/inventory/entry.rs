@@ -67,8 +67,8 @@ impl Entry {
             if at == 0 {
                 notes = drift::notes(ask, &found);
                 // Only a group wants to know.
-                reuse_port = ask.group
-                    && socket2::SockRef::from(&found.fd).reuse_port().unwrap_or(false);
+                reuse_port =
+                    ask.group && socket2::SockRef::from(&found.fd).reuse_port().unwrap_or(false);
             }
             let record = found.record;
             if let Address::Path(path) = &record.address
