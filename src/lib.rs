@@ -74,7 +74,7 @@ pub use self::http::tonic;
 #[cfg(feature = "axum")]
 pub use self::http::{axum, readiness_route};
 pub use config::{Config, TakeOver};
-pub use drain::{DrainOutcome, DrainPhase, DrainReport, Guard, Held, Progress};
+pub use drain::{DrainOutcome, DrainPhase, DrainReport, Guard, Guards, Held, Progress};
 pub use error::{Error, ErrorKind, Result};
 pub use executable::Preflight;
 pub use generation::Generation;

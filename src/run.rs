@@ -17,6 +17,7 @@ use crate::error::{Error, ErrorKind, Result, chain};
 use crate::generation::Generation;
 use crate::handoff::adoption::{self, Inheritance};
 use crate::inventory::{Inherited, Inventory};
+use crate::name::Name;
 use crate::pid_file::PidFile;
 use crate::report::journal::Journal;
 use crate::service::{self, Captured, Command, Programs, Shared};
@@ -198,16 +199,12 @@ impl Prepared {
         };
         let (born, adoption) = match adopted {
             Some((adoption, inheritance)) => {
-                if let Inherited::Activated(descriptors) = &passed {
-                    let closed = descriptors.len();
-                    tracing::warn!(
-                        closed,
-                        "a service manager has passed sockets, and they are not used: the \
-                         predecessor hands over its own"
-                    );
-                }
+                let useless = names_of_useless(passed);
                 match Born::of(inheritance, &config) {
-                    Ok(born) => (born, Some(adoption)),
+                    Ok(born) => {
+                        born.sockets.has_no_use_for(useless);
+                        (born, Some(adoption))
+                    }
                     Err(error) => {
                         adoption.give_up(error.chain()).await;
                         return Err(error);
@@ -263,6 +260,19 @@ impl Born {
         let journal = Journal::inherit(inheritance.journals);
         Ok(Self { drain, sockets, generation: inheritance.generation, told, journal })
     }
+}
+
+/// Closes what a service manager has passed to a process that takes over, and says so; gives the
+/// names. If the manager has them from its fd store, it shall not keep them once this process owns.
+fn names_of_useless(passed: Inherited) -> Vec<Name> {
+    let Inherited::Activated(descriptors) = passed else { return Vec::new() };
+    let closed = descriptors.len();
+    tracing::warn!(
+        closed,
+        "a service manager has passed sockets, and they are not used: the predecessor hands over \
+         its own"
+    );
+    descriptors.into_iter().filter_map(|(name, _)| name).collect()
 }
 
 /// The sockets with the control socket among them, if there is to be one.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tokio::sync::{broadcast, watch};
 
 pub use self::readiness::Readiness;
-use crate::drain::{Guard, Progress};
+use crate::drain::{Guard, Guards, Progress};
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::hooks::Moment;
@@ -231,7 +231,17 @@ impl Running {
     ///
     /// [`ErrorKind::Config`] if the name is not a valid [`Name`](crate::Name).
     pub fn guard(&self, name: &str) -> Result<Guard> {
-        Ok(self.shared.drain.guard(&name.parse()?, None))
+        Ok(self.guards(name)?.take())
+    }
+
+    /// As many of such guards as are wanted, for work that comes often: the name is checked and
+    /// looked up once, here.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] if the name is not a valid [`Name`](crate::Name).
+    pub fn guards(&self, name: &str) -> Result<Guards> {
+        Ok(self.shared.drain.guards(&name.parse()?))
     }
 
     /// Accepts from `listener` for as long as there is something to accept, in a task of its own,

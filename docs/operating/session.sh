@@ -56,8 +56,8 @@ echo
 echo "# A slow client keeps the elder until its deadline; 'watch' shows the upgrade as it goes."
 curl -m 20 -s -o /dev/null http://127.0.0.1:8080/hold &
 sleep 0.3
-heirloom upgrade > /dev/null
-show 2 "heirloom watch"
+(sleep 0.5; heirloom upgrade > /dev/null) &
+show 3 "heirloom watch"
 sleep 3
 show 1 "heirloom watch"
 sleep 4

@@ -1,16 +1,29 @@
 //! Guards, phases and the end of a drain.
 //!
 //! Every connection holds a [`Guard`]. A drain is over when no guard is left, or when its deadline
-//! says so. [`guard`] is one connection's entry and what its owner may do with it, [`shard`] keeps
-//! some of the entries, [`registry`] is all of them and knows when there are none, and [`run`] walks
-//! through the phases and writes the report.
+//! says so. [`guard`] is what a connection's owner may do with it, [`source`] where guards come
+//! from. Each stands for an [`entry`], whose [`state`] says which phase it is in; entries come from
+//! the [`stock`] of their thread and go back there. [`count`] says how many there are and when there
+//! are none, [`registry`] is all of them over one [`hub`], and [`run`] walks through the phases and
+//! writes the report.
 
+mod count;
+mod entry;
 mod guard;
+mod hub;
+mod names;
 mod registry;
 mod run;
-mod shard;
+mod source;
+mod state;
+mod stock;
 #[cfg(test)]
 mod tests;
+
+/// The atomic types of what [`tests`] try in every order with those of loom in their place.
+mod atomic {
+    pub(super) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+}
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,29 +32,39 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use guard::Guard;
-pub(crate) use registry::shard_of_this_thread;
 pub(crate) use run::DrainSettings;
 pub use run::{DrainOutcome, DrainReport};
+pub use source::Guards;
 
 use crate::name::Name;
 
 /// The registry of all connections of one generation; clones are the same registry.
 #[derive(Clone)]
 pub(crate) struct Drain {
-    shards: Arc<[Arc<shard::Shard>]>,
-    hub: Arc<shard::Hub>,
+    registry: Arc<registry::Registry>,
 }
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
     /// A client's: a drain waits for it.
-    Service,
+    Service = 0,
     /// A client's that an older generation has accepted. Only the count of accepted connections
     /// leaves it out.
-    Moved,
+    Moved = 1,
     /// A health check by the generation that watches this one.
-    HealthCheck,
+    HealthCheck = 2,
+}
+
+impl Purpose {
+    /// The purpose with this number.
+    const fn from_number(number: u64) -> Self {
+        match number {
+            0 => Self::Service,
+            1 => Self::Moved,
+            _ => Self::HealthCheck,
+        }
+    }
 }
 
 /// How urgently a connection is asked to end.
@@ -101,7 +124,7 @@ impl fmt::Display for DrainPhase {
 
 /// What is still held, at one moment.
 ///
-/// The counts are taken shard by shard, so under load they are those of slightly different
+/// The counts are taken thread by thread, so under load they are those of slightly different
 /// moments; the zero that ends a drain is exact.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::registry::{Totals, after};
+use super::count::Totals;
+use super::registry::after;
 use super::{Drain, DrainPhase, Held};
 
 /// Counts that change while a drain runs are published at most this often.
@@ -55,7 +56,7 @@ pub enum DrainOutcome {
     /// Every connection ended by itself.
     Drained,
     /// Some were still there at the deadline, or when the drain was hurried; told to end at once,
-    /// they did.
+    /// they did. Or some were lost on their way to a newer generation.
     Cut,
     /// Some did not even end when they were told to end at once: the end of the process ends them.
     Forced,
@@ -83,10 +84,12 @@ pub struct DrainReport {
     /// ([`Running::hand_off`](crate::Running::hand_off)).
     #[serde(default)]
     pub moved: u64,
-    /// Connections that were forced to end: those that were there at the deadline, and those that
-    /// came after it.
+    /// Connections that were forced to end: those that were there at the deadline, those that came
+    /// after it, and those that were lost on their way to a newer generation, which did not say
+    /// whether it took them.
     pub cut_count: u64,
-    /// Those of them that were there at the deadline, by name: the oldest first, at most 1 000.
+    /// Those of them that were there at the deadline or were lost, by name: the oldest first, at
+    /// most 1 000. The reason of a lost one says so.
     pub cut: Vec<Held>,
     /// Connections that were still there at the end, the grace of the forced ones included.
     pub left: u64,
@@ -119,6 +122,8 @@ impl Drain {
         let began = Instant::now();
         let noting = self.noting_changes();
         let before = self.totals();
+        // Those of a drain that was given up are no part of this one.
+        drop(self.take_lost());
         self.advance(DrainPhase::LameDuck);
         let gentle = tokio::select! {
             biased;
@@ -129,7 +134,7 @@ impl Drain {
         };
         let mut report = DrainReport {
             outcome: DrainOutcome::Drained,
-            drained: self.totals().ended().saturating_sub(before.ended()),
+            drained: self.totals().ended.saturating_sub(before.ended),
             moved: 0,
             cut_count: 0,
             cut: Vec::new(),
@@ -137,9 +142,19 @@ impl Drain {
             hurried: gentle == Gentle::Hurried,
             elapsed: Duration::ZERO,
         };
-        if gentle != Gentle::Empty {
+        report.cut = self.take_lost();
+        if gentle == Gentle::Empty {
+            report.cut_count = self.totals().lost.saturating_sub(before.lost);
+        } else {
             self.force(settings.force_grace, before, &mut report).await;
         }
+        report.cut.sort_by_key(|held| std::cmp::Reverse(held.age));
+        report.cut.truncate(MAX_NAMED);
+        report.outcome = match (report.cut_count, report.left) {
+            (0, _) => DrainOutcome::Drained,
+            (_, 0) => DrainOutcome::Cut,
+            _ => DrainOutcome::Forced,
+        };
         report.moved = self.totals().left.saturating_sub(before.left);
         drop(noting);
         self.publish();
@@ -160,8 +175,8 @@ impl Drain {
     /// Force and its grace; adds to the report what came of it.
     async fn force(&self, grace: Duration, before: Totals, report: &mut DrainReport) {
         let (then, held) = self.held(MAX_NAMED);
-        report.cut = held;
-        report.drained = then.ended().saturating_sub(before.ended());
+        report.cut.extend(held);
+        report.drained = then.ended.saturating_sub(before.ended);
         self.advance(DrainPhase::Force);
         tokio::select! {
             biased;
@@ -170,14 +185,10 @@ impl Drain {
             () = self.publish_changes() => (),
         }
         let now = self.totals();
-        // All that came, less those that had ended by then or have left.
-        report.cut_count = now.made.saturating_sub(then.ended()).saturating_sub(now.left);
-        report.left = now.active;
-        report.outcome = match (report.cut_count, now.active) {
-            (0, _) => DrainOutcome::Drained,
-            (_, 0) => DrainOutcome::Cut,
-            _ => DrainOutcome::Forced,
-        };
+        // All that came, less those that had ended by then, have left or were lost before.
+        let others = then.ended.saturating_add(now.left).saturating_add(before.lost);
+        report.cut_count = now.made.saturating_sub(others);
+        report.left = now.active();
     }
 
     /// Publishes counts when they have changed, with the least pause between two; never resolves.

@@ -1,3 +1,6 @@
+mod entries;
+mod orders;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
@@ -6,7 +9,6 @@ use std::thread;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use super::registry::shard_of_this_thread;
 use super::*;
 
 /// Far beyond what any of these takes; reaching it is a failure.
@@ -40,7 +42,7 @@ fn obey(guard: Guard, phase: DrainPhase) -> tokio::task::JoinHandle<Instant> {
 #[test]
 fn a_connection_counts_until_its_last_clone_is_gone() {
     let drain = Drain::new();
-    let guard = drain.guard(&http(), None);
+    let guard = drain.guards(&http()).take();
     let clone = guard.clone();
     assert_eq!((drain.active(), drain.accepted()), (1, 1));
     drop(guard);
@@ -50,14 +52,14 @@ fn a_connection_counts_until_its_last_clone_is_gone() {
     assert!(drain.is_empty());
 }
 
-#[tokio::test(start_paused = true)]
-async fn progress_counts_by_listener_and_names_the_oldest() {
+#[test]
+fn progress_counts_by_listener_and_names_the_oldest() {
     let drain = Drain::new();
-    let first = drain.guard(&"admin".parse().unwrap(), Some("192.0.2.1:9".into()));
+    let guards = drain.guards(&"admin".parse().unwrap());
+    let first = guards.guard_since(ms(12_000), Some("192.0.2.1:9".parse().unwrap()));
     first.set_name("console");
     first.set_reason("waits for a command");
-    tokio::time::advance(ms(12_000)).await;
-    let others = [drain.guard(&http(), None), drain.guard(&http(), None)];
+    let others = [drain.guards(&http()).take(), drain.guards(&http()).take()];
     let progress = drain.progress();
     assert_eq!(progress.active, 3);
     assert_eq!(progress.by_listener, [(first.listener().clone(), 1), (http(), 2)]);
@@ -72,7 +74,7 @@ async fn progress_counts_by_listener_and_names_the_oldest() {
 #[tokio::test]
 async fn each_guard_is_told_its_phase_and_may_stop_waiting() {
     let drain = Drain::new();
-    let guard = drain.guard(&http(), None);
+    let guard = drain.guards(&http()).take();
     let mut context = Context::from_waker(Waker::noop());
     for _ in 0..3 {
         let mut wait = Box::pin(guard.reached(DrainPhase::Graceful));
@@ -94,11 +96,11 @@ async fn each_guard_is_told_its_phase_and_may_stop_waiting() {
 #[test]
 fn a_predecessor_that_owns_again_serves_newcomers_and_calls_nobody_back() {
     let drain = Drain::new();
-    let old = drain.guard(&http(), None);
+    let old = drain.guards(&http()).take();
     drain.advance(DrainPhase::Graceful);
-    assert_eq!(drain.guard(&http(), None).phase(), DrainPhase::Graceful);
+    assert_eq!(drain.guards(&http()).take().phase(), DrainPhase::Graceful);
     drain.reopen();
-    let new = drain.guard(&http(), None);
+    let new = drain.guards(&http()).take();
     assert_eq!((old.phase(), new.phase()), (DrainPhase::Graceful, DrainPhase::Serving));
     drain.advance(DrainPhase::LameDuck);
     assert_eq!((old.phase(), new.phase()), (DrainPhase::Graceful, DrainPhase::LameDuck));
@@ -109,7 +111,7 @@ fn a_predecessor_that_owns_again_serves_newcomers_and_calls_nobody_back() {
 async fn closings_are_spread_evenly_over_the_window() {
     let drain = Drain::new();
     let tasks: Vec<_> =
-        (0..1_000).map(|_| obey(drain.guard(&http(), None), DrainPhase::Graceful)).collect();
+        (0..1_000).map(|_| obey(drain.guards(&http()).take(), DrainPhase::Graceful)).collect();
     tokio::task::yield_now().await;
     let began = Instant::now();
     drain.advance_spread(DrainPhase::Graceful, ms(2_000)).await;
@@ -125,7 +127,7 @@ async fn closings_are_spread_evenly_over_the_window() {
 #[tokio::test(start_paused = true)]
 async fn a_spread_that_is_cancelled_goes_on_where_it_was() {
     let drain = Drain::new();
-    let guards: Vec<_> = (0..100).map(|_| drain.guard(&http(), None)).collect();
+    let guards: Vec<_> = (0..100).map(|_| drain.guards(&http()).take()).collect();
     let moved = || guards.iter().filter(|guard| guard.phase() == DrainPhase::Graceful).count();
     let spread = drain.advance_spread(DrainPhase::Graceful, ms(1_000));
     assert!(timeout(ms(500), spread).await.is_err());
@@ -143,7 +145,7 @@ async fn a_drain_ends_at_once_at_zero_in_every_phase() {
         (DrainPhase::Force, 10_000),
     ] {
         let drain = Drain::new();
-        let task = (phase > DrainPhase::Serving).then(|| obey(drain.guard(&http(), None), phase));
+        let task = (phase > DrainPhase::Serving).then(|| obey(drain.guards(&http()).take(), phase));
         let report = drain.run(&settings(), &Notify::new()).await;
         // The clock of tokio's timers ticks once a millisecond.
         assert!(report.elapsed.as_millis().abs_diff(at) <= 1, "{phase}: {:?}", report.elapsed);
@@ -159,11 +161,12 @@ async fn a_drain_ends_at_once_at_zero_in_every_phase() {
 #[tokio::test(start_paused = true)]
 async fn a_drain_ends_at_the_deadline_and_names_who_was_cut_and_why() {
     let drain = Drain::new();
-    let gentle = obey(drain.guard(&http(), None), DrainPhase::Graceful);
-    let deaf = drain.guard(&http(), Some("192.0.2.7:80".into()));
+    let gentle = obey(drain.guards(&http()).take(), DrainPhase::Graceful);
+    let peer = "192.0.2.7:80".parse().unwrap();
+    let deaf = drain.guards(&http()).guard_since(ms(10_000), Some(peer));
     deaf.set_name("GET /events");
     deaf.set_reason("endless stream");
-    let late = obey(drain.guard(&http(), None), DrainPhase::Force);
+    let late = obey(drain.guards(&http()).take(), DrainPhase::Force);
     let report = drain.run(&settings(), &Notify::new()).await;
     assert_eq!(report.outcome, DrainOutcome::Forced);
     assert_eq!((report.drained, report.cut_count, report.left), (1, 2, 1));
@@ -177,9 +180,44 @@ async fn a_drain_ends_at_the_deadline_and_names_who_was_cut_and_why() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_lost_on_its_way_is_cut_and_named_and_not_drained() {
+    let drain = Drain::new();
+    let earlier = drain.guards(&http()).take();
+    earlier.lost("in a drain that was given up");
+    drop(earlier);
+    let ends = obey(drain.guards(&http()).take(), DrainPhase::Graceful);
+    let lost = drain.guards(&http()).guard(Some("192.0.2.7:80".parse().unwrap()));
+    lost.lost("the successor did not answer in time");
+    let leaves = drain.guards(&http()).take();
+    leaves.leaves();
+    let going = tokio::spawn(async move {
+        lost.reached(DrainPhase::Graceful).await;
+        drop(leaves);
+    });
+    let report = drain.run(&settings(), &Notify::new()).await;
+    assert_eq!(report.outcome, DrainOutcome::Cut);
+    assert_eq!((report.drained, report.moved, report.cut_count, report.left), (1, 1, 1, 0));
+    let named: Vec<_> = report.cut.iter().map(ToString::to_string).collect();
+    let why = "lost on its way to the successor: the successor did not answer in time";
+    assert_eq!(named, [format!("http from 192.0.2.7:80, 0 s: {why}")]);
+    ends.await.unwrap();
+    going.await.unwrap();
+
+    // And the same if others are there until the deadline.
+    let (deaf, lost) = (drain.guards(&http()).take(), drain.guards(&http()).take());
+    lost.lost("gone");
+    let going = tokio::spawn(async move { lost.reached(DrainPhase::Graceful).await });
+    let report = drain.run(&settings(), &Notify::new()).await;
+    assert_eq!(report.outcome, DrainOutcome::Forced);
+    assert_eq!((report.drained, report.cut_count, report.cut.len(), report.left), (0, 2, 2, 1));
+    going.await.unwrap();
+    drop(deaf);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drain_that_is_hurried_forces_at_once() {
     let drain = Drain::new();
-    let task = obey(drain.guard(&http(), None), DrainPhase::Force);
+    let task = obey(drain.guards(&http()).take(), DrainPhase::Force);
     let hurry = Notify::new();
     hurry.notify_one();
     let report = drain.run(&settings(), &hurry).await;
@@ -192,7 +230,7 @@ async fn a_drain_that_is_hurried_forces_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_deadline_without_end_does_not_overflow_the_clock() {
     let drain = Drain::new();
-    let task = obey(drain.guard(&http(), None), DrainPhase::Graceful);
+    let task = obey(drain.guards(&http()).take(), DrainPhase::Graceful);
     let endless = DrainSettings {
         lame_duck: Duration::ZERO,
         deadline: Duration::MAX,
@@ -208,7 +246,7 @@ async fn a_deadline_without_end_does_not_overflow_the_clock() {
 async fn progress_is_told_ten_times_a_second_in_a_drain_and_never_in_steady_state() {
     let drain = Drain::new();
     let mut watch = drain.watch();
-    let mut guards: Vec<_> = (0..1_000).map(|_| drain.guard(&http(), None)).collect();
+    let mut guards: Vec<_> = (0..1_000).map(|_| drain.guards(&http()).take()).collect();
     guards.truncate(500);
     assert!(!watch.has_changed().unwrap(), "told in steady state");
     let run = tokio::spawn({
@@ -237,26 +275,36 @@ async fn progress_is_told_ten_times_a_second_in_a_drain_and_never_in_steady_stat
     assert!((8..=14).contains(&told), "{told} times in {:?}", report.elapsed);
 }
 
-/// One connection moves between the last shard and the first, a new guard before the old one
-/// goes: there is no moment without a guard, though a look at one shard after another often finds
-/// none.
+/// One connection moves between two threads, a new guard before the old one goes: there is no
+/// moment without a guard, though a look at one thread's counts after another's could find none.
 #[test]
 fn zero_is_not_seen_while_guards_only_change_hands() {
     let drain = Drain::new();
+    let guards = drain.guards(&http());
     let stop = AtomicBool::new(false);
-    let (first, last) = (0, usize::MAX);
-    let mut held = drain.guard_in(last, &http(), None);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                for shard in [first, last] {
-                    held = drain.guard_in(shard, &http(), None);
-                }
+    let (to_there, there) = mpsc::channel::<Guard>();
+    let (to_here, here) = mpsc::channel::<Guard>();
+    to_there.send(guards.take()).unwrap();
+    let pass_on = |from: mpsc::Receiver<Guard>, to: mpsc::Sender<Guard>| {
+        while !stop.load(Ordering::Relaxed) {
+            // The other one has stopped, then.
+            let Ok(old) = from.recv() else { break };
+            let new = guards.take();
+            drop(old);
+            if let Err(mpsc::SendError(last)) = to.send(new) {
+                return Some(last);
             }
-        });
+        }
+        // What is under way stays there until the end.
+        from.try_recv().ok()
+    };
+    thread::scope(|scope| {
+        let threads =
+            [scope.spawn(|| pass_on(there, to_here)), scope.spawn(|| pass_on(here, to_there))];
         let seen = (0..500_000).filter(|_| drain.is_empty()).count();
         stop.store(true, Ordering::Relaxed);
         assert_eq!(seen, 0);
+        threads.into_iter().for_each(|thread| drop(thread.join().unwrap()));
     });
 }
 
@@ -269,7 +317,7 @@ fn a_guard_that_goes_while_the_wait_for_zero_begins_is_noticed() {
     let stop = AtomicBool::new(false);
     let rounds = async {
         for _ in 0..30_000 {
-            *slot.lock().unwrap() = Some(drain.guard(&http(), None));
+            *slot.lock().unwrap() = Some(drain.guards(&http()).take());
             drain.empty().await;
         }
     };
@@ -304,7 +352,7 @@ async fn the_last_guard_always_wakes_who_waits_for_zero() {
             let (drain, ended) = (drain.clone(), Arc::clone(&ended));
             let thread = thread::spawn(move || {
                 for guard in receive {
-                    let child = drain.guard(guard.listener(), None);
+                    let child = drain.guards(guard.listener()).take();
                     drop(guard);
                     ended.fetch_add(1, Ordering::SeqCst);
                     drop(child);
@@ -315,7 +363,7 @@ async fn the_last_guard_always_wakes_who_waits_for_zero() {
         .collect();
     let rounds = 5_000;
     for round in 1..=rounds {
-        let guards: Vec<_> = workers.iter().map(|_| drain.guard(&http(), None)).collect();
+        let guards: Vec<_> = workers.iter().map(|_| drain.guards(&http()).take()).collect();
         for (guard, (send, _)) in guards.into_iter().zip(&workers) {
             send.send(guard).unwrap();
         }
@@ -330,30 +378,9 @@ async fn the_last_guard_always_wakes_who_waits_for_zero() {
 }
 
 #[test]
-fn threads_meet_in_different_shards_and_each_stays_in_its_own() {
-    let barrier = std::sync::Barrier::new(16);
-    let shards: std::collections::BTreeSet<_> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..16)
-            .map(|_| {
-                scope.spawn(|| {
-                    barrier.wait();
-                    let shard = shard_of_this_thread() % 64;
-                    assert_eq!(shard, shard_of_this_thread() % 64);
-                    // All 16 live at once, so no two have the same stack.
-                    barrier.wait();
-                    shard
-                })
-            })
-            .collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    });
-    assert!(shards.len() >= 8, "{shards:?}");
-}
-
-#[test]
 fn a_thread_waits_for_a_phase_without_a_runtime() {
     let drain = Drain::new();
-    let guard = drain.guard(&"http".parse().unwrap(), None);
+    let guard = drain.guards(&"http".parse().unwrap()).take();
     assert!(!guard.reached_within(DrainPhase::LameDuck, Duration::from_millis(1)));
     let waiting = std::thread::spawn({
         let guard = guard.clone();
@@ -367,13 +394,13 @@ fn a_thread_waits_for_a_phase_without_a_runtime() {
 #[tokio::test(start_paused = true)]
 async fn a_health_check_learns_of_phases_and_is_counted_nowhere() {
     let drain = Drain::new();
-    let check = drain.guard_of_check(&http(), Some("127.0.0.1:9".into()));
+    let check = drain.guards(&http()).guard_of_check(Some("127.0.0.1:9".parse().unwrap()));
     assert!(check.is_health_check() && check.clone().is_health_check());
-    assert!(!drain.guard(&http(), None).is_health_check());
+    assert!(!drain.guards(&http()).take().is_health_check());
     assert_eq!(drain.progress(), Progress { accepted: 1, ..Progress::default() });
     assert_eq!((drain.active(), drain.accepted()), (0, 1));
     let told = obey(check.clone(), DrainPhase::LameDuck);
-    drop(obey(drain.guard(&http(), None), DrainPhase::Graceful));
+    drop(obey(drain.guards(&http()).take(), DrainPhase::Graceful));
     let report = drain.run(&settings(), &Notify::new()).await;
     assert_eq!((report.outcome, report.drained, report.left), (DrainOutcome::Drained, 1, 0));
     assert!(report.cut.is_empty());

@@ -73,7 +73,11 @@ fn written_and_read(message: &Message) {
     assert!(message.items().is_none() || message.carries(carried + 1).is_err());
     let of_an_elder = matches!(
         message,
-        Message::Asked | Message::Pong { .. } | Message::Progress(_) | Message::LastReport(_)
+        Message::Asked { .. }
+            | Message::StopAsked { .. }
+            | Message::Pong { .. }
+            | Message::Progress(_)
+            | Message::LastReport(_)
     );
     assert!(!of_an_elder || frame.len() <= WHOLE_FRAME, "{} bytes", frame.len());
 }

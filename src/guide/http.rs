@@ -33,7 +33,7 @@
 //! | HTTP/1.1, idle, where nobody takes it | stays open: its next request may be under way, and is answered | is closed once it has been silent for [`lame_duck`](crate::Config::lame_duck) | `idle between requests` |
 //! | part of a head has arrived | is waited for | is waited for, and answered | `waits for the rest of a request's head` |
 //! | nothing has arrived yet | is waited for | is waited for as long as [`first_request`](crate::http::Http::first_request) says, and answered | `waits for a first request` |
-//! | HTTP/2 | GOAWAY, ping, GOAWAY (RFC 9113, section 6.8): streams that are open finish, none is opened. With [`drain_spread`](crate::Config::drain_spread) nothing yet | the same, one connection after the other | `2 streams open`, `has not acknowledged the GOAWAY` |
+//! | HTTP/2 | GOAWAY, ping, and once the client has answered and then been quiet, GOAWAY (RFC 9113, section 6.8): streams that are open or on the way finish, no more are opened. With [`drain_spread`](crate::Config::drain_spread) nothing yet | the same, one connection after the other | `2 streams open`, `has not acknowledged the GOAWAY` |
 //! | TLS handshake | goes on | goes on | `TLS handshake` |
 //! | upgraded (WebSocket) | nothing | your handler says goodbye | `upgraded: websocket` |
 //!
@@ -65,7 +65,10 @@
 //!   handed on. They end in order.
 //! - A service that takes `Request<hyper::body::Incoming>` does not tell when it has read a body, so
 //!   after such a request the connection ends with its answer.
-//! - [`Http::stay`](crate::http::Http::stay), in either release, keeps them where they are.
+//! - [`Http::stay`](crate::http::Http::stay), in either release, keeps them where they are. So does
+//!   a successor that shakes hands on that listener.
+//! - A successor that serves the listener later than 1 s after the commit gets those that are still
+//!   there by then.
 //! - There is no successor at a stop, and none that takes connections once it hands over itself.
 //!
 //! **A request that arrives meanwhile is answered by one side, once.** This side reads nothing of a

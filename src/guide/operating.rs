@@ -9,6 +9,10 @@
 //! everything below works with `heirloom --service shop …`, `heirloom --socket PATH …`, or with a
 //! [`Client`](crate::control::Client) in a program.
 //!
+//! The path is there from the first generation to the last. If somebody else has removed it (a job
+//! that cleans temporary directories), or put something in its place and taken that away again, the
+//! next upgrade puts a new socket there; a signal asks for one.
+//!
 //! # A deployment
 //!
 //! ```sh
@@ -67,10 +71,11 @@
 //!
 //! # Logs
 //!
-//! Everything is told by `tracing` with the target `heirloom::handoff`. The predecessor's lines of
-//! one upgrade are in the span `upgrade` with `id`, `from`, `to`, `pid`, `version`, `successor_pid`
-//! and `successor_version`: one for who asked, one for each phase (field `step`), one for the
-//! outcome, with its cause as a warning. A drain ends with one line of figures, and before it one for
+//! Everything is told by `tracing` with the target `heirloom::handoff`. What either generation says of
+//! one upgrade is in the span `upgrade` with `id`, `from`, `to`, `pid`, `version`, `successor_pid`
+//! and `successor_version`. The predecessor has one line for who asked, one for each phase (field
+//! `step`), one for the outcome, with its cause as a warning, and those of its drain; the successor's
+//! have `side="successor"`, from the moment when it holds what it was offered. A drain ends with one line of figures, and before it one for
 //! each of the first 16 connections that were cut: listener, name, peer, age, and what it waited for.
 //! Commands that change something are logged with the target `heirloom::control`, `uid` and `pid`.
 //!

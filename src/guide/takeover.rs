@@ -70,8 +70,12 @@
 //!   with 0. What it had in the manager's fd store is removed. The new one says `READY=1` when it
 //!   owns. Units that take over from each other need `Restart=on-failure`: with `always` the old
 //!   one would come back and take over in turn. Containers alike: `restart: on-failure`.
-//! - **Sockets that the new process was activated with** are closed if it takes over: it gets those
-//!   of its predecessor.
+//! - **Sockets that the new process was activated with** (`LISTEN_FDS`) are closed if it takes over,
+//!   with a warning: it gets those of its predecessor. If its manager had them from an fd store, it
+//!   is asked to drop them when this process owns, and to keep those that were handed over; if it
+//!   was taken back, the store stays as it was. A *socket unit* of the new side goes on holding its
+//!   sockets, and if it has bound the service's address as well (`ReusePort=`), a part of the
+//!   clients is queued where nobody accepts: do without it, or stop it before the takeover.
 //!
 //! # Containers
 //!

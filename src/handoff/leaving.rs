@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tracing::{Instrument, Span};
 
 use crate::error::Result;
 use crate::link::{LinkReceiver, LinkSender};
@@ -56,10 +57,11 @@ pub(crate) fn watch(
     let sender = link.as_ref().map(|(sender, _)| sender.clone());
     let (count, figures) = oneshot::channel();
     let figures = link.is_some().then_some(figures);
-    let task = tokio::spawn(async move {
+    let leaving = async move {
         let pid = child.pid();
         let (left, mut accepted) = oneshot::channel();
-        let last_words = tokio::spawn(last_words(link, count, left));
+        let last_words = last_words(link, count, left).instrument(Span::current());
+        let last_words = tokio::spawn(last_words);
         let exit = child.end(grace).await;
         tracing::info!(target: "heirloom::handoff", pid, exit = %exit, "the rejected successor ended");
         // Its last word may be in the link still, which ends with it.
@@ -68,7 +70,8 @@ pub(crate) fn watch(
         // Nobody may be waiting for the status any more.
         let _ = tell.send(exit);
         accepted.ok()?.ok()
-    });
+    };
+    let task = tokio::spawn(leaving.instrument(Span::current()));
     Leaving { task, link: sender, status, figures }
 }
 

@@ -159,6 +159,9 @@ where
             if ledger.speaks_http2() {
                 return Poll::Ready(Step::Http2);
             }
+            if !ledger.watch_body(abandoned, cx) {
+                continue;
+            }
             match self.decide(phase, cx) {
                 Some(Step::Ended) => {
                     // A body that nobody tells us of: only hyper knows whether it was read.
@@ -270,6 +273,7 @@ where
             Err(error) => {
                 // The runtime did not give it back: its I/O driver has ended.
                 tracing::warn!(%error, "an idle connection was closed");
+                guard.lost(&error.to_string());
                 return Ok(LetGo::Gone);
             }
         };

@@ -1,7 +1,8 @@
 //! Drives one HTTP/2 connection.
 //!
 //! hyper's graceful shutdown is right here: a GOAWAY that names no last stream and a ping, and
-//! after the pong the GOAWAY that does (RFC 9113, section 6.8). No stream falls between the two,
+//! after the pong the GOAWAY that does (RFC 9113, section 6.8). So that no stream falls between the
+//! two, the pong reaches hyper [late](super::pong),
 //! and the connection ends with its last stream. It is asked for with the lame duck phase, or one
 //! by one with the graceful phase if the drain is spread over a window; on a fresh connection only
 //! after its first request.
@@ -23,6 +24,7 @@ use super::drive::Watch;
 use super::http1::Times;
 use super::io::Io;
 use super::make::BoxError;
+use super::pong::LatePong;
 use super::timer::after;
 use crate::drain::DrainPhase;
 
@@ -43,6 +45,7 @@ where
     let ledger = Arc::clone(&watch.ledger);
     let back = Arc::new(Mutex::new(None));
     let io = Io::decided(stream, ahead, Arc::clone(&ledger)).returning(Arc::clone(&back));
+    let io = LatePong::new(io, Arc::clone(&ledger));
     let ended = {
         let mut hyper = pin!(builder.serve_connection(TokioIo::new(io), service));
         let mut told = false;
@@ -71,6 +74,7 @@ where
                     return Poll::Pending;
                 }
                 told = true;
+                ledger.note_told();
                 hyper.as_mut().graceful_shutdown();
             }
         })

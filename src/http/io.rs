@@ -13,7 +13,7 @@ use super::ledger::Ledger;
 use crate::drain::DrainPhase;
 
 /// What an HTTP/2 client says first (RFC 9113, section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Where a stream comes back to when hyper drops it.
 pub(super) type Return<S> = Arc<Mutex<Option<S>>>;

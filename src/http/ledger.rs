@@ -20,9 +20,11 @@
 //! this room move connections by them many thousand times.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Waker};
 
 use hyper::{Method, Request, StatusCode, Uri};
+use tokio::time::Instant;
 
 use super::server::Hooks;
 use crate::drain::{DrainPhase, Guard};
@@ -54,6 +56,8 @@ pub(super) struct Ledger {
     /// Bytes of a head have arrived, and it is not complete.
     head: AtomicBool,
     speaks_http2: AtomicBool,
+    /// HTTP/2: when hyper was asked to tell the client to go.
+    told: OnceLock<Instant>,
     /// The peer has closed its side, or the stream has failed: there is nobody to wait for.
     over: AtomicBool,
     /// The stream leaves HTTP.
@@ -65,6 +69,8 @@ pub(super) struct Ledger {
     /// Answers of a drain since the connection was last idle.
     in_a_row: AtomicUsize,
     last: Mutex<Option<(Method, Uri)>>,
+    /// The connection's task, while it waits for the end of a body that others may read.
+    reader: Mutex<Option<Waker>>,
 }
 
 impl Ledger {
@@ -81,12 +87,14 @@ impl Ledger {
             flushed: AtomicBool::new(true),
             head: AtomicBool::new(false),
             speaks_http2: AtomicBool::new(false),
+            told: OnceLock::new(),
             over: AtomicBool::new(false),
             upgrading: AtomicBool::new(false),
             served: AtomicBool::new(false),
             stays: AtomicBool::new(false),
             in_a_row: AtomicUsize::new(0),
             last: Mutex::default(),
+            reader: Mutex::default(),
         })
     }
 
@@ -115,14 +123,40 @@ impl Ledger {
         self.untold.store(true, Ordering::Release);
     }
 
-    /// A request's body was read to its end.
+    /// A request's body was read to its end. Where that was done is the application's choice, and
+    /// hyper does not learn of it: the connection's task does.
     pub(super) fn close_body(&self, number: usize) {
-        let _ = self.open_body.compare_exchange(number, NONE, Ordering::AcqRel, Ordering::Relaxed);
+        let closed =
+            self.open_body.compare_exchange(number, NONE, Ordering::AcqRel, Ordering::Relaxed);
+        if closed.is_ok() {
+            self.wake_reader();
+        }
     }
 
     /// A request's body was dropped before its end.
     pub(super) fn abandon_body(&self, number: usize) {
         self.abandoned.store(number, Ordering::Release);
+        self.wake_reader();
+    }
+
+    fn wake_reader(&self) {
+        let waker = self.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// The task is woken when the open body ends, if there is one. False if one has been dropped
+    /// since [`abandoned`](Self::abandoned) said this: hyper has to be polled again.
+    pub(super) fn watch_body(&self, abandoned: usize, cx: &mut Context<'_>) -> bool {
+        if self.reads_body() {
+            let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+            if !reader.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                *reader = Some(cx.waker().clone());
+            }
+        }
+        // Whoever has closed or dropped one since will find the waker, or has been seen.
+        self.abandoned() == abandoned
     }
 
     /// The body that hyper will see as dropped in the poll that begins now.
@@ -263,6 +297,16 @@ impl Ledger {
 
     pub(super) fn speaks_http2(&self) -> bool {
         self.speaks_http2.load(Ordering::Relaxed)
+    }
+
+    /// HTTP/2: hyper is asked to tell the client to go.
+    pub(super) fn note_told(&self) {
+        self.told.get_or_init(Instant::now);
+    }
+
+    /// HTTP/2: when that was.
+    pub(super) fn told(&self) -> Option<Instant> {
+        self.told.get().copied()
     }
 
     pub(super) fn note_over(&self) {

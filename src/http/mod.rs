@@ -43,6 +43,7 @@ mod ledger;
 mod make;
 mod mover;
 mod moving;
+mod pong;
 #[cfg(feature = "axum")]
 mod readiness;
 mod serve;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::landing::Landing;
 use super::mover::{GivenBack, Mover, Parcel, Taking, Turning};
 use crate::name::Name;
-use crate::session::{About, Key, NotMoved, Session, Sessions, Turn, handler};
+use crate::session::{About, Key, NotMoved, Registered, Session, Sessions, Turn, handler};
 
 /// The version of what is said of a connection: one byte, 1 if it has not had a request yet.
 const VERSION: u32 = 1;
@@ -52,7 +52,7 @@ impl Mover for ToSuccessor {
                     let (stream, _, ahead) = session.into_parts();
                     Err(GivenBack { stream, read_ahead: ahead.into() })
                 }
-                // Nobody can go on with it here, so there is nothing to give back.
+                // Nobody can go on with it here, so there is nothing to give back. Its guard knows.
                 Err(NotMoved::Lost { reason }) => {
                     tracing::warn!(reason, "an idle connection was closed on its way");
                     Ok(())
@@ -62,11 +62,40 @@ impl Mover for ToSuccessor {
     }
 }
 
-/// Connections of this listener that the predecessor gives go on here.
-pub(super) fn land(sessions: &Sessions, kind: &str, listener: &Name, site: Arc<dyn Landing>) {
-    let Ok(kind) = kind.parse() else { return };
+/// Connections of this listener that the predecessor gives go on here, for as long as the answer
+/// lives.
+pub(super) fn land(
+    sessions: &Sessions,
+    kind: &str,
+    listener: &Name,
+    site: Arc<dyn Landing>,
+) -> Option<Serves> {
+    let kind = kind.parse().ok()?;
     let lands = handler(move |session| site.land(session));
-    sessions.register(kind, Some(listener.clone()), VERSION..=VERSION, lands);
+    let registered = sessions.register(kind, Some(listener.clone()), VERSION..=VERSION, lands);
+    Some(Serves { sessions: sessions.clone(), registered: Some(registered) })
+}
+
+/// Connections of this listener stay with the predecessor, which is told so at once, for as long as
+/// the answer lives.
+pub(super) fn leave(sessions: &Sessions, kind: &str, listener: &Name) -> Option<Serves> {
+    let registered = sessions.leave(kind.parse().ok()?, listener.clone());
+    Some(Serves { sessions: sessions.clone(), registered: Some(registered) })
+}
+
+/// A server's word on what becomes of the predecessor's connections.
+#[must_use = "dropped, it does not hold any more"]
+pub(super) struct Serves {
+    sessions: Sessions,
+    registered: Option<Registered>,
+}
+
+impl Drop for Serves {
+    fn drop(&mut self) {
+        if let Some(registered) = self.registered.take() {
+            self.sessions.unregister(registered);
+        }
+    }
 }
 
 /// What the predecessor says of a connection: what it has read, and whether it is fresh.

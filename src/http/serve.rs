@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use tokio::net::{TcpStream, UnixStream};
+
 use super::Http;
 use super::body::RequestBody;
 use super::connection::accepted;
 use super::handshake::Handshake;
 use super::landing::Site;
 use super::make::Make;
-use super::mover::Mover;
+use super::mover::{Mover, Plaintext};
 use super::moving::{self, ToSuccessor};
 use super::server::{Hooks, Server};
 use crate::drain::{DrainPhase, DrainSettings};
@@ -55,10 +57,21 @@ impl Running {
         let mover = mover.map(|mover| Arc::new(mover) as Arc<dyn Mover>);
         let server =
             Arc::new(server.into_server(&self.config().drain, Some(self.requests()), mover));
-        if let Some(kind) = kind {
-            moving::land(&sessions, kind, name, Arc::new(Site::new(&listener, &server)));
-        }
-        tokio::spawn(run(listener, server));
+        let serves: Vec<_> = match kind {
+            Some(kind) => {
+                let site = Arc::new(Site::new(&listener, &server));
+                moving::land(&sessions, kind, name, site).into_iter().collect()
+            }
+            // Whatever the predecessor accepts there, plaintext over TCP or over a Unix socket.
+            None => [TcpStream::KIND, UnixStream::KIND]
+                .iter()
+                .filter_map(|kind| moving::leave(&sessions, kind, name))
+                .collect(),
+        };
+        tokio::spawn(async move {
+            run(listener, server).await;
+            drop(serves);
+        });
     }
 }
 

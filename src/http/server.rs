@@ -100,8 +100,8 @@ mod tests {
         let (drain, name) = (Drain::new(), "http".parse().unwrap());
         let requests = Requests::new();
         let hooks = Hooks { requests: Some(requests.clone()), ..Hooks::default() };
-        let client = drain.guard(&name, None);
-        let check = drain.guard_of_check(&name, None);
+        let client = drain.guards(&name).take();
+        let check = drain.guards(&name).guard_of_check(None);
         for status in [StatusCode::OK, StatusCode::NOT_FOUND, StatusCode::BAD_GATEWAY] {
             hooks.answered(&client, status);
             hooks.answered(&check, status);

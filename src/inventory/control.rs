@@ -1,7 +1,8 @@
 //! The control socket: handed on like a listener, and exempt from yield.
 //!
 //! **Contract:** it is open in every generation, no handoff parks it, and who answers on it is
-//! decided by who owns. Its path is taken by the first owner and never disappears in between.
+//! decided by who owns. Its path is taken by the first owner and never disappears in between; if
+//! somebody else has removed it, the next owner puts a new socket there.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -22,6 +23,8 @@ pub(super) struct Control {
     name: Name,
     fd: Arc<OwnedFd>,
     place: Place,
+    /// Of a socket that is bound.
+    mode: u32,
     /// Whether it has yet to listen.
     quiet: bool,
     /// Its place in the offer last made.
@@ -33,6 +36,25 @@ pub(super) struct Control {
 impl Control {
     fn plan<'a>(name: &'a Name, options: &'a ListenOptions) -> Plan<'a> {
         Plan { name, kind: Kind::UnixStream, group: false, options }
+    }
+
+    /// Binds another one in place of this, whose path leads to it no more.
+    fn bind_anew(&mut self) -> Result<()> {
+        let options = ListenOptions::new().mode(self.mode);
+        let (fd, place) = Self::plan(&self.name, &options).place(self.place.path())?;
+        (self.fd, self.place, self.quiet) = (Arc::new(fd), place, true);
+        Ok(())
+    }
+
+    /// A socket that was bound listens, and takes its path.
+    fn listen(&mut self) -> Result<()> {
+        let options = ListenOptions::new();
+        let (plan, address) = (Self::plan(&self.name, &options), self.address());
+        plan.listen(&self.fd, &address)?;
+        let taken = self.place.take();
+        taken.map_err(|error| plan.error("take the place", &address, error))?;
+        self.quiet = false;
+        Ok(())
     }
 
     fn address(&self) -> Address {
@@ -98,13 +120,13 @@ impl Inventory {
                 book.taken.extend(found.index);
                 let place = Place::inherited(path.to_owned(), found.record.path_inode);
                 let fd = Arc::new(found.fd);
-                Control { name, fd, place, quiet: false, offered: None, given: false }
+                Control { name, fd, place, mode, quiet: false, offered: None, given: false }
             }
             None => {
                 let options = ListenOptions::new().mode(mode);
                 let (fd, place) = Control::plan(&name, &options).place(path)?;
                 let fd = Arc::new(fd);
-                Control { name, fd, place, quiet: true, offered: None, given: false }
+                Control { name, fd, place, mode, quiet: true, offered: None, given: false }
             }
         };
         book.control = Some(control);
@@ -122,12 +144,11 @@ impl Inventory {
         let mut book = self.book();
         let Some(control) = &mut book.control else { return Ok(None) };
         if control.quiet {
-            let options = ListenOptions::new();
-            let plan = Control::plan(&control.name, &options);
-            plan.listen(&control.fd, &control.address())?;
-            let taken = control.place.take();
-            taken.map_err(|error| plan.error("take the place", &control.address(), error))?;
-            control.quiet = false;
+            control.listen()?;
+        } else if control.place.is_lost() {
+            tracing::warn!(target: "heirloom::control", path = ?control.place.path(), "the control socket was removed from its path, and is bound anew");
+            control.bind_anew()?;
+            control.listen()?;
         }
         control.place.own();
         Ok(Some(Arc::clone(&control.fd)))

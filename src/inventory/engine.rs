@@ -371,17 +371,22 @@ type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 fn pause_all(cores: Vec<Arc<Core>>) -> impl Future<Output = Vec<String>> + Send + 'static {
     let open = cores.into_iter().filter(|core| core.state() == State::Open);
     let raw: Vec<_> = open.filter_map(|core| core.park().map(|pause| (core, pause))).collect();
-    tell_raw(raw, "pause", |pause| Box::pin(async move { pause.pause().await }))
+    tell_raw(raw, "pause", |core, pause| {
+        Box::pin(async move { pause.pause_if(|| core.state() == State::Parked).await })
+    })
 }
 
-type Told = fn(Arc<RawPause>) -> Pending<std::io::Result<()>>;
+type Told = fn(Arc<Core>, Arc<RawPause>) -> Pending<std::io::Result<()>>;
 
 fn resume_raw(cores: Vec<Arc<Core>>) -> impl Future<Output = Vec<String>> + Send + 'static {
     let raw = cores.into_iter().filter_map(|core| core.raw().map(|pause| (core, pause)));
-    tell_raw(raw.collect(), "resume", |pause| Box::pin(async move { pause.resume().await }))
+    tell_raw(raw.collect(), "resume", |core, pause| {
+        Box::pin(async move { pause.resume_if(|| core.state() != State::Parked).await })
+    })
 }
 
-/// Tells frameworks that hold listeners of their own; gives what went wrong.
+/// Tells frameworks that hold listeners of their own; gives what went wrong. Who is told late, by a
+/// task that another one has overtaken, is told only what still holds.
 async fn tell_raw(
     raw: Vec<(Arc<Core>, Arc<RawPause>)>,
     what: &'static str,
@@ -389,7 +394,7 @@ async fn tell_raw(
 ) -> Vec<String> {
     let all = raw.into_iter().map(|(core, pause)| -> Pending<Option<String>> {
         Box::pin(async move {
-            let error = tell(pause).await.err()?;
+            let error = tell(Arc::clone(&core), pause).await.err()?;
             Some(format!("listener \"{}\": the application's {what}: {error}", core.name()))
         })
     });

@@ -43,6 +43,12 @@ impl Inventory {
         }
     }
 
+    /// A service manager has passed something under these names that is not used: it is treated like
+    /// what was inherited and never claimed.
+    pub(crate) fn has_no_use_for(&self, names: impl IntoIterator<Item = Name>) {
+        self.book().unclaimed.extend(names);
+    }
+
     /// The names of what was inherited and never claimed, once.
     pub(crate) fn take_unclaimed(&self) -> Vec<Name> {
         std::mem::take(&mut self.book().unclaimed)

@@ -117,7 +117,7 @@ async fn a_frame_cut_at_any_point_arrives_once_and_whole() {
             }
             assert_eq!(scm::queued(counted.as_fd()).unwrap(), cut, "it waits in the kernel");
             let mut rest = frame[cut..].to_vec();
-            rest.extend(Message::Asked.frame(0).unwrap());
+            rest.extend(Message::Asked { by: None }.frame(0).unwrap());
             // With the smallest buffer the next frame may not fit until this one is read.
             let sent = scm::send(ours.as_fd(), &rest, &[]).unwrap();
             assert!(sent >= frame.len() - cut, "cut {cut}: {sent}");
@@ -125,7 +125,7 @@ async fn a_frame_cut_at_any_point_arrives_once_and_whole() {
             assert_eq!(envelope.message, message);
             assert_eq!(envelope.descriptors.len(), carried);
             if sent == rest.len() {
-                assert_eq!(next(&mut receiver).await.message, Message::Asked);
+                assert_eq!(next(&mut receiver).await.message, Message::Asked { by: None });
             }
         }
     }
@@ -279,9 +279,9 @@ async fn a_side_that_ends_without_reading_is_an_end() {
     let (ours, theirs) = pair();
     let (sender, mut receiver) = open(theirs).unwrap();
     sender.send(Message::Hurry, vec![]).await.unwrap();
-    scm::send(ours.as_fd(), &Message::Asked.frame(0).unwrap(), &[]).unwrap();
+    scm::send(ours.as_fd(), &Message::Asked { by: None }.frame(0).unwrap(), &[]).unwrap();
     drop(ours);
-    assert_eq!(next(&mut receiver).await.message, Message::Asked);
+    assert_eq!(next(&mut receiver).await.message, Message::Asked { by: None });
     assert!(soon(receiver.recv()).await.unwrap().is_none());
 }
 
@@ -291,27 +291,27 @@ async fn descriptors_of_an_unknown_kind_are_closed_and_the_link_goes_on() {
     let (_sender, mut receiver) = open(theirs).unwrap();
     let (mut watch, end) = pipe();
     scm::send(ours.as_fd(), &raw(999, b"what is this", 2), &[end.as_fd(), end.as_fd()]).unwrap();
-    scm::send(ours.as_fd(), &Message::Asked.frame(0).unwrap(), &[]).unwrap();
+    scm::send(ours.as_fd(), &Message::Asked { by: None }.frame(0).unwrap(), &[]).unwrap();
     drop(end);
     let envelope = next(&mut receiver).await;
     assert_eq!(envelope.message, Message::Unknown(999));
     assert!(envelope.descriptors.is_empty());
     assert_eq!(watch.read(&mut [0]).unwrap(), 0, "no copy is open");
-    assert_eq!(next(&mut receiver).await.message, Message::Asked);
+    assert_eq!(next(&mut receiver).await.message, Message::Asked { by: None });
 }
 
 #[tokio::test]
 async fn frames_glued_in_the_kernel_keep_their_descriptors_apart() {
     let (ours, theirs) = pair();
     let (_watch, end) = pipe();
-    scm::send(ours.as_fd(), &Message::Asked.frame(0).unwrap(), &[]).unwrap();
+    scm::send(ours.as_fd(), &Message::Asked { by: None }.frame(0).unwrap(), &[]).unwrap();
     scm::send(ours.as_fd(), &offer(1).frame(1).unwrap(), &[end.as_fd()]).unwrap();
     scm::send(ours.as_fd(), &offer(2).frame(2).unwrap(), &[end.as_fd(), end.as_fd()]).unwrap();
     scm::send(ours.as_fd(), &Message::Hurry.frame(0).unwrap(), &[]).unwrap();
     drop(ours);
     let (_sender, mut receiver) = open(theirs).unwrap();
     for (message, carried) in
-        [(Message::Asked, 0), (offer(1), 1), (offer(2), 2), (Message::Hurry, 0)]
+        [(Message::Asked { by: None }, 0), (offer(1), 1), (offer(2), 2), (Message::Hurry, 0)]
     {
         let envelope = next(&mut receiver).await;
         assert_eq!(envelope.message, message);
@@ -322,15 +322,18 @@ async fn frames_glued_in_the_kernel_keep_their_descriptors_apart() {
 
 #[tokio::test]
 async fn descriptors_that_no_header_announced_are_closed_and_end_the_link() {
-    let glued = [Message::Asked.frame(0).unwrap(), offer(1).frame(1).unwrap()].concat();
-    for (bytes, carried) in [(glued, 1), (Message::Asked.frame(0).unwrap(), 3), (vec![b'H'], 2)] {
+    let glued =
+        [Message::Asked { by: None }.frame(0).unwrap(), offer(1).frame(1).unwrap()].concat();
+    for (bytes, carried) in
+        [(glued, 1), (Message::Asked { by: None }.frame(0).unwrap(), 3), (vec![b'H'], 2)]
+    {
         let (ours, theirs) = pair();
         let (_sender, mut receiver) = open(theirs).unwrap();
         let (mut watch, end) = pipe();
         scm::send(ours.as_fd(), &bytes, &vec![end.as_fd(); carried]).unwrap();
         drop(end);
         if bytes.len() < HEADER {
-            let rest = &Message::Asked.frame(0).unwrap()[bytes.len()..];
+            let rest = &Message::Asked { by: None }.frame(0).unwrap()[bytes.len()..];
             scm::send(ours.as_fd(), rest, &[]).unwrap();
         }
         let error = error(&mut receiver).await;
@@ -388,7 +391,7 @@ async fn the_kernel_says_who_speaks() {
     scm::pass_credentials(theirs.as_fd()).unwrap();
     let (sender, _) = open(ours).unwrap();
     let (_, mut receiver) = open(theirs).unwrap();
-    for message in [Message::Asked, failed(10_000)] {
+    for message in [Message::Asked { by: None }, failed(10_000)] {
         sender.send(message.clone(), vec![]).await.unwrap();
         let envelope = next(&mut receiver).await;
         assert_eq!(envelope.message, message);
@@ -427,9 +430,9 @@ async fn a_link_is_handed_on_while_half_a_frame_waits() {
         let (_watch, end) = pipe();
         let dup = theirs.try_clone().unwrap();
         let (_sender, mut elder) = open(theirs).unwrap();
-        scm::send(ours.as_fd(), &Message::Asked.frame(0).unwrap(), &[]).unwrap();
+        scm::send(ours.as_fd(), &Message::Asked { by: None }.frame(0).unwrap(), &[]).unwrap();
         scm::send(ours.as_fd(), &frame[..cut], &[end.as_fd()]).unwrap();
-        assert_eq!(next(&mut elder).await.message, Message::Asked);
+        assert_eq!(next(&mut elder).await.message, Message::Asked { by: None });
         tokio::select! {
             biased;
             got = elder.recv() => panic!("{got:?}"),
@@ -472,9 +475,9 @@ async fn a_broken_link_says_the_same_to_everyone() {
     let (sender, _receiver) = open(ours).unwrap();
     drop(theirs);
     let clone = sender.clone();
-    let first = soon(sender.send(Message::Asked, vec![])).await.unwrap_err();
-    let second = soon(clone.send(Message::Asked, vec![])).await.unwrap_err();
-    let third = clone.post(Message::Asked).unwrap_err();
+    let first = soon(sender.send(Message::Asked { by: None }, vec![])).await.unwrap_err();
+    let second = soon(clone.send(Message::Asked { by: None }, vec![])).await.unwrap_err();
+    let third = clone.post(Message::Asked { by: None }).unwrap_err();
     assert_eq!(first.kind(), ErrorKind::Link);
     assert!(first.chain().starts_with("link: send \"asked\": Broken pipe"), "{}", first.chain());
     assert_eq!(first.chain(), second.chain());
@@ -512,15 +515,15 @@ async fn a_message_beyond_the_limits_leaves_the_link_as_it_was() {
         let error = sender.send(message, vec![Arc::clone(&end); carried]).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
     }
-    sender.send(Message::Asked, vec![]).await.unwrap();
-    assert_eq!(next(&mut receiver).await.message, Message::Asked);
+    sender.send(Message::Asked { by: None }, vec![]).await.unwrap();
+    assert_eq!(next(&mut receiver).await.message, Message::Asked { by: None });
 }
 
 #[tokio::test]
 async fn a_half_frame_that_waits_costs_nothing() {
     let (ours, theirs) = pair();
     let (_sender, mut receiver) = open(theirs).unwrap();
-    let frame = Message::Asked.frame(0).unwrap();
+    let frame = Message::Asked { by: None }.frame(0).unwrap();
     scm::send(ours.as_fd(), &frame[..5], &[]).unwrap();
     let mut polls = 0;
     let mut waiting = Box::pin(receiver.recv());

@@ -105,11 +105,10 @@ impl Core {
                 result => break result?,
             }
         };
-        let text = peer.as_socket().map(|peer| peer.to_string());
         let met = self.expected.meet(&peer, self.name(), source.index);
         let guard = match met {
-            Some(_) => self.drain().guard_of_check(self.name(), text),
-            None => self.drain().guard(self.name(), text),
+            Some(_) => self.guards.guard_of_check(peer.as_socket()),
+            None => self.guards.guard(peer.as_socket()),
         };
         Ok(Accepted { fd, peer, guard, met })
     }

@@ -18,14 +18,14 @@ use super::member::{Member, Source};
 use super::place::Place;
 use super::raw::RawPause;
 use super::state::State;
-use crate::drain::Drain;
+use crate::drain::{Drain, Guards};
 use crate::name::Name;
 use crate::wire::Address;
 
 /// One listener or datagram socket: its name, its state, its sockets.
 pub(crate) struct Core {
     name: Name,
-    drain: Drain,
+    pub(super) guards: Guards,
     /// Connections that were announced to this generation.
     pub(super) expected: Expected,
     pub(super) nodelay: bool,
@@ -51,8 +51,8 @@ impl Core {
         nodelay: bool,
     ) -> Arc<Self> {
         Arc::new(Self {
+            guards: drain.guards(&name),
             name,
-            drain,
             expected,
             nodelay,
             inner: Mutex::new(Inner::new(state)),
@@ -66,10 +66,6 @@ impl Core {
 
     pub(crate) fn name(&self) -> &Name {
         &self.name
-    }
-
-    pub(crate) fn drain(&self) -> &Drain {
-        &self.drain
     }
 
     pub(crate) fn state(&self) -> State {
@@ -201,7 +197,7 @@ impl Core {
             }
             inner.state = State::Closing;
             inner.members.iter_mut().for_each(Member::deregister);
-            let guard = self.drain.guard(&self.name, None);
+            let guard = self.guards.take();
             guard.set_name("the queue of a closing socket");
             guard.set_reason("nobody has taken what it holds");
             inner.queue = Some(guard);

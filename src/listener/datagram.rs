@@ -53,8 +53,8 @@ impl Datagram {
         let core = self.core();
         let mut receive = |source: Source<'_>| {
             let (length, peer) = recv_from(source.fd, buffer)?;
-            let text = peer.as_socket().map(|peer| peer.to_string());
-            Ok((length, peer, core.drain().guard(core.name(), text)))
+            let guard = core.guards.guard(peer.as_socket());
+            Ok((length, peer, guard))
         };
         core.next(&mut receive, "receive").await
     }

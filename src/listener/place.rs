@@ -108,6 +108,14 @@ impl Place {
         }
     }
 
+    /// Whether the path is gone, or leads to something else, though this socket was put there. One
+    /// that belongs to a service manager is not looked at.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.inode.is_some()
+            && self.temporary().is_none()
+            && inode_of(&self.path).ok() != self.inode
+    }
+
     /// From now on the path is ours to unlink.
     pub(crate) fn own(&self) {
         self.owned.store(true, Ordering::Relaxed);

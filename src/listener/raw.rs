@@ -58,9 +58,17 @@ impl RawPause {
         self.0.lock().await.pause().await
     }
 
-    /// Resolves when the framework says that it accepts again.
-    pub(crate) async fn resume(&self) -> io::Result<()> {
-        self.0.lock().await.resume().await
+    /// As [`pause`](Self::pause), if that is still wanted when the framework can be told.
+    pub(crate) async fn pause_if(&self, wanted: impl Fn() -> bool + Send) -> io::Result<()> {
+        let mut framework = self.0.lock().await;
+        if wanted() { framework.pause().await } else { Ok(()) }
+    }
+
+    /// Resolves when the framework says that it accepts again, if that is still wanted when it can
+    /// be told.
+    pub(crate) async fn resume_if(&self, wanted: impl Fn() -> bool + Send) -> io::Result<()> {
+        let mut framework = self.0.lock().await;
+        if wanted() { framework.resume().await } else { Ok(()) }
     }
 }
 

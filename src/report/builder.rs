@@ -75,6 +75,11 @@ impl ReportBuilder {
         builder
     }
 
+    /// Lines that belong to the upgrade are logged in this.
+    pub(crate) fn span(&self) -> Span {
+        self.span.clone()
+    }
+
     /// Who asked for it, and what for.
     pub(crate) fn asked(&mut self, by: AskedBy, purpose: Purpose) {
         self.report.asked_by = by;

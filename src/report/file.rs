@@ -2,8 +2,10 @@
 //!
 //! **Contract:** writing it never delays an upgrade and never fails one. A line is written on a
 //! thread of its own that lives only while there is something to write; what cannot be written is
-//! said in the log and lost. Generations that write at the same time take turns by flock(2), a line
-//! is whole or it is not there, and only who has the turn renames files.
+//! said in the log and lost. Generations that write at the same time take turns by flock(2), so no
+//! line is in the middle of another, and only who has the turn renames files. What a full disk has
+//! left of a line is taken away; what a process has left that was killed as it wrote stays, and the
+//! next line begins behind it, so a reader skips what is no document.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};

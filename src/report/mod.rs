@@ -7,6 +7,7 @@ pub(crate) mod golden;
 pub(crate) mod journal;
 pub(crate) mod metrics;
 mod parts;
+pub(crate) mod queued;
 #[cfg(test)]
 pub(crate) mod tests;
 mod text;
@@ -22,6 +23,7 @@ pub use self::parts::{AskedBy, CauseKind, CutGroup, Drained, Purpose, Window};
 use self::text::{Plain, Time};
 pub use self::totals::Summary;
 use crate::generation::Generation;
+use crate::name::Name;
 
 /// How an upgrade ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -196,6 +198,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// What the upgrade of this service to this generation is called.
+    pub(crate) fn id_of(service: &Name, to: Generation) -> String {
+        format!("{service}-{to}")
+    }
+
     /// Whether clients may have noticed the upgrade, as far as is known now: connections were cut
     /// at the end of the drain, or more requests failed than in an equal time before.
     #[must_use]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Plain, Time};
 use crate::drain::{DrainReport, Held};
 use crate::name::Name;
+use crate::wire::Asker;
 
 /// A drain's cut connections are told in at most this many groups.
 const GROUPS: usize = 16;
@@ -26,7 +27,7 @@ pub enum AskedBy {
     /// Something that retries by itself, by
     /// [`Running::upgrade_unattended`](crate::Running::upgrade_unattended).
     Unattended,
-    /// Somebody who asked another generation, which passed it on.
+    /// Somebody who asked another generation, which passed it on without saying who it was.
     PassedOn,
     /// An operator, over the control socket, as the kernel said who that is (`SO_PEERCRED` of
     /// unix(7)).
@@ -42,6 +43,32 @@ pub enum AskedBy {
     #[default]
     #[serde(other)]
     Unknown,
+}
+
+impl From<Option<Asker>> for AskedBy {
+    /// Whoever asked another generation, as that one says.
+    fn from(asker: Option<Asker>) -> Self {
+        match asker {
+            Some(Asker::Signal) => Self::Signal,
+            Some(Asker::Application) => Self::Application,
+            Some(Asker::Unattended) => Self::Unattended,
+            Some(Asker::Operator { uid, pid }) => Self::Operator { uid, pid },
+            Some(Asker::Unknown) | None => Self::PassedOn,
+        }
+    }
+}
+
+impl AskedBy {
+    /// For another generation.
+    pub(crate) fn asker(self) -> Option<Asker> {
+        match self {
+            Self::Signal => Some(Asker::Signal),
+            Self::Application => Some(Asker::Application),
+            Self::Unattended => Some(Asker::Unattended),
+            Self::Operator { uid, pid } => Some(Asker::Operator { uid, pid }),
+            Self::PassedOn | Self::Unknown => None,
+        }
+    }
 }
 
 impl fmt::Display for AskedBy {
@@ -312,6 +339,8 @@ mod tests {
         ] {
             let text = serde_json::to_string(&by).unwrap();
             assert_eq!(serde_json::from_str::<AskedBy>(&text).unwrap(), by, "{text}");
+            let told = AskedBy::from(by.asker());
+            assert!(told == by || by == AskedBy::Unknown && told == AskedBy::PassedOn);
         }
         assert_eq!(
             serde_json::from_str::<AskedBy>(r#"{"who":"oracle","eye":3}"#).unwrap(),

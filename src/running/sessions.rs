@@ -54,8 +54,8 @@ impl Running {
     /// each in a task of its own, as for a connection that was accepted. The last closure that fits
     /// is asked.
     ///
-    /// Sessions come from the commit on. One for which there is no closure within 1 s is declined,
-    /// and so are all others like it. What `serve` returns is dropped; like a handler of
+    /// Sessions come from the commit on. One for which there is no closure within 1 s of it is
+    /// declined, and so are all others like it until there is one. What `serve` returns is dropped; like a handler of
     /// [`accept_loop`](Self::accept_loop) it is cut at the end of a drain.
     ///
     /// # Errors
@@ -72,7 +72,8 @@ impl Running {
         F: Fn(Session) -> Fut + Send + Sync + 'static,
         Fut: Future<Output: Send> + Send + 'static,
     {
-        self.shared.sessions.register(kind.parse()?, None, versions, handler(serve));
+        let _for_good =
+            self.shared.sessions.register(kind.parse()?, None, versions, handler(serve));
         Ok(())
     }
 }

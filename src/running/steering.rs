@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::executable::HeldOff;
 use crate::generation::Generation;
 use crate::report::{AskedBy, Report};
-use crate::service::{Command, Hold, Reply, Wish, ended};
+use crate::service::{Command, Hold, Reply, Urgency, Wish, ended};
 use crate::wire::Identity;
 
 /// Whether a wish waits for the upgrade that runs.
@@ -213,6 +213,6 @@ impl Running {
     /// what is left. It returns when the service has been asked, not when it has ended.
     pub async fn stop(&self) {
         // A service that has ended cannot be stopped any more.
-        let _ = self.shared.ask(Command::Stop).await;
+        let _ = self.shared.ask(Command::Stop(Urgency::Counted)).await;
     }
 }

@@ -41,7 +41,29 @@ pub(crate) enum Command {
     /// A process that somebody else has started would be the next generation.
     TakeOver(Box<Taker>),
     /// Drain and end.
-    Stop,
+    Stop(Urgency),
+}
+
+/// What a wish to stop means if there was one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Urgency {
+    /// The same.
+    Once,
+    /// What is left is cut, as by a second signal.
+    Counted,
+    /// What is left is cut, whether there was one or not.
+    Force,
+}
+
+impl Urgency {
+    /// Whether this cuts what is left.
+    pub(super) fn hurries(self, asked_before: bool) -> bool {
+        match self {
+            Self::Once => false,
+            Self::Counted => asked_before,
+            Self::Force => true,
+        }
+    }
 }
 
 /// A wish for an upgrade.
@@ -81,7 +103,7 @@ pub(super) fn refuse(command: Command, why: &str) {
         Command::Unhealthy { reply, .. } => _ = reply.send(Err(error())),
         Command::Take(wanted) => _ = wanted.reply.send(Err(error())),
         Command::TakeOver(taker) => taker.refuse(passed_on()),
-        Command::Ready(_) | Command::Failed(_) | Command::NotYet(_) | Command::Stop => {}
+        Command::Ready(_) | Command::Failed(_) | Command::NotYet(_) | Command::Stop(_) => {}
     }
 }
 

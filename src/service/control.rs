@@ -3,27 +3,30 @@
 //! **Contract:** only who answers for the service obeys; whoever asks any other generation is told
 //! to ask again, and then reaches the owner. A client that goes away takes nothing back.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, oneshot};
 
 use super::takeover::{Bringing, bring};
-use super::{Command, Hold, Reply as Owed, Service, Shared, Wish, ended};
+use super::{Command, Hold, Reply as Owed, Service, Shared, Urgency, Wish, ended};
 use crate::control::Command as Asked;
-use crate::control::{
-    Accepting, Answer, Answering, Clients, Desk, News, Peer, Reply, Started, Taker, Teller,
-};
+use crate::control::{Answer, Answering, Clients, Desk, News, Peer, Reply, Started, Taker, Teller};
 use crate::drain::DrainReport;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::report::{AskedBy, Report};
 use crate::status::{Event, Outcome, Role};
+use crate::wire::text::fit;
 
 /// How long the end of this process waits for clients to be told.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// A watcher is shown counts that change without an event at least this often.
 const REFRESH: Duration = Duration::from_secs(1);
+/// The longest reason of an operator, in bytes: it goes into reports, and on from one generation to
+/// the next.
+const LONGEST_REASON: usize = 4_096;
 /// How long a command may wait for the service's task.
 const SHORT: Duration = Duration::from_secs(10);
 
@@ -89,9 +92,11 @@ impl Desk for Clerk {
         let by = AskedBy::Operator { uid: peer.uid, pid: peer.pid };
         Box::pin(async move {
             shared.answers()?;
+            let follows_the_owner = follows_the_owner(&command);
             let work = async {
                 match command {
                     Asked::Upgrade { executable, unless_busy, wait } => {
+                        executable.as_deref().map_or(Ok(()), absolute)?;
                         let (queue, follow) = (!unless_busy, wait.then_some(teller));
                         let wish = |(reply, taken)| Wish { reply, taken, queue, executable, by };
                         shared.upgrade_for(wish, follow).await
@@ -105,7 +110,13 @@ impl Desk for Clerk {
                 }
             };
             // Boxed: the largest of them decides how much every client costs.
-            Box::pin(work).await
+            match Box::pin(work).await {
+                // A successor committed meanwhile: what was wished for is its to do.
+                Err(error) if error.kind() == ErrorKind::NotNow && follows_the_owner => {
+                    shared.answers().and(Err(error))
+                }
+                result => result,
+            }
         })
     }
 }
@@ -129,6 +140,7 @@ impl Shared {
             }
             Asked::Commit => report(self.put(Command::Approve).await?),
             Asked::Abort { reason } => {
+                let reason = fit(&reason, LONGEST_REASON);
                 report(self.put(|reply| Command::Reject { reason, reply }).await?)
             }
             Asked::Pause => {
@@ -282,10 +294,7 @@ impl Shared {
         loop {
             tokio::select! {
                 biased;
-                report = &mut answer => {
-                    let resumed = || Error::new(ErrorKind::NotNow, "it was resumed, or is over");
-                    return drained(report.map_err(|_| resumed())??);
-                }
+                report = &mut answer => return drained(report.map_err(|_| ended())??),
                 Ok(()) = progress.changed() => {
                     let progress = progress.borrow_and_update().clone();
                     teller.tell(News::Draining { progress }).await;
@@ -297,13 +306,8 @@ impl Shared {
     async fn stop_for(&self, force: bool, teller: &Teller) -> Result<Answer> {
         let mut progress = self.drain.watch();
         let mut farewell = std::pin::pin!(self.farewell());
-        let stopping = *self.accepting.borrow() == Accepting::Stopping;
-        if !stopping {
-            self.ask(Command::Stop).await?;
-        }
-        if force {
-            self.ask(Command::Stop).await?;
-        }
+        let urgency = if force { Urgency::Force } else { Urgency::Once };
+        self.ask(Command::Stop(urgency)).await?;
         loop {
             tokio::select! {
                 biased;
@@ -363,6 +367,21 @@ impl Shared {
             }
         }
     }
+}
+
+/// Whether a command means the service, whichever generation owns it, and not what that generation
+/// does just then.
+fn follows_the_owner(command: &Asked) -> bool {
+    matches!(command, Asked::Pause | Asked::Resume | Asked::Drain | Asked::RollBack { .. })
+}
+
+/// A relative path would mean what it leads to from the service's working directory.
+fn absolute(program: &Path) -> Result<()> {
+    if program.is_absolute() {
+        return Ok(());
+    }
+    let text = format!("program {program:?}: name it by an absolute path");
+    Err(Error::new(ErrorKind::Config, text))
 }
 
 async fn within(work: impl Future<Output = Result<Answer>>) -> Result<Answer> {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Command, Role, Service, refuse};
+use super::command::passed_on;
+use super::{Command, Role, Service, Shared, Urgency, refuse};
 use crate::birth::Asked;
 use crate::drain::DrainReport;
 use crate::error::{Error, ErrorKind, Result, chain};
@@ -13,6 +14,7 @@ use crate::hooks::Moment;
 use crate::inventory::in_background;
 use crate::link::Envelope;
 use crate::pid_file::PidFile;
+use crate::report::AskedBy;
 use crate::report::journal::Tally;
 use crate::wire::{CutItem, LastReport, MAX_CUT, Message, Progress};
 
@@ -65,7 +67,7 @@ impl Service {
             if over.is_some()
                 && link_ended
                 && !(child_ended && life_ended)
-                && self.dies(&mut relation).await
+                && Self::dies(&shared, &mut relation).await
             {
                 (child_ended, life_ended) = (true, true);
             }
@@ -79,7 +81,7 @@ impl Service {
             }
             if let Some(report) = over {
                 super::stop::tell_drain(&report);
-                self.send_last_report(&relation, &report).await;
+                Self::send_last_report(&shared, &relation, &report).await;
                 shared.manager.has_heard().await;
                 return End::Drained(report);
             }
@@ -90,20 +92,24 @@ impl Service {
     fn step_down(&mut self, relation: &Relation) {
         self.elders.unwatch();
         self.silence();
-        self.draining = None;
-        if self.elders.asked_meanwhile() {
-            post(relation, Message::Asked);
+        // The new owner is paused; whoever waits for the drain asks it.
+        self.end_draining(passed_on);
+        for passed_on in self.elders.asked_meanwhile() {
+            post(relation, passed_on);
         }
         self.pid_file = None;
         self.hurry = Arc::default();
+        if self.forced {
+            self.hurry.notify_one();
+        }
         let connections = self.shared.drain.active();
         tracing::info!(target: "heirloom::handoff", step = "draining", connections, pid = std::process::id());
     }
 
     /// Whether the successor, whose link has ended, is about to die, and nobody newer lives: a
     /// process that ends closes its descriptors one by one, and is known to have ended after that.
-    async fn dies(&self, relation: &mut Relation) -> bool {
-        let wait = self.shared.config.deadlines.commit;
+    async fn dies(shared: &Shared, relation: &mut Relation) -> bool {
+        let wait = shared.config.deadlines.commit;
         let both = async {
             relation.child.ended().await;
             if let Some(life) = &relation.life {
@@ -149,7 +155,7 @@ impl Service {
     /// is heeded here, a second one cuts what is left.
     fn asked_as_elder(&mut self, relation: &mut Relation, asked: Asked) {
         match asked {
-            Asked::Upgrade => post(relation, Message::Asked),
+            Asked::Upgrade => post(relation, Message::Asked { by: AskedBy::Signal.asker() }),
             Asked::Stop if self.stop_asked => self.hurry.notify_one(),
             Asked::Stop => {
                 self.stop_asked = true;
@@ -162,14 +168,25 @@ impl Service {
         match command {
             Command::Upgrade(wish) => {
                 let text = if wish.travels() {
-                    post(relation, Message::Asked);
+                    post(relation, Message::Asked { by: wish.by.asker() });
                     "a newer generation owns and runs the upgrade"
                 } else {
                     "a newer generation owns: ask again"
                 };
                 let _ = wish.reply.send(Err(Error::new(ErrorKind::PassedOn, text)));
             }
-            Command::Stop => self.asked_as_elder(relation, Asked::Stop),
+            Command::Stop(Urgency::Counted) => self.asked_as_elder(relation, Asked::Stop),
+            // An operator's, who asked the owner: that was this generation a moment ago.
+            Command::Stop(urgency) => {
+                if relation.child.is_ours() {
+                    post(relation, Message::StopAsked { hurry: urgency.hurries(false) });
+                }
+                if urgency.hurries(self.stop_asked) {
+                    self.hurry.notify_one();
+                }
+                self.stop_asked = true;
+                relation.tell(Event::Stop);
+            }
             other => refuse(other, "a newer generation owns"),
         }
     }
@@ -186,15 +203,14 @@ impl Service {
         })
     }
 
-    async fn send_last_report(&self, relation: &Relation, report: &DrainReport) {
+    async fn send_last_report(shared: &Shared, relation: &Relation, report: &DrainReport) {
         let DrainReport { drained, moved, cut_count: cut, .. } = *report;
-        let shared = &self.shared;
         shared.journal.merge(shared.generation, Tally { drained, moved, cut, ..shared.tally() });
         shared.upgrade_drained(relation.generation, report);
         let message = Message::LastReport(last_report(report));
         let sent = relation.sender.send(message, Vec::new());
         // The owner may be stopped, or gone; this generation ends all the same.
-        let _ = tokio::time::timeout(self.shared.config.deadlines.commit, sent).await;
+        let _ = tokio::time::timeout(shared.config.deadlines.commit, sent).await;
     }
 
     /// Every newer generation died while this one still drained.

@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result, chain};
 use crate::generation::Generation;
 use crate::handoff::offer::Elder;
 use crate::link::{self, LinkReceiver, LinkSender};
+use crate::report::AskedBy;
 use crate::spawn::Process;
 use crate::status::Role;
 use crate::sys::pidfd;
@@ -25,7 +26,12 @@ use crate::wire::{LastReport, Message, Owner, Progress};
 #[derive(Debug)]
 pub(crate) enum News {
     /// Somebody asked it for an upgrade.
-    Asked,
+    Asked(AskedBy),
+    /// It was asked for a stop of the service.
+    StopAsked {
+        /// Whether what is left shall be cut at once.
+        hurry: bool,
+    },
     /// How far its drain is.
     Progress(Progress),
     /// Its drain is over.
@@ -206,10 +212,15 @@ impl Elders {
         }
     }
 
-    /// Whether an elder was asked for an upgrade, and nobody has heard of it yet.
-    pub(crate) fn asked_meanwhile(&mut self) -> bool {
-        std::iter::from_fn(|| self.news.try_recv().ok())
-            .fold(false, |asked, (_, news)| asked || matches!(news, News::Asked))
+    /// What elders were asked for that nobody has heard of yet, for the next owner.
+    pub(crate) fn asked_meanwhile(&mut self) -> Vec<Message> {
+        let unheard = std::iter::from_fn(|| self.news.try_recv().ok());
+        let passed_on = |(_, news)| match news {
+            News::Asked(by) => Some(Message::Asked { by: by.asker() }),
+            News::StopAsked { hurry } => Some(Message::StopAsked { hurry }),
+            News::Progress(_) | News::Drained(_) | News::Ended => None,
+        };
+        unheard.filter_map(passed_on).collect()
     }
 
     /// It has ended: nothing of it is held any more.
@@ -265,9 +276,12 @@ async fn read(
         };
         let news = match envelope {
             Ok(Some(envelope)) => match envelope.message {
-                Message::Asked => News::Asked,
+                Message::Asked { by } => News::Asked(by.into()),
                 // Its last act as owner came after we had stopped waiting for it.
-                Message::Owner(Owner { queued_upgrade: true }) => News::Asked,
+                Message::Owner(Owner { queued_upgrade: true, queued_by }) => {
+                    News::Asked(queued_by.into())
+                }
+                Message::StopAsked { hurry } => News::StopAsked { hurry },
                 Message::LastReport(report) => News::Drained(report),
                 Message::Progress(progress) => News::Progress(progress),
                 _ => continue,

@@ -27,9 +27,10 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use self::command::refuse;
-pub(crate) use self::command::{Command, Reply, Wish};
+pub(crate) use self::command::{Command, Reply, Urgency, Wish};
 use self::elders::Elders;
 use self::manager::{Beats, Manager};
 use self::pause::Draining;
@@ -44,10 +45,10 @@ use crate::drain::Drain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::handoff::adoption::Adoption;
+use crate::handoff::upgrade::Relation;
 use crate::inventory::Inventory;
 use crate::link::LinkSender;
 use crate::pid_file::{PidFile, Prepared, Published};
-use crate::report::AskedBy;
 use crate::report::journal::Journal;
 use crate::spawn::{Extra, Program};
 use crate::status::{Event, Outcome, Role};
@@ -91,8 +92,6 @@ pub(crate) struct Service {
     pid_file: Option<PidFileState>,
     /// Wishes for an upgrade that wait for the one that runs.
     waiting: Vec<Reply>,
-    /// Whose wish it is that is remembered.
-    queued_by: AskedBy,
     /// Processes that wait for their turn.
     takers: VecDeque<Taker>,
     hurry: Arc<Notify>,
@@ -150,7 +149,6 @@ pub(crate) fn begin(
         highest: generation,
         pid_file: None,
         waiting: Vec::new(),
-        queued_by: AskedBy::PassedOn,
         takers: VecDeque::new(),
         hurry: Arc::new(Notify::new()),
         stop_asked: false,
@@ -195,7 +193,7 @@ fn program(mut ours: Program, supervisor: &Supervisor, overrides: &ProgramOverri
 /// Why a reign ended.
 enum Reign {
     /// A successor owns.
-    HandedOver(Box<crate::handoff::upgrade::Relation>),
+    HandedOver(Box<Relation>),
     /// The service stops.
     Stopped,
 }
@@ -245,12 +243,18 @@ impl Service {
         loop {
             match self.own().await {
                 Reign::Stopped => return self.stop().await,
-                Reign::HandedOver(relation) => match self.be_elder(*relation).await {
+                Reign::HandedOver(relation) => match self.hand_over_to(*relation).await {
                     elder::End::Drained(report) => return Outcome::HandedOver(report),
                     elder::End::OwnsAgain => self.own_again().await,
                 },
             }
         }
+    }
+
+    /// What is logged from here to the end of the drain belongs to that upgrade.
+    async fn hand_over_to(&mut self, relation: Relation) -> elder::End {
+        let span = relation.span.clone();
+        self.be_elder(relation).instrument(span).await
     }
 
     /// The file names the owner, whoever that is: this is called once this generation is.

@@ -4,27 +4,28 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
+use tracing::Instrument;
 
 use super::command::answer;
 use super::elders::News;
-use super::pause::upgrading;
+use super::pause::{Draining, upgrading};
 use super::programs::Next;
-use super::{Command, Event, Gone, Reign, Reply, Role, Service};
+use super::{Command, Event, Gone, Reign, Reply, Role, Service, Urgency};
 use crate::birth::Asked;
 use crate::control::Accepting;
-use crate::error::{Error, ErrorKind};
+use crate::drain::DrainReport;
+use crate::error::{Error, ErrorKind, chain};
 use crate::generation::Generation;
 use crate::handoff::upgrade::{self, Ended, Order, Relation, Word};
 use crate::pid_file::PidFile;
 use crate::report::builder::ReportBuilder;
 use crate::report::{AskedBy, Report};
 use crate::requests::ErrorBudget;
-use crate::wire::{Figures, Identity};
+use crate::wire::{Figures, Identity, Message};
 
 type Running = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
@@ -40,6 +41,8 @@ pub(super) struct Active {
     program: PathBuf,
     /// Whether that is what ran before this generation.
     pub(super) goes_back: bool,
+    /// Whether somebody else has started it.
+    takes_over: bool,
 }
 
 enum Happened {
@@ -49,6 +52,8 @@ enum Happened {
     Ended(Box<Ended>),
     /// A rejected successor is gone.
     Gone(Option<Gone>),
+    /// A drain that an operator asked for is over.
+    Drained(DrainReport),
     /// Something is to be said to the service manager.
     Beat,
     /// What it may store for us has changed.
@@ -64,8 +69,7 @@ impl Service {
                 if self.stop_asked {
                     return Reign::Stopped;
                 }
-                if self.shared.queued.swap(false, Ordering::Relaxed) {
-                    let by = std::mem::replace(&mut self.queued_by, AskedBy::PassedOn);
+                if let Some(by) = self.shared.queued.take() {
                     active = Some(self.start_upgrade(Next::Release, by));
                 }
                 self.next_taker(&mut active);
@@ -75,19 +79,11 @@ impl Service {
                     self.wish_unheard(&mut active, AskedBy::Signal);
                 }
                 Happened::Told(Command::Upgrade(wish)) => self.wish(&mut active, wish),
-                Happened::Asked(Asked::Stop) | Happened::Told(Command::Stop) => {
-                    if self.stop_asked {
-                        self.hurried_by(true);
-                    }
-                    self.stop_asked = true;
-                    self.shared.set_accepting(Accepting::Stopping);
-                    if let Some(active) = &active {
-                        // The upgrade may be ending in this very moment.
-                        let _ = active.words.try_send(Word::Stop);
-                    }
-                }
+                Happened::Asked(Asked::Stop) => self.stop_asked(Urgency::Counted, &active),
+                Happened::Told(Command::Stop(urgency)) => self.stop_asked(urgency, &active),
                 Happened::Told(command) => self.told_as_owner(command, &mut active),
                 Happened::Gone(gone) => self.gone(gone),
+                Happened::Drained(report) => self.drained(&report),
                 Happened::Beat => self.beats.beat(&self.shared),
                 Happened::Changed => self.store.update(&self.shared.sockets),
                 Happened::News(generation, news) => self.hear(generation, news, &mut active),
@@ -116,6 +112,7 @@ impl Service {
             (generation, news) = self.elders.news() => Happened::News(generation, news),
             // A watcher that panicked has ended as well.
             Some(gone) = self.leaving.join_next() => Happened::Gone(gone.ok()),
+            report = Draining::end(&mut self.draining) => Happened::Drained(report),
             () = self.beats.due() => Happened::Beat,
             () = self.store.changed() => Happened::Changed,
         }
@@ -152,7 +149,7 @@ impl Service {
             Command::Take(_) => super::refuse(command, "this generation owns"),
             Command::TakeOver(taker) => self.turn_for(active, *taker),
             // Handled by the caller.
-            Command::Upgrade(_) | Command::Stop => {}
+            Command::Upgrade(_) | Command::Stop(_) => {}
         }
     }
 
@@ -171,7 +168,7 @@ impl Service {
         self.highest = self.highest.next();
         let successor = self.highest;
         let shared = Arc::clone(&self.shared);
-        let id = format!("{}-{}", shared.service, successor);
+        let id = Report::id_of(&shared.service, successor);
         let numbers = (shared.generation, successor);
         let mut report =
             ReportBuilder::new(id, numbers, shared.config.version.clone(), Instant::now());
@@ -185,6 +182,7 @@ impl Service {
         let identity = next.identity(&shared.program);
         let mut order = self.order(&next, successor, &mut report);
         let goes_back = matches!(next, Next::Previous(_));
+        let takes_over = matches!(next, Next::Taker(_));
         if let Next::Taker(taker) = next {
             order.elsewhere = Some(Box::pin(async move { taker.welcome() }));
         }
@@ -209,7 +207,8 @@ impl Service {
                 shared.set_role(Role::Elder);
                 shared.manager.hands_over(pid, successor);
             };
-            upgrade::run(order, report, &mut heard, hand_over).await
+            let span = report.span();
+            upgrade::run(order, report, &mut heard, hand_over).instrument(span).await
         });
         let replies = std::mem::take(&mut self.waiting);
         Active {
@@ -220,6 +219,7 @@ impl Service {
             identity,
             program: path,
             goes_back,
+            takes_over,
         }
     }
 
@@ -334,24 +334,47 @@ impl Service {
         }
     }
 
-    /// The wish to stop came too late for this generation: it was meant for the service.
+    /// The service shall stop. While a process takes over that is the wish to hand over now: the
+    /// service goes on, and is ready. To ask for it twice means it.
+    fn stop_asked(&mut self, urgency: Urgency, active: &Option<Active>) {
+        let hurries = urgency.hurries(self.stop_asked);
+        let first = !std::mem::replace(&mut self.stop_asked, true);
+        self.hurried_by(hurries);
+        let Some(active) = active else { return };
+        if hurries || !active.takes_over {
+            self.shared.set_accepting(Accepting::Stopping);
+        }
+        for _ in 0..usize::from(first) + usize::from(hurries) {
+            // The upgrade may be ending in this very moment.
+            let _ = active.words.try_send(Word::Stop);
+        }
+    }
+
+    /// The wish to stop came too late for this generation: it was meant for the service. Not by a
+    /// signal, which might mean something else to the successor.
     fn pass_stop_on(&self, successor: &Relation) {
-        let Some(signal) = self.shared.config.stop_signals.first() else { return };
-        if let Err(error) = successor.child.kill(*signal) {
-            tracing::error!(%error, "the stop could not be passed on to the new owner");
+        let message = Message::StopAsked { hurry: self.forced };
+        if let Err(error) = successor.sender.post(message) {
+            tracing::error!(error = %chain(&error), "the stop could not be passed on to the new owner");
         }
     }
 
     fn hear(&mut self, generation: Generation, news: News, active: &mut Option<Active>) {
         match news {
-            News::Asked => self.wish_unheard(active, AskedBy::PassedOn),
+            News::Asked(by) => self.wish_unheard(active, by),
+            News::StopAsked { hurry } => {
+                let urgency = if hurry { Urgency::Force } else { Urgency::Once };
+                self.stop_asked(urgency, active);
+            }
             other => self.note_elder(generation, &other),
         }
     }
 
     pub(super) fn note_elder(&mut self, generation: Generation, news: &News) {
         match news {
-            News::Asked => {}
+            // What is asked of a service that stops.
+            News::Asked(_) => {}
+            News::StopAsked { hurry } => self.hurried_by(*hurry),
             News::Progress(_) => self.survey_elders(),
             News::Drained(report) => {
                 let cut = (report.cut.len() as u64).saturating_add(report.unlisted);

@@ -3,10 +3,12 @@
 //! **Contract:** a pause outlives an upgrade. What was paused stays so until somebody resumes it,
 //! whoever owns by then; nothing that a handoff does accepts on a paused service.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
 
 use super::stop::tell_drain;
 use super::{Service, Shared};
@@ -23,7 +25,7 @@ pub(crate) enum Hold {
     /// Take them again.
     Resume(oneshot::Sender<Result<()>>),
     /// Be not ready, pause, and let everybody go.
-    Drain(oneshot::Sender<Result<DrainReport>>),
+    Drain(Asker),
 }
 
 impl Hold {
@@ -86,7 +88,7 @@ impl Service {
                 let _ = reply.send(Ok(()));
             }
             Hold::Resume(reply) => {
-                self.draining.take();
+                self.end_draining(|| Error::new(ErrorKind::NotNow, "it was resumed"));
                 self.shared.drain.reopen();
                 in_background(self.shared.sockets.release());
                 self.shared.set_accepting(Accepting::Open);
@@ -97,31 +99,65 @@ impl Service {
         }
     }
 
-    /// Not ready, then paused, then everybody is asked to go; the process stays.
-    fn drain_and_stay(&mut self, reply: oneshot::Sender<Result<DrainReport>>) {
-        self.shared.set_accepting(Accepting::Drained);
-        tracing::info!(target: "heirloom::control", "drains, and stays");
+    /// Not ready, then paused, then everybody is asked to go; the process stays. Who asks while
+    /// that goes on is told the same in the end.
+    fn drain_and_stay(&mut self, reply: Asker) {
+        if let Some(draining) = &mut self.draining {
+            draining.askers.push(reply);
+            return;
+        }
         let shared = Arc::clone(&self.shared);
         let hurry = Arc::clone(&self.hurry);
-        let task = tokio::spawn(async move {
-            tokio::time::sleep(shared.config.steering.stop_notice).await;
+        // Load balancers know of one that was drained before.
+        let known = *shared.accepting.borrow() == Accepting::Drained;
+        let notice = if known { Duration::ZERO } else { shared.config.steering.stop_notice };
+        shared.set_accepting(Accepting::Drained);
+        tracing::info!(target: "heirloom::control", "drains, and stays");
+        let run = Box::pin(async move {
+            tokio::time::sleep(notice).await;
             shared.sockets.hold();
             in_background(shared.sockets.pause());
-            let report = shared.drain.run(&shared.config.drain, &hurry).await;
-            tell_drain(&report);
-            let _ = reply.send(Ok(report));
+            shared.drain.run(&shared.config.drain, &hurry).await
         });
-        self.draining = Some(Draining(task.abort_handle()));
+        self.draining = Some(Draining { run, askers: vec![reply] });
+    }
+
+    /// A drain that leaves the process alive is over.
+    pub(super) fn drained(&mut self, report: &DrainReport) {
+        tell_drain(report);
+        for asker in self.draining.take().map(|draining| draining.askers).unwrap_or_default() {
+            // Whoever asked may have stopped waiting.
+            let _ = asker.send(Ok(report.clone()));
+        }
+    }
+
+    /// A drain that leaves the process alive goes no further, and this is what its askers are told.
+    pub(super) fn end_draining(&mut self, why: impl Fn() -> Error) {
+        for asker in self.draining.take().map(|draining| draining.askers).unwrap_or_default() {
+            let _ = asker.send(Err(why()));
+        }
     }
 }
 
+type Asker = oneshot::Sender<Result<DrainReport>>;
+
 /// A drain that an operator has asked for; it ends when this is dropped. What clients were told
 /// cannot be taken back.
-pub(super) struct Draining(AbortHandle);
+///
+/// The service's own task runs it, so a resume, or a step of an upgrade, is before or after each
+/// of its own steps and never beside one.
+pub(super) struct Draining {
+    run: Pin<Box<dyn Future<Output = DrainReport> + Send>>,
+    askers: Vec<Asker>,
+}
 
-impl Drop for Draining {
-    fn drop(&mut self) {
-        self.0.abort();
+impl Draining {
+    /// The end of the drain that runs, if one does. Cancel safe.
+    pub(super) async fn end(running: &mut Option<Self>) -> DrainReport {
+        match running {
+            Some(draining) => draining.run.as_mut().await,
+            None => std::future::pending().await,
+        }
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicBool;
 #[cfg(feature = "metrics")]
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,8 +27,9 @@ use crate::name::Name;
 use crate::report::file::{Entry, Writer};
 use crate::report::journal::{Journal, Tally};
 use crate::report::metrics::{self, Gauges};
+use crate::report::queued::Queued;
 use crate::report::totals::Totals;
-use crate::report::{Drained, Report, Summary, UpgradePhase};
+use crate::report::{AskedBy, Drained, Report, Summary, UpgradePhase};
 use crate::requests::Requests;
 use crate::session::Sessions;
 use crate::spawn::Program;
@@ -68,7 +69,7 @@ pub(crate) struct Shared {
     /// The same as a file.
     pub journal_file: Option<Writer>,
     /// An upgrade is to be run by whoever owns afterwards.
-    pub queued: Arc<AtomicBool>,
+    pub queued: Arc<Queued>,
     /// The application has said that it is ready.
     pub asked_ready: AtomicBool,
     /// Of the handoff that runs, or ran last.
@@ -120,7 +121,7 @@ impl Shared {
             journal_file,
             #[cfg(feature = "metrics")]
             recorded: AtomicU64::new(generation.get().saturating_sub(1)),
-            queued: Arc::new(AtomicBool::new(false)),
+            queued: Arc::default(),
             asked_ready: AtomicBool::new(false),
             verdict: Mutex::new(None),
             survey: Survey::default(),
@@ -136,8 +137,8 @@ impl Shared {
     }
 
     /// An upgrade was asked for that cannot begin now: whoever owns afterwards runs it.
-    pub(crate) fn remember_upgrade(&self) {
-        self.queued.store(true, Ordering::Relaxed);
+    pub(crate) fn remember_upgrade(&self, by: AskedBy) {
+        self.queued.remember(by);
         self.status.send_modify(|status| status.queued = true);
         self.event(Event::UpgradeQueued);
     }
@@ -145,7 +146,7 @@ impl Shared {
     /// Nobody is to run the upgrade that was remembered; returns whether there was one.
     pub(crate) fn forget_upgrade(&self) -> bool {
         self.status.send_modify(|status| status.queued = false);
-        self.queued.swap(false, Ordering::Relaxed)
+        self.queued.take().is_some()
     }
 
     /// An upgrade has ended: it is remembered and told.
@@ -278,7 +279,8 @@ impl Shared {
             }
             News::Process(pid) => self.survey.successor_process(pid),
             News::Version(version) => self.survey.successor_version(version),
-            News::Asked => self.remember_upgrade(),
+            News::Served(figures) => self.survey.successor_serves(figures.active),
+            News::Asked(by) => self.remember_upgrade(by),
             News::NotYet(why) => self.set_not_yet(why),
             News::Health(ailing) => self.status.send_modify(|status| status.ailing = ailing),
         }

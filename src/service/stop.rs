@@ -9,6 +9,7 @@ use super::{Command, Outcome, Role, Service, ended, refuse};
 use crate::birth::Asked;
 use crate::control::Accepting;
 use crate::drain::DrainReport;
+use crate::error::{Error, ErrorKind};
 use crate::report::Drained;
 use crate::report::file::Entry;
 use crate::wire::Message;
@@ -21,7 +22,7 @@ impl Service {
     /// supervises this process does not end them with it.
     pub(super) async fn stop(&mut self) -> Outcome {
         let shared = Arc::clone(&self.shared);
-        self.draining = None;
+        self.end_draining(|| Error::new(ErrorKind::Stopping, "the service stops"));
         shared.set_role(Role::Stopping);
         shared.set_accepting(Accepting::Stopping);
         answer(std::mem::take(&mut self.waiting), || Err(ended()));
@@ -65,9 +66,7 @@ impl Service {
                 () = &mut over => return,
                 asked = self.signals.next() => matches!(asked, Asked::Stop),
                 Some(command) = self.commands.recv() => {
-                    let again = matches!(command, Command::Stop);
-                    self.refuse_or_keep(command);
-                    again
+                    self.refuse_or_keep(command)
                 }
                 (generation, news) = self.elders.news() => {
                     self.note_elder(generation, &news);
@@ -86,12 +85,14 @@ impl Service {
     }
 
     /// Nothing is done any more. Whoever asks for the turn waits for the end of this process: then
-    /// it finds nobody, or who came after it.
-    fn refuse_or_keep(&mut self, command: Command) {
+    /// it finds nobody, or who came after it. Returns whether it was another wish to stop.
+    fn refuse_or_keep(&mut self, command: Command) -> bool {
         match command {
+            Command::Stop(urgency) => return urgency.hurries(true),
             Command::TakeOver(taker) => self.keep_taker(*taker),
             other => refuse(other, STOPS),
         }
+        false
     }
 
     /// The drain, and the elders and rejected successors after it.
@@ -112,8 +113,7 @@ impl Service {
                 report = &mut drain => return report,
                 asked = self.signals.next() => self.hurried_by(matches!(asked, Asked::Stop)),
                 Some(command) = self.commands.recv() => {
-                    let again = matches!(command, Command::Stop);
-                    self.refuse_or_keep(command);
+                    let again = self.refuse_or_keep(command);
                     self.hurried_by(again);
                 }
                 (generation, news) = self.elders.news() => {
@@ -149,8 +149,7 @@ impl Service {
                     }
                 }
                 Some(command) = self.commands.recv() => {
-                    let again = matches!(command, Command::Stop);
-                    self.refuse_or_keep(command);
+                    let again = self.refuse_or_keep(command);
                     if self.stays_no_longer(again) {
                         return;
                     }

@@ -1,9 +1,9 @@
 //! From birth to ownership.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use super::{Command, Event, Outcome, PidFileState, Role, Service, Wish, ended, refuse};
 use crate::birth::Asked;
@@ -11,6 +11,7 @@ use crate::control::Accepting;
 use crate::error::{Error, ErrorKind};
 use crate::handoff::adoption::{Adoption, Fate, Ownership, Request, Stage, Turn};
 use crate::hooks::Moment;
+use crate::report::AskedBy;
 use crate::spawn;
 use crate::wire::Message;
 
@@ -36,7 +37,9 @@ impl Service {
             self.beats.extend(Duration::MAX);
         }
         let mut turn = shared.turn.subscribe();
-        let mut run = std::pin::pin!(adoption.run(stage, &mut requests));
+        let span = adoption.span();
+        span.record("successor_version", tracing::field::display(&shared.config.version));
+        let mut run = std::pin::pin!(adoption.run(stage, &mut requests).instrument(span.clone()));
         let fate = loop {
             tokio::select! {
                 biased;
@@ -49,7 +52,7 @@ impl Service {
         };
         match fate {
             Fate::Owner(ownership) => {
-                self.take_over(*ownership).await;
+                self.take_over(*ownership).instrument(span).await;
                 Ok(())
             }
             Fate::Left { why } => {
@@ -73,8 +76,8 @@ impl Service {
     fn asked_early(&mut self, asked: Asked, request: &mpsc::UnboundedSender<Request>) {
         let request_for = match asked {
             Asked::Upgrade => {
-                self.shared.remember_upgrade();
-                Request::UpgradeAsked
+                self.shared.remember_upgrade(AskedBy::Signal);
+                Request::UpgradeAsked(AskedBy::Signal)
             }
             Asked::Stop if self.stop_asked => return self.hurry.notify_one(),
             Asked::Stop => {
@@ -99,15 +102,18 @@ impl Service {
                 let _ = reply.send(Err(Error::new(ErrorKind::Busy, text)));
                 return;
             }
-            Command::Upgrade(Wish { reply, .. }) => {
+            Command::Upgrade(Wish { reply, by, .. }) => {
                 let _ = reply.send(Err(Error::new(
                     ErrorKind::PassedOn,
                     "this generation does not own yet; the owner remembers the upgrade",
                 )));
-                self.shared.remember_upgrade();
-                Request::UpgradeAsked
+                self.shared.remember_upgrade(by);
+                Request::UpgradeAsked(by)
             }
-            Command::Stop => {
+            Command::Stop(urgency) => {
+                if urgency.hurries(self.stop_asked) {
+                    self.hurry.notify_one();
+                }
                 self.stop_asked = true;
                 Request::Failed("it was asked to stop".into())
             }
@@ -150,7 +156,9 @@ impl Service {
             ownership.life,
         );
         // One that was asked for here in this very moment stays remembered.
-        shared.queued.fetch_or(ownership.queued_upgrade, Ordering::Relaxed);
+        if let Some(by) = ownership.queued_upgrade {
+            shared.queued.remember(by);
+        }
         self.begin_reign().await;
         // Not before this generation says of itself that it owns: a hook may ask.
         shared.hooks.tell(Moment::Commit);
@@ -170,7 +178,7 @@ impl Service {
                 asked = self.signals.next() => match asked {
                     // There is nothing to upgrade from before the first readiness.
                     Asked::Upgrade => {
-                        self.shared.remember_upgrade();
+                        self.shared.remember_upgrade(AskedBy::Signal);
                         continue;
                     }
                     Asked::Stop => return lost("it was asked to stop by a signal".into()),
@@ -197,7 +205,7 @@ impl Service {
                     shared.set_not_yet(why);
                 }
                 Some(Command::Failed(text)) => return lost(text),
-                Some(Command::Stop) => return lost("it was asked to stop".into()),
+                Some(Command::Stop(_)) => return lost("it was asked to stop".into()),
                 Some(other) => refuse(other, "this generation is not ready yet"),
                 None => return lost(ended().to_string()),
             }
@@ -221,7 +229,7 @@ impl Service {
     /// upgrade is queued.
     pub(super) fn tell_elders(&self) -> bool {
         let generation = self.shared.generation;
-        let queued_upgrade = self.shared.queued.load(Ordering::Relaxed);
+        let queued_upgrade = self.shared.queued.is_there();
         let paused = Some(*self.shared.accepting.borrow() != Accepting::Open);
         self.elders.tell_all(&Message::NewOwner { generation, queued_upgrade, paused });
         queued_upgrade

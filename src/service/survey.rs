@@ -63,6 +63,13 @@ impl Survey {
         }
     }
 
+    /// Connections that it serves, as it says with each pong.
+    pub(super) fn successor_serves(&self, connections: u64) {
+        if let Some(running) = &mut self.lock().upgrade {
+            running.successor.connections = Some(connections);
+        }
+    }
+
     pub(super) fn successor_version(&self, version: String) {
         if let Some(running) = &mut self.lock().upgrade {
             running.successor.version = Some(version);

@@ -15,10 +15,7 @@ impl Service {
     pub(super) fn wish_unheard(&mut self, active: &mut Option<Active>, by: AskedBy) {
         match active {
             None => *active = Some(self.start_upgrade(Next::Release, by)),
-            Some(_) => {
-                self.shared.remember_upgrade();
-                self.queued_by = by;
-            }
+            Some(_) => self.shared.remember_upgrade(by),
         }
     }
 
@@ -34,8 +31,7 @@ impl Service {
             }
             // Whoever owns afterwards remembers the wish, and not for which program.
             Some(_) if wish.queue && wish.executable.is_none() => {
-                self.shared.remember_upgrade();
-                self.queued_by = wish.by;
+                self.shared.remember_upgrade(wish.by);
                 self.waiting.push(wish.reply);
                 Started::Queued
             }

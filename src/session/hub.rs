@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::handlers::{Handler, Handlers};
+use super::handlers::{Found, Handler, Handlers};
 use super::parcel::LONGEST;
 use super::receiver;
 use super::sender::{Leaving, Sender, WINDOW};
@@ -33,6 +33,10 @@ pub(crate) struct Settings {
     /// How long a handler has to say goodbye when it is cut.
     pub farewell: Duration,
 }
+
+/// A handler that was added, by its number.
+#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only HTTP takes handlers away"))]
+pub(crate) struct Registered(u64);
 
 /// The sessions of one generation; clones are the same.
 #[derive(Clone)]
@@ -72,16 +76,34 @@ impl Sessions {
     }
 
     /// Takes sessions of this kind and of these versions, of one listener or of all. The last
-    /// handler that fits is asked, and one for the listener before one for all.
+    /// handler that fits is asked, and one for the listener before one for all. It is there for as
+    /// long as the generation, unless it is [taken away](Self::unregister).
     pub(crate) fn register(
         &self,
         kind: Name,
         listener: Option<Name>,
         versions: RangeInclusive<u32>,
         handler: Handler,
-    ) {
-        lock(&self.inner.handlers).add(kind, listener, versions, handler);
+    ) -> Registered {
+        let number = lock(&self.inner.handlers).add(kind, listener, versions, Some(handler));
         self.inner.registered.send_replace(());
+        Registered(number)
+    }
+
+    /// Leaves sessions of this kind, of whatever version, where they are, and says so at once.
+    #[cfg(feature = "http")]
+    pub(crate) fn leave(&self, kind: Name, listener: Name) -> Registered {
+        let number = lock(&self.inner.handlers).add(kind, Some(listener), 0..=u32::MAX, None);
+        self.inner.registered.send_replace(());
+        Registered(number)
+    }
+
+    /// Takes a handler away: whoever it stood for has ended.
+    #[cfg(feature = "http")]
+    pub(crate) fn unregister(&self, Registered(number): Registered) {
+        let handler = lock(&self.inner.handlers).remove(number);
+        // What it holds is the application's, and not dropped under the lock.
+        drop(handler);
     }
 
     /// Whether there is a successor that may take sessions now.
@@ -127,7 +149,7 @@ impl Sessions {
         let Session { stream, about } = session;
         match stream.into_fd() {
             Ok(stream) => leave(queue, about, stream).await,
-            Err(error) => Err(NotMoved::lost(format!("its stream: {error}"))),
+            Err(error) => Err(NotMoved::unreadable(about, &error)),
         }
     }
 
@@ -180,7 +202,8 @@ impl Sessions {
     /// The generation has ended: nobody is asked any more, and what handlers hold is let go.
     pub(crate) fn end(&self) {
         self.stop_receiving();
-        drop(std::mem::take(&mut *lock(&self.inner.handlers)));
+        let handlers = std::mem::take(&mut *lock(&self.inner.handlers));
+        drop(handlers);
         lock(&self.inner.out).take();
     }
 
@@ -196,12 +219,12 @@ impl Sessions {
         self.inner.registered.subscribe()
     }
 
-    pub(super) fn find(
-        &self,
-        kind: &Name,
-        listener: &Name,
-        version: u32,
-    ) -> Result<Handler, String> {
+    /// Whether somebody has said what becomes of some kind.
+    pub(super) fn has_handlers(&self) -> bool {
+        !lock(&self.inner.handlers).is_empty()
+    }
+
+    pub(super) fn find(&self, kind: &Name, listener: &Name, version: u32) -> Found {
         lock(&self.inner.handlers).find(kind, listener, version)
     }
 }

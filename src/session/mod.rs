@@ -16,6 +16,7 @@
 //!  sessions 0..n + streams ────────────────▶         looks for handlers
 //!  ◀──────────────────────────── sessions-answered            taken, declined
 //!  drops its copies, goes on with declined ones      runs the handlers
+//!  ◀──────────────────────────────────────── sessions-open    one has come that declined ones fit
 //!      ⋮
 //!  ◀────────────────────────────────────── sessions-closed    it hands over itself, or stops
 //!  goes on with all that was not answered
@@ -39,6 +40,8 @@ mod turns;
 mod underway;
 
 pub(crate) use handlers::handler;
+#[cfg(feature = "http")]
+pub(crate) use hub::Registered;
 pub(crate) use hub::{Sessions, Settings};
 #[cfg(feature = "http")]
 pub(crate) use session::About;

@@ -59,7 +59,7 @@ fn record(about: &About) -> SessionRecord {
         kind: about.kind.clone(),
         version: about.version,
         listener: about.guard.listener().clone(),
-        peer: about.guard.peer().map(str::to_owned),
+        peer: about.peer.clone(),
         name: about.guard.name(),
         state: about.state.len() as u64,
         read_ahead: about.read_ahead().len() as u64,

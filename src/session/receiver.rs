@@ -1,6 +1,6 @@
 //! The end of the channel that takes sessions.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,26 +8,32 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
-use super::handlers::Handler;
+use super::handlers::{Found, Handler};
 use super::hub::Sessions;
 use super::parcel::{self, Arrived};
 use super::session::{About, Session};
 use super::stream::SessionStream;
+use super::turns::Key;
 use crate::error::{Result, chain};
 use crate::link::{self, Envelope, LinkSender};
 use crate::wire::limits::MAX_SESSIONS;
 use crate::wire::{DeclinedItem, Message, SessionsAnswered};
 
-/// How long a session may wait for a handler that is added late: the predecessor is faster with
-/// its sessions than an application that adds its handlers after it is ready.
+/// For so long after the commit a session may wait for a handler: the predecessor is faster with
+/// its sessions than an application that adds its handlers after it is ready. Until there is any
+/// handler at all, none is asked for.
 const LATE_HANDLER: Duration = Duration::from_secs(1);
 
 /// One channel's receiver.
 struct Receiver {
     hub: Sessions,
     sender: LinkSender,
-    /// Sessions that nobody takes yet, and until when they may wait.
-    undecided: VecDeque<(Instant, Arrived)>,
+    /// Until when a session waits for its handler.
+    patient_until: Instant,
+    /// Sessions that nobody takes yet.
+    undecided: VecDeque<Arrived>,
+    /// What was declined for good, as nobody took it then.
+    refused: HashSet<Key>,
 }
 
 /// What is decided of some sessions.
@@ -48,12 +54,29 @@ pub(super) async fn run(hub: Sessions, socket: OwnedFd, mut stop: oneshot::Recei
         }
     };
     let mut registered = hub.registered();
-    let mut this = Receiver { hub, sender, undecided: VecDeque::new() };
+    let patient_until = Instant::now() + LATE_HANDLER;
+    let (undecided, refused) = (VecDeque::new(), HashSet::new());
+    let mut this = Receiver { hub, sender, patient_until, undecided, refused };
+    // Nobody is without service while it waits for an application's first word.
+    while !this.hub.has_handlers() {
+        tokio::select! {
+            biased;
+            _ = &mut stop => return this.close().await,
+            envelope = receiver.recv() => match arrived(envelope) {
+                Came::Nothing => {}
+                // None has been asked for.
+                Came::Sessions(_) | Came::Nonsense => return this.close().await,
+                Came::End => return,
+            },
+            _ = registered.changed() => {}
+            () = sleep_until(patient_until) => break,
+        }
+    }
     if this.sender.post(Message::SessionsOpen).is_err() {
         return;
     }
     loop {
-        let late = this.undecided.front().map(|(until, _)| *until);
+        let late = (!this.undecided.is_empty()).then_some(patient_until);
         let decided = tokio::select! {
             biased;
             _ = &mut stop => break,
@@ -64,15 +87,13 @@ pub(super) async fn run(hub: Sessions, socket: OwnedFd, mut stop: oneshot::Recei
                 Came::Nonsense => break,
             },
             Ok(()) = registered.changed() => this.reconsider(),
-            () = until(late) => this.expire(),
+            () = until(late) => this.reconsider(),
         };
         if !this.answer(decided).await {
             return;
         }
     }
-    // What is in the channel, undecided or not even read, stays where it was.
-    let last = this.sender.send(Message::SessionsClosed, Vec::new());
-    let _ = tokio::time::timeout(this.hub.settings().deadline, last).await;
+    this.close().await;
 }
 
 enum Came {
@@ -101,48 +122,42 @@ fn arrived(envelope: Result<Option<Envelope>>) -> Came {
 }
 
 impl Receiver {
+    /// What is in the channel, undecided or not even read, stays where it was.
+    async fn close(self) {
+        let last = self.sender.send(Message::SessionsClosed, Vec::new());
+        let _ = tokio::time::timeout(self.hub.settings().deadline, last).await;
+    }
+
     fn decide(&mut self, arrived: Vec<Arrived>) -> Decided {
         let mut decided = Decided::default();
-        let until = Instant::now() + LATE_HANDLER;
+        let patient = Instant::now() < self.patient_until;
         for arrived in arrived {
-            match self.find(&arrived) {
-                Ok(handler) => self.take(arrived, handler, &mut decided),
-                Err(_) => self.undecided.push_back((until, arrived)),
+            let record = &arrived.record;
+            match self.hub.find(&record.kind, &record.listener, record.version) {
+                Found::Handler(handler) => self.take(arrived, handler, &mut decided),
+                Found::Nobody(_) if patient => self.undecided.push_back(arrived),
+                Found::Nobody(reason) | Found::Declined(reason) => {
+                    self.refused.insert(Key::new(&record.kind, record.version, &record.listener));
+                    decided.decline(arrived.number, reason, true);
+                }
             }
         }
         decided
     }
 
-    /// A handler was added.
+    /// A handler was added, or the time for that is over.
     fn reconsider(&mut self) -> Decided {
-        let mut decided = Decided::default();
-        for (until, arrived) in std::mem::take(&mut self.undecided) {
-            match self.find(&arrived) {
-                Ok(handler) => self.take(arrived, handler, &mut decided),
-                Err(_) => self.undecided.push_back((until, arrived)),
-            }
+        let waiting: Vec<_> = std::mem::take(&mut self.undecided).into();
+        let hub = &self.hub;
+        let before = self.refused.len();
+        self.refused.retain(|Key(kind, version, listener)| {
+            !matches!(hub.find(kind, listener, *version), Found::Handler(_))
+        });
+        // The sender need not know which: of each kind it sends one ahead again.
+        if self.refused.len() < before && self.sender.post(Message::SessionsOpen).is_err() {
+            tracing::debug!("the predecessor cannot be told that there is a handler now");
         }
-        decided
-    }
-
-    /// Nobody took them in time.
-    fn expire(&mut self) -> Decided {
-        let mut decided = Decided::default();
-        let now = Instant::now();
-        let late = self.undecided.partition_point(|(until, _)| *until <= now);
-        let expired: Vec<_> = self.undecided.drain(..late).collect();
-        for (_, arrived) in expired {
-            match self.find(&arrived) {
-                Ok(handler) => self.take(arrived, handler, &mut decided),
-                Err(reason) => decided.decline(arrived.number, reason, true),
-            }
-        }
-        decided
-    }
-
-    fn find(&self, arrived: &Arrived) -> Result<Handler, String> {
-        let record = &arrived.record;
-        self.hub.find(&record.kind, &record.listener, record.version)
+        self.decide(waiting)
     }
 
     fn take(&self, arrived: Arrived, handler: Handler, decided: &mut Decided) {
@@ -151,12 +166,12 @@ impl Receiver {
             Ok(stream) => stream,
             Err(error) => return decided.decline(number, error.to_string(), false),
         };
-        let guard = self.hub.drain().guard_of_moved(&record.listener, record.peer);
+        let guard = self.hub.drain().guards(&record.listener).guard_of_moved(record.peer);
         if let Some(name) = record.name {
             guard.set_name(name);
         }
         let (kind, version) = (record.kind, record.version);
-        let about = About { kind, version, state, ahead, used: 0, guard };
+        let about = About { state, ahead, ..About::new(kind, version, guard) };
         decided.taken.push((number, Session { stream, about }, handler));
     }
 

@@ -153,7 +153,7 @@ impl Sender {
             }
         };
         match message {
-            Message::SessionsOpen if self.channel == Channel::Silent => {
+            Message::SessionsOpen if self.channel != Channel::Shut => {
                 self.channel = Channel::Open;
                 self.turns.open();
             }

@@ -69,6 +69,8 @@ pub(crate) struct About {
     pub(crate) ahead: Vec<u8>,
     /// How much of `ahead` has been read again.
     pub(super) used: usize,
+    /// The peer's address, as the guard knows it.
+    pub(super) peer: Option<String>,
     pub(super) guard: Guard,
 }
 
@@ -118,7 +120,7 @@ impl Session {
     /// outlives a relay's word about it.
     #[must_use]
     pub fn peer(&self) -> Option<&str> {
-        self.about.guard.peer()
+        self.about.peer.as_deref()
     }
 
     /// The guard of its connection: phase of the drain, name and reason for the report. The name
@@ -163,7 +165,8 @@ impl Session {
 
 impl About {
     pub(crate) fn new(kind: Name, version: u32, guard: Guard) -> Self {
-        Self { kind, version, state: Vec::new(), ahead: Vec::new(), used: 0, guard }
+        let (state, ahead, peer) = (Vec::new(), Vec::new(), guard.peer());
+        Self { kind, version, state, ahead, used: 0, peer, guard }
     }
 
     pub(super) fn read_ahead(&self) -> &[u8] {
@@ -188,7 +191,7 @@ impl fmt::Debug for About {
             .field("kind", &self.kind)
             .field("version", &self.version)
             .field("listener", self.guard.listener())
-            .field("peer", &self.guard.peer())
+            .field("peer", &self.peer)
             .finish_non_exhaustive()
     }
 }
@@ -271,12 +274,15 @@ impl NotMoved {
     pub(super) fn back(about: About, stream: OwnedFd, reason: &str) -> Self {
         match SessionStream::adopt(stream) {
             Ok(stream) => Self::declined(Session { stream, about }, reason),
-            Err(error) => Self::unreadable(&error),
+            Err(error) => Self::unreadable(about, &error),
         }
     }
 
-    pub(super) fn unreadable(error: &io::Error) -> Self {
-        Self::lost(format!("it cannot be read here any more: {error}"))
+    /// It does not move, and nobody can go on with it here.
+    pub(super) fn unreadable(about: About, error: &io::Error) -> Self {
+        let reason = format!("it cannot be read here any more: {error}");
+        about.guard.lost(&reason);
+        Self::lost(reason)
     }
 
     pub(super) fn lost(reason: impl Into<String>) -> Self {

@@ -54,7 +54,7 @@ impl Side {
     fn session(&self, kind: &str) -> (Session, StdStream) {
         let (ours, client) = StdStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
-        let guard = self.drain.guard(&name("main"), Some("192.0.2.1:5000".into()));
+        let guard = self.drain.guards(&name("main")).guard(Some("192.0.2.1:5000".parse().unwrap()));
         guard.set_name("room 7");
         let stream = UnixStream::from_std(ours).unwrap();
         (Session::new(kind, 1, stream, guard).unwrap(), client)
@@ -67,7 +67,7 @@ impl Side {
             let told = tell.send(session);
             async move { told.is_ok() }
         });
-        self.sessions.register(name(kind), None, 1..=2, serve);
+        let _ = self.sessions.register(name(kind), None, 1..=2, serve);
         heard
     }
 }
@@ -164,7 +164,7 @@ async fn a_tcp_session_moves_again_and_again() {
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (stream, peer) = listener.accept().await.unwrap();
     let mut elder = Side::new();
-    let guard = elder.drain.guard(&name("main"), Some(peer.to_string()));
+    let guard = elder.drain.guards(&name("main")).guard(Some(peer));
     let mut session = Session::new("count", 2, stream, guard).unwrap();
     for round in 0..5_u8 {
         let (owner, process) = (Side::new(), Owner::new());
@@ -254,11 +254,64 @@ async fn a_handler_may_come_late_and_one_for_the_listener_comes_first() {
         let told = tell.send(session);
         async move { told.is_ok() }
     });
-    owner.sessions.register(name("chat"), Some(name("main")), 1..=1, serve);
+    let _ = owner.sessions.register(name("chat"), Some(name("main")), 1..=1, serve);
     let (session, _client) = elder.session("chat");
     soon(elder.sessions.hand_off(session)).await.unwrap();
     drop(soon(for_main.recv()).await.unwrap());
     assert!(for_all.try_recv().is_err());
+}
+
+/// Longer after the commit than anybody waits.
+#[tokio::test]
+async fn a_handler_that_comes_when_its_kind_was_declined_gets_the_next_ones() {
+    let (elder, owner, _process) = connected();
+    let _others = owner.takes("chat");
+    let (session, _client) = elder.session("game");
+    let (mut session, _) = declined(soon(elder.sessions.hand_off(session)).await);
+    let mut came = owner.takes("game");
+    let again = async {
+        loop {
+            match elder.sessions.hand_off(session).await {
+                Ok(()) => break,
+                // It has not heard of it.
+                Err(NotMoved::Declined { session: back, .. }) => session = *back,
+                Err(lost) => panic!("{lost}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(again).await;
+    drop(soon(came.recv()).await.unwrap());
+}
+
+#[cfg(feature = "http")]
+#[tokio::test]
+async fn what_is_left_where_it_is_is_declined_and_comes_when_nobody_says_so_any_more() {
+    let (elder, owner, _process) = connected();
+    let mut came = owner.takes("chat");
+    let stays = owner.sessions.leave(name("chat"), name("main"));
+    let (session, _client) = elder.session("chat");
+    let (session, reason) = declined(soon(elder.sessions.hand_off(session)).await);
+    assert_eq!(reason, "the successor leaves \"chat\" of listener \"main\" where they are");
+    owner.sessions.unregister(stays);
+    // Another one is added, and the elder is told that there is something new.
+    let taken_away = owner.sessions.register(name("game"), None, 1..=1, handler(async |_| ()));
+    let mut session = Some(session);
+    let again = async {
+        while let Some(back) = session.take() {
+            if let Err(not_moved) = elder.sessions.hand_off(back).await {
+                session = Some(declined(Err(not_moved)).0);
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(again).await;
+    drop(soon(came.recv()).await.unwrap());
+
+    owner.sessions.unregister(taken_away);
+    let (session, _client) = elder.session("game");
+    let (_, reason) = declined(soon(elder.sessions.hand_off(session)).await);
+    assert_eq!(reason, "the successor takes no \"game\" of listener \"main\"");
 }
 
 #[tokio::test]
@@ -268,7 +321,7 @@ async fn a_handler_that_panics_at_once_ends_its_session_alone() {
         assert!(session.state().is_empty(), "on purpose");
         async move { drop(session) }
     });
-    owner.sessions.register(name("brittle"), None, 1..=1, serve);
+    let _ = owner.sessions.register(name("brittle"), None, 1..=1, serve);
     let mut came = owner.takes("chat");
     let (mut brittle, _first) = elder.session("brittle");
     brittle.set_state([1]);
@@ -355,7 +408,7 @@ async fn ten_thousand_sessions_move_each_with_its_own_state() {
             tell.send(state).unwrap();
         }
     });
-    owner.sessions.register(name("chat"), None, 1..=1, serve);
+    let _ = owner.sessions.register(name("chat"), None, 1..=1, serve);
     let mut moves = JoinSet::new();
     let limit = Arc::new(tokio::sync::Semaphore::new(150));
     for number in 0..ALL {

@@ -16,10 +16,9 @@ use crate::name::Name;
 
 /// What a receiver takes or declines once and for all: a kind, a version, a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key(Name, u32, Name);
+pub(crate) struct Key(pub(super) Name, pub(super) u32, pub(super) Name);
 
 impl Key {
-    #[cfg(feature = "http")]
     pub(crate) fn new(kind: &Name, version: u32, listener: &Name) -> Self {
         Self(kind.clone(), version, listener.clone())
     }
@@ -89,11 +88,15 @@ impl Turns {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The receiver has spoken.
+    /// The receiver has spoken. If it had before, it takes something that it did not take then.
     pub(super) fn open(&self) {
         let mut inner = self.lock();
-        inner.open = true;
-        inner.places.values().for_each(|place| place.turns.add_permits(1));
+        let refused = std::mem::take(&mut inner.refused);
+        inner.places.retain(|key, _| !refused.contains(key));
+        if !inner.open {
+            inner.open = true;
+            inner.places.values().for_each(|place| place.turns.add_permits(1));
+        }
     }
 
     /// Nothing more is sent: nobody waits in vain.

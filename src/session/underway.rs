@@ -96,6 +96,7 @@ impl Underway {
                 break;
             }
             let (_, Suspended { about, stream, reply }) = first.remove();
+            about.guard.lost(reason);
             drop((about, stream));
             let _ = reply.send(Err(NotMoved::lost(reason)));
             lost += 1;
@@ -112,7 +113,7 @@ impl Suspended {
         let stream = Arc::try_unwrap(stream).or_else(|shared| shared.try_clone());
         let result = match stream {
             Ok(stream) => NotMoved::back(about, stream, reason),
-            Err(error) => NotMoved::unreadable(&error),
+            Err(error) => NotMoved::unreadable(about, &error),
         };
         // Without anybody who waits for it, its connection closes here.
         let _ = reply.send(Err(result));

@@ -23,7 +23,8 @@ impl Starting {
         F: Fn(Session) -> Fut + Send + Sync + 'static,
         Fut: Future<Output: Send> + Send + 'static,
     {
-        self.shared.sessions.register(kind.parse()?, None, versions, handler(serve));
+        let _for_good =
+            self.shared.sessions.register(kind.parse()?, None, versions, handler(serve));
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 //! This is the only place with `unsafe`. A descriptor is an `OwnedFd` on the line after the kernel
 //! returned it; results are plain [`std::io::Result`]s, and the rooms above say what was tried.
 
+pub(crate) mod clock;
 pub(crate) mod cmsg;
 pub(crate) mod datagram;
 pub(crate) mod file_size;
@@ -10,6 +11,9 @@ pub(crate) mod memfd;
 pub(crate) mod origin;
 pub(crate) mod pidfd;
 pub(crate) mod priority;
+// Whoever keeps descriptors for others needs it.
+#[cfg(any(test, feature = "cli"))]
+pub(crate) mod same;
 pub(crate) mod scm;
 pub(crate) mod signal;
 pub(crate) mod socket;

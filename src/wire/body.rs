@@ -171,6 +171,26 @@ pub(crate) struct Failed {
 pub(crate) struct Owner {
     /// An upgrade was asked for meanwhile and is the new owner's to run.
     pub queued_upgrade: bool,
+    /// Whose wish that is, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued_by: Option<Asker>,
+}
+
+/// Whose wish an upgrade is that another generation runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "who", rename_all = "snake_case")]
+pub(crate) enum Asker {
+    Signal,
+    Application,
+    Unattended,
+    /// As the kernel said it to the generation that was asked.
+    Operator {
+        uid: u32,
+        pid: i32,
+    },
+    /// One of a later version.
+    #[serde(other)]
+    Unknown,
 }
 
 /// How far an elder's drain is.
@@ -275,6 +295,19 @@ pub(super) struct NewOwner {
     pub(super) queued_upgrade: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) paused: Option<bool>,
+}
+
+/// The payload of `Asked`.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Asked {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) by: Option<Asker>,
+}
+
+/// The payload of `StopAsked`.
+#[derive(Serialize, Deserialize)]
+pub(super) struct StopAsked {
+    pub(super) hurry: bool,
 }
 
 /// The payload of a kind that says nothing beyond itself.

@@ -7,8 +7,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::body::{
-    Expect, Expected, Failed, Figures, Hello, LastReport, Left, NewOwner, Nothing, Offer, Owner,
-    Pong, Progress, Ready, Reason, Refuse, RollBack, Sequence, Taken, Welcome,
+    Asked, Asker, Expect, Expected, Failed, Figures, Hello, LastReport, Left, NewOwner, Nothing,
+    Offer, Owner, Pong, Progress, Ready, Reason, Refuse, RollBack, Sequence, StopAsked, Taken,
+    Welcome,
 };
 use super::frame::{FrameKind, HEADER, Header, WireError};
 use super::limits::{
@@ -71,7 +72,10 @@ pub(crate) enum Message {
         accepted: u64,
     },
     /// To the owner: an upgrade was asked for here.
-    Asked,
+    Asked {
+        /// By whom, if that is known.
+        by: Option<Asker>,
+    },
     /// Owner to elder: drain faster.
     Hurry,
     /// Owner to elder: the service stops, do not take over again.
@@ -120,12 +124,17 @@ pub(crate) enum Message {
     SessionsAnswered(SessionsAnswered),
     /// Owner to elder, its last word on the channel of sessions: what it has not taken stays.
     SessionsClosed,
+    /// Elder to owner: a stop was asked for here that was meant for the service.
+    StopAsked {
+        /// Whether what is left shall be cut at once.
+        hurry: bool,
+    },
     /// A kind that this version does not know; to be skipped. Its descriptors are closed.
     Unknown(u16),
 }
 
 /// Names of the kinds, from number 1 on.
-const NAMES: [&str; 34] = [
+const NAMES: [&str; 35] = [
     "hello",
     "welcome",
     "refuse",
@@ -160,6 +169,7 @@ const NAMES: [&str; 34] = [
     "sessions",
     "sessions-answered",
     "sessions-closed",
+    "stop-asked",
 ];
 
 /// Names of the kinds of the control socket, from number 64 on.
@@ -194,7 +204,7 @@ impl Message {
             Self::Owner(_) => 14,
             Self::RollBack { .. } => 15,
             Self::Left { .. } => 16,
-            Self::Asked => 17,
+            Self::Asked { .. } => 17,
             Self::Hurry => 18,
             Self::Stopping => 19,
             Self::NewOwner { .. } => 20,
@@ -212,6 +222,7 @@ impl Message {
             Self::Sessions(_) => 32,
             Self::SessionsAnswered(_) => 33,
             Self::SessionsClosed => 34,
+            Self::StopAsked { .. } => 35,
             Self::Unknown(kind) => *kind,
         }
     }
@@ -269,6 +280,8 @@ impl Message {
                 json(kind, &RollBack { reason: fit(reason, MAX_REASON), last: *last })
             }
             Self::Left { accepted } => json(kind, &Left { accepted: *accepted }),
+            Self::Asked { by } => json(kind, &Asked { by: *by }),
+            Self::StopAsked { hurry } => json(kind, &StopAsked { hurry: *hurry }),
             &Self::NewOwner { generation, queued_upgrade, paused } => {
                 json(kind, &NewOwner { generation, queued_upgrade, paused })
             }
@@ -279,7 +292,6 @@ impl Message {
             | Self::Serving
             | Self::MayCommit
             | Self::Committed
-            | Self::Asked
             | Self::Hurry
             | Self::Stopping
             | Self::SessionsOpen
@@ -336,6 +348,7 @@ impl Message {
                 let Left { accepted } = body(number, payload)?;
                 Self::Left { accepted }
             }
+            17 => Self::Asked { by: body::<Asked>(number, payload)?.by },
             20 => {
                 let NewOwner { generation, queued_upgrade, paused } = body(number, payload)?;
                 Self::NewOwner { generation, queued_upgrade, paused }
@@ -354,7 +367,8 @@ impl Message {
             30 => Self::Delta(body(number, payload)?),
             32 => Self::Sessions(body(number, payload)?),
             33 => Self::SessionsAnswered(body(number, payload)?),
-            5 | 10..=13 | 17..=19 | 31 | 34 => {
+            35 => Self::StopAsked { hurry: body::<StopAsked>(number, payload)?.hurry },
+            5 | 10..=13 | 18 | 19 | 31 | 34 => {
                 let Nothing {} = body(number, payload)?;
                 Self::bare(kind)
             }
@@ -382,7 +396,6 @@ impl Message {
             11 => Self::Serving,
             12 => Self::MayCommit,
             13 => Self::Committed,
-            17 => Self::Asked,
             18 => Self::Hurry,
             19 => Self::Stopping,
             31 => Self::SessionsOpen,

@@ -93,6 +93,8 @@ fn additions() -> Vec<(&'static str, Message)> {
                 paused: Some(true),
             },
         ),
+        ("by", Message::Asked { by: Some(Asker::Operator { uid: 1_000, pid: 4_711 }) }),
+        ("by", Message::Owner(Owner { queued_upgrade: true, queued_by: Some(Asker::Signal) })),
         ("hurried", Message::Offer(Offer { items: vec![hurried], last: true })),
     ]
 }
@@ -152,10 +154,10 @@ fn samples() -> Vec<Message> {
         Message::Serving,
         Message::MayCommit,
         Message::Committed,
-        Message::Owner(Owner { queued_upgrade: true }),
+        Message::Owner(Owner { queued_upgrade: true, queued_by: None }),
         Message::RollBack { reason: "health check failed".into(), last: false },
         Message::Left { accepted: 12 },
-        Message::Asked,
+        Message::Asked { by: None },
         Message::Hurry,
         Message::Stopping,
         Message::NewOwner { generation: generation(6), queued_upgrade: false, paused: None },
@@ -214,6 +216,7 @@ fn samples() -> Vec<Message> {
             }],
         }),
         Message::SessionsClosed,
+        Message::StopAsked { hurry: false },
     ]
 }
 
@@ -278,7 +281,7 @@ fn is_as_released(message: &Message, path: &Path) {
 
 #[test]
 fn an_unknown_kind_is_kept_apart_and_never_sent() {
-    for kind in [0, 35, 99, u16::MAX] {
+    for kind in [0, 36, 99, u16::MAX] {
         let message = Message::decode(kind, b"\xff not json").unwrap();
         assert_eq!(message, Message::Unknown(kind));
         assert!(matches!(message.encode(), Err(WireError::Unsendable(_))));
@@ -443,7 +446,8 @@ fn whatever_an_elder_says_travels_whole() {
     };
     for message in [
         Message::Progress(progress),
-        Message::Asked,
+        Message::Asked { by: Some(Asker::Operator { uid: u32::MAX, pid: i32::MIN }) },
+        Message::StopAsked { hurry: true },
         Message::Pong {
             sequence: u64::MAX,
             figures: Figures {

@@ -20,6 +20,8 @@ trials![
     json_is_what_the_client_knows,
     p12_an_upgrade_shows_its_phases_and_ends_with_the_report,
     a_watcher_prints_what_changes_until_the_service_ends,
+    a_watcher_whose_reader_has_gone_ends,
+    whoever_names_no_service_is_told_how,
     nothing_is_coloured_on_a_pipe,
     completions_and_the_manual_are_printed,
     p2_a_killed_command_leaves_the_service_as_it_should_be,
@@ -173,9 +175,36 @@ fn a_watcher_prints_what_changes_until_the_service_ends() {
     assert_eq!(code(&server, &["upgrade", "--wait"]), 0);
     assert_eq!(code(&server, &["stop"]), 0);
     let shown: Vec<String> = lines.map(Result::unwrap).collect();
-    assert!(shown.iter().any(|line| line.contains("upgrade_ended")), "{shown:#?}");
+    assert!(shown.iter().any(|line| line.contains("committed after")), "{shown:#?}");
     assert_eq!(shown.last().unwrap(), "the service has ended");
     assert_eq!(watcher.wait().unwrap().code(), Some(0));
+}
+
+/// As with `watch | head -1`: nothing more changes, and nobody would read it.
+fn a_watcher_whose_reader_has_gone_ends() {
+    let server = start(Release::default());
+    for arguments in [&["watch"][..], &["watch", "--json"]] {
+        let mut watcher = command(&server, arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(watcher.stdout.take().unwrap()).lines();
+        assert!(lines.next().unwrap().unwrap().contains("fixture"));
+        drop(lines);
+        let ended = until("the watcher to end", || watcher.try_wait().unwrap());
+        assert_eq!(ended.code(), Some(0), "{arguments:?}");
+    }
+}
+
+fn whoever_names_no_service_is_told_how() {
+    for socket in [None, Some("")] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_heirloom"));
+        command.arg("status").env_remove("HEIRLOOM_SOCKET");
+        if let Some(socket) = socket {
+            command.env("HEIRLOOM_SOCKET", socket);
+        }
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("--socket PATH, or set HEIRLOOM_SOCKET"), "{said}");
+    }
 }
 
 fn nothing_is_coloured_on_a_pipe() {

@@ -1,5 +1,9 @@
 //! The control socket: what it answers, whom, and that nobody can make it harm the service.
 
+pub(crate) mod holds;
+pub(crate) mod moments;
+pub(crate) mod paths;
+
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};

@@ -1,5 +1,8 @@
 //! Figures that go on over upgrades, in a format that others read.
 
+#[cfg(feature = "http")]
+pub(crate) mod requests;
+
 use std::collections::BTreeMap;
 
 use heirloom::UpgradeOutcome;

@@ -76,10 +76,12 @@ fn p5_no_thread_and_no_helper_is_deaf_after_an_upgrade() {
     let server = Server::start(Release::default());
     for _ in 0..2 {
         server.upgrade_well();
-        let masks: Vec<String> = serde_json::from_str(&server.ask("masks")).unwrap();
-        assert!(masks.len() >= 4, "main, two workers and a helper: {masks:?}");
-        let none = |mask: &String| u64::from_str_radix(mask, 16) == Ok(0);
-        assert!(masks.iter().all(none), "{masks:?}");
+        // A thread that is born or ends just now hears nothing for a moment: the C library's.
+        until("every thread to hear every signal", || {
+            let masks: Vec<String> = serde_json::from_str(&server.ask("masks")).unwrap();
+            assert!(masks.len() >= 4, "main, two workers and a helper: {masks:?}");
+            masks.iter().all(|mask| u64::from_str_radix(mask, 16) == Ok(0)).then_some(())
+        });
     }
 }
 

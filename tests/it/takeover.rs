@@ -4,7 +4,9 @@
 pub(crate) mod containers;
 pub(crate) mod takers;
 
-use std::process::Command;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use heirloom::control::Stop;
@@ -13,12 +15,13 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::support::client::Address;
 use crate::support::manager::Manager;
 use crate::support::process;
 use crate::support::release::{Habit, Health, Start, TakeOver};
 use crate::support::server::Program;
 use crate::support::wait::until;
-use crate::support::{Load, Operator, Release, Server};
+use crate::support::{Client, Load, Operator, Release, Server};
 
 trials![
     p1_a_second_process_takes_over_and_hands_over_in_turn,
@@ -30,6 +33,7 @@ trials![
     p1_a_stop_of_the_old_one_hands_over_to_a_taker_in_probation,
     p1_an_operators_stop_of_the_old_one_leaves_the_taker_alone,
     p12_each_side_has_a_manager_of_its_own,
+    p5_a_taker_that_was_activated_has_no_use_for_what_it_was_passed,
 ];
 
 const LONG: Duration = Duration::from_secs(3_600);
@@ -268,4 +272,49 @@ fn p12_each_side_has_a_manager_of_its_own() {
     assert!(said[reloads..].iter().any(|said| said.has("READY=1")), "{said:?}");
     assert!(said.iter().all(|said| !said.has("STOPPING=1")), "{said:?}");
     assert!(managers[1].said().iter().any(|said| said.has("READY=1")));
+}
+
+/// P5, P1. Its manager keeps what was handed over, and nothing of an earlier life.
+fn p5_a_taker_that_was_activated_has_no_use_for_what_it_was_passed() {
+    let server = Server::prepare(release());
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let managers = [Manager::at(old.path()), Manager::at(new.path())];
+    let first = server.launch(|directory| managers[0].starts(directory, ""));
+    server.until_owner(0);
+    until("the store of the first", || (managers[0].stored() == ["main"]).then_some(()));
+    let load = Load::start(&[server.address("main")], 2);
+    load.until_answered(20);
+    let activated = |names: &str| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stale = Address::Inet(listener.local_addr().unwrap());
+        let variables =
+            format!("LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES={names}; exec 3<&0 </dev/null");
+        let pid = server.launch_on(Stdio::from(OwnedFd::from(listener)), |directory| {
+            managers[1].starts(directory, &variables)
+        });
+        (pid, stale)
+    };
+    // One that does not come to own leaves the store as it is.
+    server.next_release(|next| next.start = Start::Fail("no licence".into()));
+    let (failed, _) = activated("main");
+    assert_eq!(exit_code(failed), 1);
+    assert!(managers[1].said().iter().all(|said| !said.has("FDSTOREREMOVE=1")));
+    managers[1].forget_main();
+    server.next_release(|next| next.start = Start::Well);
+    let (second, stale) = activated("main");
+    until("the takeover", || (server.owner() == second).then_some(()));
+    assert_eq!(exit_code(first), 0);
+    until("the store of the second", || (managers[1].stored() == ["main"]).then_some(()));
+    let said = managers[1].said();
+    let removed = said.iter().position(|said| said.has("FDSTOREREMOVE=1")).unwrap();
+    assert_eq!(said[removed].value("FDNAME"), Some("main"));
+    assert!(removed < said.iter().position(|said| said.has("FDSTORE=1")).unwrap());
+    assert_eq!(managers[0].stored(), Vec::<String>::new());
+    // What it holds is what is served; what it was passed is closed.
+    let kept = TcpListener::from(managers[1].copy("main")).local_addr().unwrap();
+    assert_eq!(Address::Inet(kept), server.address("main"));
+    assert!(Client::connect(&stale).is_err());
+    load.until_answered(20);
+    load.finish().assert_unharmed();
+    server.upgrade_well();
 }

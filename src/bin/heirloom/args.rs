@@ -14,7 +14,7 @@ pub(crate) struct Args {
     /// $XDG_RUNTIME_DIR/heirloom and in /run/NAME
     #[arg(short, long, global = true, value_name = "NAME")]
     service: Option<String>,
-    /// The service's control socket
+    /// The service's control socket; without this and --service, $HEIRLOOM_SOCKET says where it is
     #[arg(short = 'S', long, global = true, value_name = "PATH", conflicts_with = "service")]
     socket: Option<PathBuf>,
     /// JSON instead of text: one document, or one a line for what goes on for a while
@@ -103,19 +103,21 @@ pub(crate) enum Verb {
 }
 
 impl Args {
-    pub(crate) fn client(&self) -> heirloom::Result<Client> {
+    /// None if nothing says which service is meant.
+    pub(crate) fn client(&self) -> heirloom::Result<Option<Client>> {
         let client = match (&self.socket, &self.service) {
             (Some(path), _) => Client::new(path),
             (None, Some(service)) => find(service)?,
-            (None, None) => match std::env::var_os("HEIRLOOM_SOCKET") {
-                Some(path) => Client::new(path),
-                None => find("")?,
-            },
+            (None, None) => {
+                let path = std::env::var_os("HEIRLOOM_SOCKET").filter(|path| !path.is_empty());
+                let Some(path) = path else { return Ok(None) };
+                Client::new(path)
+            }
         };
-        Ok(match self.timeout {
+        Ok(Some(match self.timeout {
             Some(timeout) => client.timeout(timeout),
             None => client,
-        })
+        }))
     }
 }
 
@@ -124,7 +126,7 @@ fn find(service: &str) -> heirloom::Result<Client> {
     let usual = Client::of(service);
     let system = Path::new("/run").join(service).join(format!("{service}.sock"));
     let here = usual.as_ref().is_ok_and(|client| client.path().exists());
-    if !here && !service.is_empty() && !service.contains('/') && system.exists() {
+    if !here && !service.contains('/') && system.exists() {
         return Ok(Client::new(system));
     }
     usual

@@ -7,9 +7,10 @@ use super::args::{Args, Verb};
 use super::exit::Exit;
 use super::print::Printer;
 use super::progress::Progress;
+use super::watch::{Watcher, reader_has_gone};
 
 pub(crate) async fn run(args: &Args, printer: &Printer) -> Result<Exit> {
-    let client = args.client()?;
+    let Some(client) = args.client()? else { return Ok(no_service(printer)) };
     match &args.verb {
         Verb::Status => printer.overview(&client.status().await?),
         Verb::Upgrade { exe, wait, no_queue } => {
@@ -67,6 +68,12 @@ pub(crate) async fn run(args: &Args, printer: &Printer) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
+fn no_service(printer: &Printer) -> Exit {
+    let text = "which service? name it by --service NAME or --socket PATH, or set HEIRLOOM_SOCKET";
+    printer.refuse(ErrorKind::Config, text);
+    Exit::Usage
+}
+
 async fn upgrade(client: &Client, upgrade: Upgrade, wait: bool, printer: &Printer) -> Result<Exit> {
     if !wait {
         printer.done(match client.upgrade(upgrade).await? {
@@ -119,15 +126,20 @@ fn is_back(report: &Report) -> bool {
 
 async fn watch(client: &Client, printer: &Printer) -> Result<Exit> {
     let mut watch = client.watch().await?;
+    let mut watcher = Watcher::new(printer);
     loop {
         match watch.next().await {
             Ok(News::Unknown) => {}
-            Ok(news) => printer.watched(&news),
+            Ok(news) => watcher.tell(&news),
             Err(error) if matches!(error.kind(), ErrorKind::NobodyThere | ErrorKind::Stopping) => {
                 printer.done("the service has ended");
                 return Ok(Exit::Done);
             }
             Err(error) => return Err(error),
+        }
+        // There is news at least every second.
+        if reader_has_gone() {
+            return Ok(Exit::Done);
         }
     }
 }

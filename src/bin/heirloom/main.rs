@@ -6,6 +6,7 @@ mod exit;
 mod print;
 mod progress;
 mod run;
+mod watch;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -1,13 +1,12 @@
 //! Output: text for people, JSON for programs, colours for terminals.
 
-use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use clap::ColorChoice;
 use heirloom::control::{GenerationView, News, Overview};
-use heirloom::{DrainReport, Error, Report, Summary, UpgradeOutcome};
+use heirloom::{DrainReport, Error, ErrorKind, Report, Summary, UpgradeOutcome};
 use serde::Serialize;
 use serde_json::json;
 
@@ -17,8 +16,6 @@ pub(crate) struct Printer {
     json: bool,
     colour: bool,
     terminal: bool,
-    /// What `watch` has shown last.
-    last: RefCell<String>,
 }
 
 #[derive(Clone, Copy)]
@@ -38,7 +35,7 @@ impl Printer {
             // https://no-color.org
             ColorChoice::Auto => terminal && std::env::var_os("NO_COLOR").is_none(),
         };
-        Self { json: args.json, colour, terminal, last: RefCell::default() }
+        Self { json: args.json, colour, terminal }
     }
 
     pub(crate) fn is_terminal(&self) -> bool {
@@ -55,11 +52,14 @@ impl Printer {
     }
 
     pub(crate) fn error(&self, error: &Error) {
+        self.refuse(error.kind(), &error.chain());
+    }
+
+    pub(crate) fn refuse(&self, kind: ErrorKind, text: &str) {
         if self.json {
-            let kind = format!("{:?}", error.kind());
-            self.document(&json!({ "error": { "kind": kind, "text": error.chain() } }));
+            self.document(&json!({ "error": { "kind": format!("{kind:?}"), "text": text } }));
         } else {
-            self.complain(&plain(&error.chain()));
+            self.complain(&plain(text));
         }
     }
 
@@ -136,30 +136,6 @@ impl Printer {
         self.text(&text);
     }
 
-    pub(crate) fn watched(&self, news: &News) {
-        if self.news_as_json(news) {
-            return;
-        }
-        match news {
-            News::Overview { overview } => {
-                let table = self.table(overview);
-                // Times pass all the time; on a pipe only what else changes is worth a line.
-                let shape = self.shape(overview);
-                if self.terminal {
-                    self.text(&format!("\x1b[H\x1b[2J{table}"));
-                } else if *self.last.borrow() != shape {
-                    self.text(&table);
-                }
-                *self.last.borrow_mut() = shape;
-            }
-            News::Event { event } if !self.terminal => {
-                let text = serde_json::to_string(event).unwrap_or_default();
-                self.text(&format!("event: {}\n", plain(&text)));
-            }
-            _ => {}
-        }
-    }
-
     fn document(&self, value: &impl Serialize) {
         let text = serde_json::to_string(value).unwrap_or_default();
         self.text(&format!("{text}\n"));
@@ -169,23 +145,7 @@ impl Printer {
         if self.colour { format!("\x1b[{}m{text}\x1b[0m", colour as u8) } else { text.to_owned() }
     }
 
-    /// What of an overview is news.
-    fn shape(&self, overview: &Overview) -> String {
-        let each = |view: &GenerationView| {
-            format!("{} {:?} {:?} {:?}", view.generation, view.role, view.connections, view.hurried)
-        };
-        let generations: Vec<String> = overview.generations.iter().map(each).collect();
-        let phase = overview.upgrade.as_ref().map(|upgrade| upgrade.phase);
-        format!(
-            "{:?} {} {} {:?}",
-            overview.accepting,
-            overview.queued,
-            generations.join(","),
-            phase
-        )
-    }
-
-    fn table(&self, overview: &Overview) -> String {
+    pub(crate) fn table(&self, overview: &Overview) -> String {
         let ready = if overview.ready {
             self.paint(Colour::Green, "ready")
         } else {
@@ -254,7 +214,7 @@ impl Printer {
 }
 
 /// Text from elsewhere on one line, without anything that a terminal would obey.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
 }
 

@@ -14,8 +14,9 @@ use crate::wire::SPOKEN;
 
 /// A backlog that is full, or an owner that is just changing, is tried again after this.
 pub(super) const AGAIN: Duration = Duration::from_millis(20);
-/// So often a command is sent again because another generation owned in the meantime.
-const TRIES: u32 = 5;
+/// So long a command is sent again because another generation owned in the meantime, which may not
+/// have come to answering yet.
+const CHANGING: Duration = Duration::from_secs(10);
 
 impl Client {
     /// One command, sent again if the owner has changed meanwhile.
@@ -26,11 +27,17 @@ impl Client {
         mut news: impl FnMut(&News),
     ) -> Result<Answer> {
         let deadline = Instant::now() + length;
-        let mut tries = TRIES;
+        let mut changing = None;
         loop {
-            tries -= 1;
+            let begun = Instant::now();
             match self.exchange(command.clone(), deadline, &mut news).await {
-                Err(error) if error.kind() == ErrorKind::PassedOn && tries > 0 => {
+                Err(error) if error.kind() == ErrorKind::PassedOn => {
+                    // Who was at work for a while had an owner until then.
+                    let since = changing.filter(|_| begun.elapsed() < CHANGING).unwrap_or(begun);
+                    if since.elapsed() >= CHANGING {
+                        return Err(error);
+                    }
+                    changing = Some(since);
                     pause(deadline, length).await?;
                 }
                 result => return result,

@@ -113,6 +113,8 @@ impl Adoption {
             Say::Serving => Message::Serving,
             Say::Committed => {
                 step("committed");
+                // The report counts what was served until now.
+                self.post(Message::Pong { sequence: self.sequence, figures: figures(stage) });
                 Message::Committed
             }
             Say::Failed(error) => Message::Failed(Failed { error }),

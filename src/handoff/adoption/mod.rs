@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc, watch};
+use tracing::Span;
 
 use super::clock::Clock;
 use super::offer::Elder;
@@ -24,6 +25,8 @@ use crate::generation::Generation;
 use crate::hooks::Hooks;
 use crate::inventory::Inventory;
 use crate::link::{Envelope, LinkReceiver, LinkSender};
+use crate::report::AskedBy;
+use crate::report::queued::Queued;
 use crate::requests::Requests;
 use crate::spawn::Process;
 use crate::state::States;
@@ -60,7 +63,7 @@ pub(crate) enum Request {
     /// It is not well and should be taken back.
     Unhealthy(String),
     /// An upgrade was asked for here: the owner shall remember it.
-    UpgradeAsked,
+    UpgradeAsked(AskedBy),
 }
 
 /// How far our turn is.
@@ -93,7 +96,8 @@ pub(crate) struct Ownership {
     pub elders: Vec<Elder>,
     /// Where sessions of the predecessor come from.
     pub sessions: Option<OwnedFd>,
-    pub queued_upgrade: bool,
+    /// Who asked for an upgrade meanwhile.
+    pub queued_upgrade: Option<AskedBy>,
 }
 
 /// A handoff in which everything has been adopted and the application starts.
@@ -111,13 +115,15 @@ pub(crate) struct Adoption {
     elders: Vec<Elder>,
     sessions: Option<OwnedFd>,
     predecessor: Generation,
-    queued_upgrade: bool,
+    queued: Queued,
     /// Of the ping that is answered next.
     sequence: u64,
     /// How many of our requests may fail before the verdict.
     budget: Option<Budget>,
     checks: expected::Checks,
     taking: taking::Taking,
+    /// The upgrade, by the name that the predecessor's log has for it.
+    span: Span,
 }
 
 /// What the driver of a handoff works on.
@@ -142,6 +148,11 @@ impl Adoption {
     pub(crate) async fn give_up(self, error: String) {
         let sent = self.sender.send(Message::Failed(Failed { error }), Vec::new());
         let _ = tokio::time::timeout(self.clock.lengths().commit, sent).await;
+    }
+
+    /// Lines that belong to the upgrade to this generation are logged in this.
+    pub(crate) fn span(&self) -> Span {
+        self.span.clone()
     }
 
     /// Drives the handoff from 'adopted' to its end.
@@ -283,7 +294,9 @@ impl Adoption {
             Message::Yield => Some(Event::Yield),
             Message::MayCommit => Some(Event::MayCommit),
             Message::Owner(owner) => {
-                self.queued_upgrade |= owner.queued_upgrade;
+                if owner.queued_upgrade {
+                    self.queued.remember(owner.queued_by.into());
+                }
                 Some(Event::Owner)
             }
             Message::RollBack { last, .. } => Some(Event::RollBack { last }),
@@ -310,9 +323,9 @@ impl Adoption {
                 self.post(Message::Unhealthy { reason });
                 None
             }
-            Request::UpgradeAsked => {
-                self.queued_upgrade = true;
-                self.post(Message::Asked);
+            Request::UpgradeAsked(by) => {
+                self.queued.remember(by);
+                self.post(Message::Asked { by: by.asker() });
                 None
             }
         }
@@ -327,7 +340,7 @@ impl Adoption {
             life: self.life,
             elders: self.elders,
             sessions: self.sessions,
-            queued_upgrade: self.queued_upgrade,
+            queued_upgrade: self.queued.take(),
         }
     }
 }

@@ -1,7 +1,10 @@
 //! The dialogue up to 'adopted': all descriptors or none.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
+
+use tracing::Span;
+use tracing::field::Empty;
 
 use super::{Adoption, Inheritance, out_of_order, step};
 use crate::error::{Error, ErrorKind, Result, chain};
@@ -9,8 +12,10 @@ use crate::handoff::clock::{Clock, Lengths};
 use crate::handoff::offer::{Received, Whole};
 use crate::handoff::successor::{Action, Event, Plan, Say, Successor};
 use crate::link::{self, Envelope, LinkReceiver, LinkSender};
+use crate::report::Report;
+use crate::report::queued::Queued;
 use crate::spawn::Process;
-use crate::sys::scm;
+use crate::sys::{pidfd, scm};
 use crate::wire::{Failed, Hello, Message, SPOKEN, Welcome};
 
 /// The first word over an inherited link: who we are. It is said before anything else is done, so
@@ -56,7 +61,8 @@ pub(crate) async fn adopt(socket: OwnedFd, lengths: Lengths) -> Result<(Adoption
             return Err(error);
         }
     };
-    step("adopted");
+    let span = span(&welcome, whole.predecessor.as_fd());
+    span.in_scope(|| step("adopted"));
     let mut clock = Clock::new(lengths);
     clock.set_lengths(Lengths {
         probation: Duration::from_millis(welcome.probation_ms),
@@ -82,11 +88,12 @@ pub(crate) async fn adopt(socket: OwnedFd, lengths: Lengths) -> Result<(Adoption
         elders: whole.elders,
         sessions: whole.sessions,
         predecessor: welcome.predecessor,
-        queued_upgrade: false,
+        queued: Queued::default(),
         sequence: 0,
         budget: welcome.budget,
         checks: super::expected::Checks::default(),
         taking: super::taking::Taking::default(),
+        span,
     };
     let inheritance = Inheritance {
         generation: welcome.generation,
@@ -97,6 +104,22 @@ pub(crate) async fn adopt(socket: OwnedFd, lengths: Lengths) -> Result<(Adoption
         journals: whole.journals,
     };
     Ok((adoption, inheritance))
+}
+
+/// The upgrade as the predecessor's log has it (`ReportBuilder`), seen from this side.
+fn span(welcome: &Welcome, predecessor: BorrowedFd<'_>) -> Span {
+    let (from, to) = (welcome.predecessor, welcome.generation);
+    tracing::info_span!(
+        target: "heirloom::handoff",
+        "upgrade",
+        id = %Report::id_of(&welcome.service, to),
+        from = from.get(),
+        to = to.get(),
+        pid = pidfd::number(predecessor),
+        version = %welcome.app_version,
+        successor_pid = std::process::id(),
+        successor_version = Empty,
+    )
 }
 
 /// Says what the machine wants said before there is a task that listens. The link may be what

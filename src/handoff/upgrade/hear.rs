@@ -77,6 +77,7 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
         match message {
             Message::Pong { figures, .. } => {
                 self.figures = figures;
+                (self.order.on_news)(News::Served(figures));
                 if let Some(checks) = &self.checks {
                     checks.tell_figures(figures);
                 }
@@ -100,7 +101,7 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
                 let answered = self.supply.answer(take, sender.clone());
                 answered.err().map(|error| Event::Nonsense(error.to_string()))
             }
-            Message::Asked => self.news(News::Asked),
+            Message::Asked { by } => self.news(News::Asked(by.into())),
             Message::NotYet { reason } => {
                 self.not_yet = Some(reason.clone());
                 self.news(News::NotYet(reason))

@@ -299,11 +299,12 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
         {
             child.set_free();
             self.count_requests(now);
+            let span = self.report.span();
             let report = self.report.finish(UpgradeOutcome::Committed, None, now);
             let generation = self.order.successor;
             let machine = self.machine;
             let life = self.life.take();
-            let relation = Relation { machine, generation, sender, receiver, child, life };
+            let relation = Relation { machine, generation, sender, receiver, child, life, span };
             let successor = Box::new(relation);
             return Ended::Committed { report, successor };
         }

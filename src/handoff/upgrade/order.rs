@@ -2,10 +2,10 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tracing::Span;
 
 use super::Pending;
 use crate::drain::Drain;
@@ -20,7 +20,8 @@ use crate::hooks::Hooks;
 use crate::inventory::Inventory;
 use crate::link::{LinkReceiver, LinkSender};
 use crate::name::Name;
-use crate::report::{Report, UpgradePhase};
+use crate::report::queued::Queued;
+use crate::report::{AskedBy, Report, UpgradePhase};
 use crate::requests::Requests;
 use crate::session::Sessions;
 use crate::spawn::{Child, Extra, Program};
@@ -78,7 +79,7 @@ pub(crate) struct Order {
     /// Links of rejected successors that have not gone yet.
     pub rejected: Vec<LinkSender>,
     /// An upgrade is to be run by whoever owns afterwards.
-    pub queued: Arc<AtomicBool>,
+    pub queued: Arc<Queued>,
     /// What the service wants to know at once.
     pub on_news: Box<dyn Fn(News) + Send>,
 }
@@ -91,13 +92,15 @@ pub(crate) enum News {
     /// The upgrade is in this phase.
     Phase(UpgradePhase),
     /// The successor was asked for another upgrade.
-    Asked,
+    Asked(AskedBy),
     /// What the successor waits for before it is ready.
     NotYet(String),
     /// The successor's process, in our namespace.
     Process(i32),
     /// The application's version in the successor.
     Version(String),
+    /// What the successor has served.
+    Served(Figures),
     /// Why the health checks are not content with it; none if they are.
     Health(Option<String>),
 }
@@ -140,6 +143,8 @@ pub(crate) struct Relation {
     pub life: Option<Life>,
     /// Decides whether this side owns again.
     pub machine: Predecessor,
+    /// The upgrade to it.
+    pub span: Span,
 }
 
 impl Relation {

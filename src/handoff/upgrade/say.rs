@@ -2,7 +2,6 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Order, Upgrade};
@@ -10,6 +9,7 @@ use crate::error::chain;
 use crate::handoff::life::Life;
 use crate::handoff::offer;
 use crate::handoff::predecessor::Say;
+use crate::report::AskedBy;
 use crate::wire::{Message, Owner, Refuse, Welcome};
 
 impl<H: FnOnce(i32) + Send> Upgrade<H> {
@@ -24,9 +24,11 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
             }
             Say::Yield => Message::Yield,
             Say::MayCommit => Message::MayCommit,
-            Say::Owner => Message::Owner(Owner {
-                queued_upgrade: self.order.queued.swap(false, Ordering::Relaxed),
-            }),
+            Say::Owner => {
+                let queued = self.order.queued.take();
+                let queued_by = queued.and_then(AskedBy::asker);
+                Message::Owner(Owner { queued_upgrade: queued.is_some(), queued_by })
+            }
             Say::RollBack { last } => Message::RollBack { reason: self.cause.clone(), last },
         };
         self.post(message);

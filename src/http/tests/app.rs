@@ -63,6 +63,16 @@ async fn route(app: &Arc<App>, mut request: Request<Body>) -> Answer {
             });
             whole("kept")
         }
+        // It is read by somebody else, later.
+        "/later" => {
+            let body = request.into_body();
+            let app = Arc::clone(app);
+            tokio::spawn(async move {
+                app.gate.acquire().await.unwrap().forget();
+                body.collect().await.unwrap();
+            });
+            whole("later")
+        }
         "/large" => whole(vec![b'x'; LARGE]),
         "/chunks" => whole_in_chunks(),
         "/gate" => {

@@ -44,6 +44,25 @@ async fn an_idle_connection_is_closed_by_half_and_never_reset() {
     assert_eq!(soon(drain).await.unwrap().outcome, DrainOutcome::Drained);
 }
 
+/// Read, or dropped, by a task of the application's when nothing else happens on the connection.
+#[tokio::test]
+async fn a_body_that_ends_elsewhere_ends_the_wait_for_it() {
+    for path in ["/later", "/keep"] {
+        let generation = Generation::first();
+        let mut client = Client::connect(generation.address).await.unwrap();
+        assert_eq!(client.post(path, b"body").await.unwrap().status, 200);
+        generation.drain.advance(DrainPhase::LameDuck);
+        generation.drain.advance(DrainPhase::Graceful);
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        generation.app.gate.add_permits(1);
+        soon(client.closed()).await.expect(path);
+        drop(client);
+        generation.has(0).await;
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_does_not_close_is_waited_for_no_longer_than_the_linger() {
     let generation = Generation::bound();

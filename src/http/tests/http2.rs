@@ -205,14 +205,19 @@ pub(super) fn preface_and_request(path: &str) -> Vec<u8> {
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     // SETTINGS, empty.
     bytes.extend([0, 0, 0, 4, 0, 0, 0, 0, 0]);
-    // HEADERS with the end of both, stream 1: GET, http, authority, path (RFC 7541, appendix A).
+    bytes.extend(headers(1, path));
+    bytes
+}
+
+/// HEADERS with the end of both: GET, http, authority, path (RFC 7541, appendix A).
+pub(super) fn headers(stream: u32, path: &str) -> Vec<u8> {
     let mut headers = vec![0x82, 0x86, 0x41, 4];
     headers.extend(b"test");
-    headers.extend([0x44, u8::try_from(path.len()).unwrap()]);
+    // Not indexed, so that a block means the same wherever it comes.
+    headers.extend([0x04, u8::try_from(path.len()).unwrap()]);
     headers.extend(path.as_bytes());
-    bytes.extend([0, 0, u8::try_from(headers.len()).unwrap(), 1, 5, 0, 0, 0, 1]);
-    bytes.extend(headers);
-    bytes
+    let length = u8::try_from(headers.len()).unwrap();
+    [&[0, 0, length, 1, 5], &stream.to_be_bytes()[..], &headers].concat()
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod client;
 mod deadline;
 mod drain;
 mod generation;
+mod goaway;
 mod http2;
 mod load;
 mod moves;

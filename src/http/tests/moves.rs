@@ -60,7 +60,7 @@ impl Mover for Direct {
             }
             let (drain, to) = self.to.get().unwrap();
             let ahead = !read_ahead.is_empty();
-            let came = drain.guard_of_moved(guard.listener(), None);
+            let came = drain.guards(guard.listener()).guard_of_moved(None);
             let mut session = Session::of("moves".parse().unwrap(), 1, stream, came);
             session.set_state([u8::from(fresh)]);
             session.unread(&read_ahead);

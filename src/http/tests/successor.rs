@@ -9,21 +9,32 @@ use tokio::net::TcpStream;
 use super::app::soon;
 use super::client::Client;
 use super::generation::{Generation, ms, server, settings};
+use crate::drain::DrainOutcome;
 use crate::http::mover::{Mover, Plaintext};
 use crate::http::moving::{self, ToSuccessor};
+use crate::link;
 use crate::session::{Sessions, Settings};
 use crate::spawn::Process;
 use crate::sys::pidfd;
+use crate::wire::Message;
 
 fn sessions(generation: &Generation) -> Sessions {
-    let settings = Settings { deadline: Duration::from_secs(20), farewell: Duration::ZERO };
+    sessions_within(generation, Duration::from_secs(20))
+}
+
+fn sessions_within(generation: &Generation, deadline: Duration) -> Sessions {
+    let settings = Settings { deadline, farewell: Duration::ZERO };
     Sessions::new(generation.drain.clone(), settings)
 }
 
 /// The first generation, whose connections move, and clients that have been answered.
 async fn first(count: usize) -> (Generation, Sessions, Vec<Client>) {
+    first_within(count, Duration::from_secs(20)).await
+}
+
+async fn first_within(count: usize, deadline: Duration) -> (Generation, Sessions, Vec<Client>) {
     let first = Generation::bound();
-    let leaves = sessions(&first);
+    let leaves = sessions_within(&first, deadline);
     let mover = ToSuccessor::new(&leaves, TcpStream::KIND, &"http".parse().unwrap()).unwrap();
     first.serve(server(&first.app), ms(100), Some(Arc::new(mover) as Arc<dyn Mover>));
     let mut clients = Vec::new();
@@ -48,7 +59,7 @@ async fn idle_connections_go_on_in_the_next_generation() {
     let next = first.hand_over().await;
     let comes = sessions(&next);
     let site = next.serve_and_land(server(&next.app), ms(100), None);
-    moving::land(&comes, TcpStream::KIND, &"http".parse().unwrap(), site);
+    let _serves = moving::land(&comes, TcpStream::KIND, &"http".parse().unwrap(), site);
     connect(&leaves, &comes);
     let drain = first.drain(settings());
     for client in &mut clients {
@@ -79,4 +90,22 @@ async fn connections_that_the_next_generation_does_not_serve_are_drained() {
     drop(clients);
     let report = soon(drain).await.unwrap();
     assert_eq!((report.moved, report.drained), (0, 5));
+}
+
+/// The successor has said that it takes connections, and then stands still.
+#[tokio::test]
+async fn a_connection_that_is_lost_on_its_way_is_cut_and_named() {
+    let (first, leaves, mut clients) = first_within(1, ms(300)).await;
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let own = pidfd::open(std::process::id().cast_signed()).unwrap();
+    leaves.send_to(ours.into(), Process::from_pidfd(own).unwrap());
+    let (says, _hears) = link::open(theirs.into()).unwrap();
+    says.send(Message::SessionsOpen, Vec::new()).await.unwrap();
+    let report = soon(first.drain(settings())).await.unwrap();
+    assert_eq!((report.drained, report.moved, report.cut_count), (0, 0, 1), "{report:?}");
+    assert_eq!((report.outcome, report.left), (DrainOutcome::Cut, 0));
+    let why = "lost on its way to the successor: the successor did not answer in time";
+    assert_eq!(report.cut[0].reason.as_deref(), Some(why));
+    drop((says, _hears));
+    assert!(soon(clients[0].closed()).await.is_ok());
 }

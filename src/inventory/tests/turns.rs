@@ -297,3 +297,40 @@ async fn an_address_in_use_is_an_error_that_names_listener_and_address() {
     let error = fresh().tcp("http", "nonsense", &options()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
 }
+
+/// Whether a framework accepts.
+struct Framework(std::sync::Arc<std::sync::atomic::AtomicBool>);
+
+impl crate::listener::Pause for Framework {
+    async fn pause(&mut self) -> std::io::Result<()> {
+        self.0.store(false, std::sync::atomic::Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn resume(&mut self) -> std::io::Result<()> {
+        self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+/// P1. Each is told by a task of its own, and they may run in any order.
+#[tokio::test]
+async fn p1_a_framework_follows_the_last_word_whichever_reaches_it_first() {
+    let inventory = fresh();
+    let listener = inventory.tcp("http", "127.0.0.1:0", &options()).unwrap();
+    inventory.open().unwrap();
+    let accepts = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let _raw = listener.into_raw_with(Framework(accepts.clone())).unwrap();
+    let now = || accepts.load(std::sync::atomic::Ordering::SeqCst);
+    inventory.hold();
+    let (paused, released) = (inventory.pause(), inventory.release());
+    assert!(released.await.is_empty() && paused.await.is_empty());
+    assert!(now(), "the operator has resumed it");
+    inventory.hold();
+    let first = inventory.pause();
+    let released = inventory.release();
+    inventory.hold();
+    let again = inventory.pause();
+    assert!(again.await.is_empty() && released.await.is_empty() && first.await.is_empty());
+    assert!(!now(), "the operator has paused it");
+}

@@ -313,7 +313,7 @@ async fn a_back_off_ends_with_the_listener() {
 
 #[tokio::test]
 async fn a_stream_of_connections_ends_with_the_listener() {
-    let (listener, address, _drain) = listener(State::Open);
+    let (listener, address, drain) = listener(State::Open);
     let core = Arc::clone(listener.core());
     let mut incoming = pin!(listener.incoming());
     let mut client = connect(address);
@@ -324,7 +324,7 @@ async fn a_stream_of_connections_ends_with_the_listener() {
     assert_eq!(&text, b"hello");
     let (stream, guard) = conn.into_parts();
     drop(stream);
-    assert_eq!(core.drain().active(), 1);
+    assert_eq!(drain.active(), 1);
     drop(guard);
     core.close();
     assert!(soon(poll_fn(|cx| incoming.as_mut().poll_next(cx))).await.is_none());

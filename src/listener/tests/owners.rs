@@ -89,7 +89,7 @@ async fn parking_a_framework_waits_for_its_acknowledgement() {
     acknowledge.send(Ok(())).unwrap();
     soon(paused).await.unwrap();
     core.resume();
-    soon(core.raw().unwrap().resume()).await.unwrap();
+    soon(core.raw().unwrap().resume_if(|| true)).await.unwrap();
     assert_eq!(asks.recv().unwrap(), "resume");
 }
 

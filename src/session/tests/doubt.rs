@@ -158,7 +158,7 @@ async fn only_so_many_are_in_doubt_at_once() {
     // They share one stream; nobody reads it.
     let (_client, stream) = StdStream::pair().unwrap();
     for _ in 0..ALL {
-        let guard = elder.drain.guard(&name("main"), None);
+        let guard = elder.drain.guards(&name("main")).take();
         let stream = stream.try_clone().unwrap();
         stream.set_nonblocking(true).unwrap();
         let stream = UnixStream::from_std(stream).unwrap();

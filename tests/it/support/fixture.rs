@@ -218,6 +218,9 @@ fn config(fixture: &Fixture) -> heirloom::Config {
     if release.habits.contains(&Habit::AcceptsUnenforceable) {
         config = config.accept_unenforceable();
     }
+    if release.habits.contains(&Habit::HasNoStopSignal) {
+        config = config.stop_signals([]);
+    }
     config
 }
 

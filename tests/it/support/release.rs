@@ -219,6 +219,10 @@ pub(crate) enum Habit {
     TakesUnnamed,
     /// It hands over to a process that it may not signal.
     AcceptsUnenforceable,
+    /// It tells its manager what makes no sense.
+    TellsNonsense,
+    /// No signal stops it gracefully.
+    HasNoStopSignal,
 }
 
 /// What happens to a process at one step of a handoff.

@@ -54,6 +54,11 @@ impl Site {
                 tokio::time::sleep(Duration::from_millis(query.parse().unwrap_or(0))).await;
                 whole("slow")
             }
+            "/fail" => {
+                let mut answer = whole("no");
+                *answer.status_mut() = hyper::StatusCode::INTERNAL_SERVER_ERROR;
+                answer
+            }
             "/events" => {
                 let first = Ok(Frame::data(Bytes::from_static(b"data: 1\n\n")));
                 let events = futures_util::stream::iter([first]);
