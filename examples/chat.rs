@@ -15,6 +15,7 @@
 use std::io;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use heirloom::{Config, DrainPhase, NotMoved, Outcome, Running, Session};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -52,20 +53,24 @@ struct Chat {
 fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let mut listen = String::from("127.0.0.1:7200");
+    let mut probation = Duration::from_secs(5);
     let mut pid_file = std::env::temp_dir().join("heirloom-chat.pid");
     let mut args = std::env::args().skip(1);
     while let Some(flag) = args.next() {
         match (flag.as_str(), args.next()) {
             ("--listen", Some(address)) => listen = address,
             ("--pid-file", Some(path)) => pid_file = path.into(),
+            ("--probation", Some(time)) if time.parse::<u32>().is_ok() => {
+                probation = Duration::from_millis(time.parse().unwrap_or_default());
+            }
             _ => {
-                tracing::error!("usage: chat [--listen ADDR] [--pid-file PATH]");
+                tracing::error!("usage: chat [--listen ADDR] [--probation MS] [--pid-file PATH]");
                 return ExitCode::from(2);
             }
         }
     }
     heirloom::run(
-        Config::new("chat").pid_file(pid_file),
+        Config::new("chat").pid_file(pid_file).probation(probation),
         async move |start| -> heirloom::Result<Outcome> {
             let listener = start.tcp("chat", listen).await?;
             let running = start.ready().await?;

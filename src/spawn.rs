@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sys::signal::Signal;
 use nix::sys::uio::pread;
@@ -232,10 +232,25 @@ fn link(env: &mut Vec<CString>) -> io::Result<(OwnedFd, OwnedFd)> {
         inode: socket::inode(theirs.as_fd())?,
         pid,
         // Without /proc the pid alone must do.
-        start: origin::start_time(pid).unwrap_or(0),
+        start: own_start(pid),
     };
     env.push(CString::new(format!("{}={origin}", origin::VARIABLE))?);
     Ok((ours.into(), theirs.into()))
+}
+
+/// When this process was started, read once; 0 if that is not known.
+fn own_start(pid: i32) -> u64 {
+    static OURS: Mutex<Option<(i32, u64)>> = Mutex::new(None);
+    let mut ours = OURS.lock().unwrap_or_else(PoisonError::into_inner);
+    match *ours {
+        // A copy of this process, by fork(2), is another one.
+        Some((whose, start)) if whose == pid => start,
+        _ => {
+            let start = origin::start_time(pid).unwrap_or(0);
+            *ours = Some((pid, start));
+            start
+        }
+    }
 }
 
 /// Names the object that was wrong and the remedy: `posix_spawn` has one number for many causes.

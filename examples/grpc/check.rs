@@ -1,7 +1,7 @@
 //! Upgrades under calls of both kinds: none fails, and no number is missing or comes twice.
 
 use tokio::sync::watch;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::checking::{Failure, Server};
 use crate::client::Client;
@@ -30,6 +30,11 @@ pub(crate) async fn check() -> Result<(), Failure> {
     let mut calls = 0;
     for asker in askers {
         calls += asker.await??;
+    }
+    let mut last = Client::new(url)?.count(u64::MAX).await?;
+    match last.message().await {
+        Err(status) if status.code() == Code::OutOfRange => {}
+        other => return Err(format!("after the last number came {other:?}").into()),
     }
     tracing::info!(UPGRADES, calls, numbers, "no call has failed, and no number was missed");
     Ok(())

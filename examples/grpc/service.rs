@@ -54,7 +54,8 @@ impl UnaryService<String> for Counter {
     }
 }
 
-/// The numbers from the one that was asked for, until the connection is told to go.
+/// The numbers from the one that was asked for, until the connection is told to go, or until there is
+/// no next one.
 struct Count;
 
 impl ServerStreamingService<u64> for Count {
@@ -67,12 +68,18 @@ impl ServerStreamingService<u64> for Count {
         let Some(guard) = request.extensions().get::<Guard>().cloned() else {
             return ready(Err(Status::internal("the connection has no guard")));
         };
-        let numbers = unfold((guard, request.into_inner()), async |(guard, number)| {
+        let first = Some(request.into_inner());
+        let numbers = unfold((guard, first), async |(guard, number)| {
+            let number = number?;
             tokio::select! {
                 biased;
-                () = guard.reached(DrainPhase::Graceful) => None,
-                () = tokio::time::sleep(PAUSE) => Some((Ok(number), (guard, number + 1))),
+                () = guard.reached(DrainPhase::Graceful) => return None,
+                () = tokio::time::sleep(PAUSE) => {}
             }
+            let next = number.checked_add(1);
+            // A client may ask for any number.
+            let none = || Status::out_of_range("there is no number after it to go on with");
+            Some((next.map(|_| number).ok_or_else(none), (guard, next)))
         });
         ready(Ok(Response::new(Box::pin(numbers))))
     }

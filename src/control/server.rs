@@ -27,6 +27,8 @@ use crate::wire::{FrameKind, agree};
 
 /// So many clients are heard at once; the next one is told 'busy'.
 pub(super) const MAX_CLIENTS: usize = 256;
+/// So long the next one waits before it is told so.
+const CROWDED: Duration = Duration::from_millis(20);
 /// How long a client may take for its request.
 pub(super) const FIRST_WORD: Duration = Duration::from_secs(5);
 /// How long a client may take to read what it is told.
@@ -93,7 +95,7 @@ impl Clients {
             match accepted.and_then(|(fd, _)| UnixStream::from_std(fd.into())) {
                 Ok(stream) => {
                     [wait, _] = WAITS;
-                    self.take(stream);
+                    self.take(stream).await;
                 }
                 // Whatever it is, the next one may be fine.
                 Err(error) => {
@@ -105,13 +107,15 @@ impl Clients {
         }
     }
 
-    fn take(&self, stream: UnixStream) {
-        match Arc::clone(&self.places).try_acquire_owned() {
-            Ok(place) => {
+    /// A crowd that has come while this process slept may have gone since: that is found out first.
+    async fn take(&self, stream: UnixStream) {
+        let place = Arc::clone(&self.places).acquire_owned();
+        match timeout(CROWDED, place).await {
+            Ok(Ok(place)) => {
                 let clients = self.clone();
                 tokio::spawn(async move { clients.serve(stream, place).await });
             }
-            Err(_) => {
+            _ => {
                 let text = format!("{MAX_CLIENTS} clients are connected already");
                 let busy = Err(Error::new(ErrorKind::Busy, text));
                 frame::send_at_once(&stream, ANSWER, &Last::from(busy));

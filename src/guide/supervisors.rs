@@ -17,8 +17,9 @@
 //! | half the watchdog's interval has passed | the owner | `WATCHDOG=1` |
 //! | a process is about to exit | the owner that stops, each elder | `BARRIER=1`, so that its last message is still known to be its own |
 //!
-//! A successor says nothing before the verdict. The messages never block the runtime; what a
-//! manager does not take within 5 s is given up, with a line in the log. A vsock is that of a
+//! A successor says nothing before the verdict. The messages never block the runtime. A manager that
+//! takes none gets them when it does: 64 wait, and a status for 5 s at most; what is given up is said
+//! in the log. A vsock is that of a
 //! virtual machine's manager: it gets a connection for each message, and there are no barriers and
 //! no fd store there.
 //!
@@ -84,17 +85,26 @@
 //! - `SIGHUP`, `SIGUSR1`, `SIGUSR2` go to the owner. `SIGTERM`, `SIGINT` and `SIGQUIT` too, and mean the
 //!   end: it waits until the server has drained, for as long as the container's grace allows or
 //!   `--grace` says, and exits with the server's code; 143 and 137 are a server that was ended by
-//!   `SIGTERM` and `SIGKILL`.
+//!   `SIGTERM` and `SIGKILL`. A stop that meets a hand-over reaches the new owner. What a terminal
+//!   sends to its whole foreground group, the server has already got, and gets once. Before a new
+//!   server has said its first word (2 s at most) an upgrade's signal is held back, which would end it.
 //! - A server that crashes after it was ready once is started again with the sockets that it had,
-//!   after 100 ms at first and 10 s at most. One that was never ready ends the parent, so that the
+//!   after 100 ms at first and 10 s at most; so is one that cannot be started for want of memory,
+//!   processes or descriptors. One that was never ready ends the parent, so that the
 //!   container's own restart policy sees it.
 //! - When the main process dies while others of the service live (an elder, a successor), they have
 //!   2 s to say who is main now, as they do by themselves; if nobody does, they are killed, and the
 //!   server is started again.
 //! - Orphans are reaped, and what is left of the server at the end is killed.
+//! - It keeps up to 1024 descriptors, and raises its own limit of open files for that, not the
+//!   server's; where the hard limit is lower it keeps fewer, and `FDSTORE=` says how many.
+//! - Only processes below it are heard, and only the main one and those that were. `/proc` has to be
+//!   mounted. If the parent itself is killed, the server lives on without one, unless it was process
+//!   1: a supervisor above should then end its whole group (`killasgroup`, a cgroup).
 //! - It is one process of one thread, without a runtime: 3.4 MB resident in a release build, 0.2 MB of
 //!   that its own and the rest the program file (5.4 MB in a debug build, after twenty upgrades).
-//! - `--listen http=0.0.0.0:80` binds before the server starts; the server claims it as always.
+//! - `--listen http=0.0.0.0:80` binds before the server starts; the server claims it as always. Also
+//!   `[::]:80`, the absolute path of a Unix socket, and `@name` for an abstract one.
 //!
 //! # Kubernetes
 //!

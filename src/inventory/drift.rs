@@ -30,16 +30,16 @@ pub(super) fn notes(ask: &Ask<'_>, found: &Found) -> Vec<String> {
         if let Some(asked) = asked.filter(|asked| asked.is_ipv4() != held.is_ipv4()) {
             notes.push(format!("bound to {held}, asked for {asked}; it stays until a restart"));
         }
-        match socket.only_v6() {
-            Ok(only) if held.is_ipv6() && only != options.only_v6 => {
-                let word = |only| if only { "IPv6 only" } else { "IPv6 and IPv4" };
-                notes.push(format!(
-                    "serves {}, asked for {}; it stays until a restart",
-                    word(only),
-                    word(options.only_v6)
-                ));
-            }
-            _ => {}
+        if held.is_ipv6()
+            && let Ok(only) = socket.only_v6()
+            && only != options.only_v6
+        {
+            let word = |only| if only { "IPv6 only" } else { "IPv6 and IPv4" };
+            notes.push(format!(
+                "serves {}, asked for {}; it stays until a restart",
+                word(only),
+                word(options.only_v6)
+            ));
         }
     }
     if ask.group && !socket.reuse_port().unwrap_or(true) {

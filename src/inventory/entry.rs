@@ -66,7 +66,9 @@ impl Entry {
         for (at, found) in found.into_iter().enumerate() {
             if at == 0 {
                 notes = drift::notes(ask, &found);
-                reuse_port = socket2::SockRef::from(&found.fd).reuse_port().unwrap_or(false);
+                // Only a group wants to know.
+                reuse_port =
+                    ask.group && socket2::SockRef::from(&found.fd).reuse_port().unwrap_or(false);
             }
             let record = found.record;
             if let Address::Path(path) = &record.address
@@ -79,7 +81,7 @@ impl Entry {
             held.inherited = true;
             entry.add(held, found.fd);
         }
-        if ask.group && reuse_port {
+        if reuse_port {
             let address = entry.sockets.first().map_or(Address::None, |held| held.address.clone());
             for core in entry.sockets.len()..entry.cores.len() {
                 entry.sockets.push(Held::new(address.clone(), core));

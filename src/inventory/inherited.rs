@@ -304,20 +304,18 @@ struct Looked {
 }
 
 fn look(fd: &OwnedFd) -> io::Result<Looked> {
-    let mode = SFlag::from_bits_truncate(fstat(fd.as_fd())?.st_mode) & SFlag::S_IFMT;
-    if mode != SFlag::S_IFSOCK {
-        let what = match mode {
-            SFlag::S_IFIFO => "a pipe",
-            SFlag::S_IFREG => "a file",
-            SFlag::S_IFDIR => "a directory",
-            SFlag::S_IFCHR => "a character device",
-            _ => "no socket",
-        };
-        return Ok(Looked { kind: Kind::Other, address: Address::None, what });
-    }
     let socket = SockRef::from(fd);
-    let (domain, kind) = (socket.domain()?, socket.r#type()?);
+    // One of a thousand, perhaps: nothing is asked that the address does not say as well.
+    let address = match socket.local_addr() {
+        // The second for one that was opened with O_PATH.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTSOCK | libc::EBADF)) => {
+            return look_at_file(fd);
+        }
+        address => address?,
+    };
+    let kind = socket.r#type()?;
     let listens = socket.is_listener()?;
+    let domain = address.domain();
     let inet = domain == Domain::IPV4 || domain == Domain::IPV6;
     let unix = domain == Domain::UNIX;
     let (kind, what) = match kind {
@@ -332,5 +330,16 @@ fn look(fd: &OwnedFd) -> io::Result<Looked> {
         Type::DGRAM if unix => (Kind::UnixDatagram, "a datagram socket, Unix"),
         _ => (Kind::Other, "a socket of another family"),
     };
-    Ok(Looked { kind, address: address_of(&socket.local_addr()?), what })
+    Ok(Looked { kind, address: address_of(&address), what })
+}
+
+fn look_at_file(fd: &OwnedFd) -> io::Result<Looked> {
+    let what = match SFlag::from_bits_truncate(fstat(fd.as_fd())?.st_mode) & SFlag::S_IFMT {
+        SFlag::S_IFIFO => "a pipe",
+        SFlag::S_IFREG => "a file",
+        SFlag::S_IFDIR => "a directory",
+        SFlag::S_IFCHR => "a character device",
+        _ => "no socket",
+    };
+    Ok(Looked { kind: Kind::Other, address: Address::None, what })
 }

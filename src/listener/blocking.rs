@@ -121,15 +121,22 @@ impl Core {
         (inner, waited)
     }
 
-    fn wait<'a>(&'a self, inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
-        self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner)
+    fn wait<'a>(&'a self, mut inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
+        inner.asleep += 1;
+        let mut inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        inner.asleep -= 1;
+        inner
     }
 
     fn wait_at_most<'a>(
         &'a self,
-        inner: MutexGuard<'a, Inner>,
+        mut inner: MutexGuard<'a, Inner>,
         delay: Duration,
     ) -> MutexGuard<'a, Inner> {
-        self.changed.wait_timeout(inner, delay).unwrap_or_else(PoisonError::into_inner).0
+        inner.asleep += 1;
+        let waited = self.changed.wait_timeout(inner, delay);
+        let mut inner = waited.unwrap_or_else(PoisonError::into_inner).0;
+        inner.asleep -= 1;
+        inner
     }
 }

@@ -154,15 +154,20 @@ impl Core {
     /// framework which owns the socket has yet to be told, by what is returned.
     #[must_use = "a framework that accepts on its own is told through it"]
     pub(crate) fn park(&self) -> Option<Arc<RawPause>> {
-        self.change(|inner| match inner.state {
+        let mut inner = self.lock();
+        // Who waits for a connection waits on, now for the end of the pause: with a thousand
+        // listeners as many tasks would be woken for nothing while the successor needs the
+        // processors. A thread that polls the socket itself has to leave it.
+        match inner.state {
             State::Open | State::Closing => {
                 inner.leaving |= inner.state == State::Closing;
                 inner.state = State::Parked;
                 inner.members.iter_mut().for_each(Member::deregister);
+                inner.tell();
                 inner.raw.pause()
             }
             State::Waiting | State::Parked | State::Ended => None,
-        })
+        }
     }
 
     /// The framework that owns the socket, to tell it that it may accept again.
@@ -248,11 +253,7 @@ impl Core {
 
     /// Tells threads and tasks that the queue has been served.
     pub(super) fn tell_everyone(&self) {
-        let waker = self.lock().waker.take();
-        self.changed.notify_all();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        self.change(|_| {});
         self.tell_ended();
     }
 
@@ -297,13 +298,16 @@ impl Core {
 
     /// Changes the state under the lock and tells everyone who waits, tasks after the lock is free.
     pub(super) fn change<R>(&self, change: impl FnOnce(&mut Inner) -> R) -> R {
-        let (result, waker) = {
+        let (result, waker, asleep) = {
             let mut inner = self.lock();
             let result = change(&mut inner);
             inner.tell();
-            (result, inner.waker.take())
+            (result, inner.waker.take(), inner.asleep)
         };
-        self.changed.notify_all();
+        // A system call even where nobody waits.
+        if asleep > 0 {
+            self.changed.notify_all();
+        }
         if let Some(waker) = waker {
             waker.wake();
         }

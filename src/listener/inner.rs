@@ -36,6 +36,8 @@ pub(super) struct Inner {
     /// Wakes the one thread that waits in `poll(2)`; made when a thread first waits.
     pub(super) kick: Option<Arc<EventFd>>,
     pub(super) polling: bool,
+    /// Threads that wait on [`Core::changed`](super::core::Core::changed).
+    pub(super) asleep: usize,
 }
 
 impl Inner {
@@ -56,6 +58,7 @@ impl Inner {
             address: None,
             kick: None,
             polling: false,
+            asleep: 0,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::name::Name;
 use crate::sys::{origin::decimal, scm};
 
-/// The longest message; the protocol's lines are short.
+/// No message is as long as this; the protocol's lines are short.
 const LONGEST: usize = 8192;
 /// So many abstract names are tried.
 const TRIES: u32 = 16;
@@ -65,21 +65,21 @@ impl NotifySocket {
         self.socket.as_fd()
     }
 
-    /// The next message that has come. Descriptors that nobody asked us to keep are closed: that
-    /// is how a barrier is answered.
+    /// The next message that has come; one that cannot be read has no sender. Descriptors that
+    /// nobody asked us to keep are closed: that is how a barrier is answered.
     pub(super) fn next(&self) -> Option<Message> {
-        loop {
-            let (mut bytes, mut descriptors) = ([0; LONGEST], VecDeque::new());
-            match scm::recv(self.socket.as_fd(), &mut bytes, &mut descriptors) {
-                Ok(got) => {
-                    let text = bytes.get(..got.bytes).unwrap_or_default();
-                    let sender = got.credentials.map_or(0, |credentials| credentials.pid);
-                    return Some(read(text, sender, descriptors.into()));
-                }
-                // One that lost descriptors on its way is no message.
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
-                Err(_) => return None,
+        let (mut bytes, mut descriptors) = ([0; LONGEST], VecDeque::new());
+        match scm::recv(self.socket.as_fd(), &mut bytes, &mut descriptors) {
+            // So long a message has lost its end, which may have been half of a number.
+            Ok(got) if got.bytes == LONGEST => Some(Message::default()),
+            Ok(got) => {
+                let text = bytes.get(..got.bytes).unwrap_or_default();
+                let sender = got.credentials.map_or(0, |credentials| credentials.pid);
+                Some(read(text, sender, descriptors.into()))
             }
+            // One that lost descriptors on its way is no message.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Some(Message::default()),
+            Err(_) => None,
         }
     }
 }

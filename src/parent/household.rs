@@ -1,9 +1,11 @@
 //! The processes below the parent.
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, getpgid, getpgrp};
 
 use crate::sys::pidfd::{self, Exit};
 
@@ -12,11 +14,19 @@ use crate::sys::pidfd::{self, Exit};
 pub(super) struct Member {
     pub(super) pid: i32,
     pub(super) pidfd: OwnedFd,
+    /// It knows that the service stops.
+    pub(super) told_to_stop: bool,
 }
 
 impl Member {
-    pub(super) fn of(pid: i32) -> Option<Self> {
-        pidfd::open(pid).ok().map(|pidfd| Self { pid, pidfd })
+    pub(super) fn of(pid: i32) -> io::Result<Self> {
+        let pidfd = pidfd::open(pid)?;
+        Ok(Self { pid, pidfd, told_to_stop: false })
+    }
+
+    /// Whether what a terminal sends to our process group has reached it as well.
+    pub(super) fn shares_our_group(&self) -> bool {
+        getpgid(Some(Pid::from_raw(self.pid))).is_ok_and(|group| group == getpgrp())
     }
 
     /// One that has ended gets nothing, and that is no matter.
@@ -49,16 +59,14 @@ pub(super) fn reap() -> Vec<(i32, Exit)> {
 }
 
 /// Whether a process descends from us: orphans come back to a subreaper, so the line of parents
-/// leads here.
+/// leads here. We ourselves do not.
 pub(super) fn descends(pid: i32) -> bool {
-    let own = std::process::id().cast_signed();
+    let own = own_pid();
     let mut at = pid;
     // Longer lines than this are a loop of numbers that were given anew while we looked.
     for _ in 0..4096 {
-        if at == own {
-            return true;
-        }
         match parent_of(at) {
+            Some(parent) if parent == own => return true,
             Some(parent) if parent > 0 => at = parent,
             _ => return false,
         }
@@ -70,9 +78,11 @@ pub(super) fn descends(pid: i32) -> bool {
 pub(super) fn kill_all() {
     for _ in 0..64 {
         let mut found = false;
-        for member in descendants() {
+        for pid in descendants() {
+            // Descriptors one by one: there may be more processes than we may open files.
+            let Ok(member) = Member::of(pid) else { continue };
             // It may have ended, and its number be another's, before we held it.
-            if descends(member.pid) && !member.has_ended() {
+            if descends(pid) && !member.has_ended() {
                 found = true;
                 member.signal(Signal::SIGKILL);
             }
@@ -86,18 +96,41 @@ pub(super) fn kill_all() {
 
 /// Whether any process of ours lives.
 pub(super) fn anybody_left() -> bool {
-    descendants().iter().any(|member| !member.has_ended())
+    descendants().any(|pid| stat_of(pid).is_some_and(|stat| stat.lives))
 }
 
-fn descendants() -> Vec<Member> {
-    let own = std::process::id().cast_signed();
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+/// Whether processes can be looked up, which all of this rests on.
+pub(super) fn is_visible() -> bool {
+    stat_of(own_pid()).is_some()
+}
+
+fn own_pid() -> i32 {
+    std::process::id().cast_signed()
+}
+
+fn descendants() -> impl Iterator<Item = i32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten();
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| *pid != own && descends(*pid)).filter_map(Member::of).collect()
+    pids.filter(|pid| descends(*pid))
 }
 
-/// Field 4 of `/proc/PID/stat`, `proc(5)`: counted from the last `)`, since a name may hold any.
 fn parent_of(pid: i32) -> Option<i32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
+    stat_of(pid).map(|stat| stat.parent)
+}
+
+/// What `/proc/PID/stat` says of a process, `proc(5)`.
+struct Stat {
+    /// It has not ended yet.
+    lives: bool,
+    parent: i32,
+}
+
+/// Fields 3 and 4: counted from the last `)`, since a name may hold any, and any bytes.
+fn stat_of(pid: i32) -> Option<Stat> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let name_ends = stat.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(stat.get(name_ends + 1..)?).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    let lives = !matches!(fields.next()?, "Z" | "X" | "x");
+    Some(Stat { lives, parent: fields.next()?.parse().ok()? })
 }

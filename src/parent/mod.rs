@@ -22,6 +22,7 @@ use std::process::ExitCode;
 
 use self::options::{Options, Wanted};
 use self::state::Parent;
+use crate::sys::socket;
 
 /// The first argument of the process that becomes the server: it names itself in `LISTEN_PID`,
 /// which nobody can do for it before it exists, and executes the server.
@@ -55,6 +56,13 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
+    // Looked at before we open anything under that number ourselves.
+    if let Some(number) = options.ready
+        && !i32::try_from(number).is_ok_and(socket::is_open)
+    {
+        say(&format!("--ready-fd {number}: nothing is open there"));
+        return ExitCode::from(USAGE);
+    }
     match Parent::new(options).and_then(Parent::run) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

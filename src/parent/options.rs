@@ -16,8 +16,8 @@ supervisord, runit or s6, in a terminal. Signals go to the server (SIGHUP asks i
 an upgrade); it is started again when it crashes, with the same sockets.
 
 Options:
-  --listen NAME=ADDRESS   binds a socket and passes it on: 0.0.0.0:80, [::]:80, or a path;
-                          may be given several times
+  --listen NAME=ADDRESS   listens and passes the socket on: 0.0.0.0:80, [::]:80, a path,
+                          or @NAME (abstract); may be given several times
   --restart WHEN          when the server has ended by itself: on-failure (default),
                           always, never
   --grace SECONDS         kills a server that has not ended so long after SIGTERM;
@@ -49,6 +49,7 @@ pub(super) enum Restart {
 pub(super) enum Endpoint {
     Tcp(SocketAddr),
     Unix(PathBuf),
+    Abstract(String),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -115,9 +116,13 @@ impl Options {
                 }
                 let endpoint = if address.starts_with('/') {
                     Endpoint::Unix(address.into())
+                } else if let Some(name) = address.strip_prefix('@').filter(|name| !name.is_empty())
+                {
+                    Endpoint::Abstract(name.to_owned())
                 } else {
                     let address = address.parse();
-                    Endpoint::Tcp(address.map_err(|_| wrong("use IP:PORT or an absolute path"))?)
+                    let form = "use IP:PORT, an absolute path, or @NAME";
+                    Endpoint::Tcp(address.map_err(|_| wrong(form))?)
                 };
                 self.listen.push((socket, endpoint));
             }

@@ -8,8 +8,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
 use super::heard::{Message, NotifySocket};
-use super::household::{Member, anybody_left, descends, kill_all, reap};
+use super::household::{Member, anybody_left, descends, is_visible, kill_all, reap};
 use super::options::{Options, Restart};
+use super::start::Files;
 use super::store::Store;
 use super::{say, start};
 use crate::error::{Error, ErrorKind, Result};
@@ -36,8 +37,16 @@ const SETTLED: Duration = Duration::from_secs(10);
 /// say that it is the main process now, before all are taken for lost.
 const CLAIM: Duration = Duration::from_secs(2);
 
+/// So many messages are read before anything else gets its turn: whoever can reach the socket can
+/// send without pause. More never waits there (`net.unix.max_dgram_qlen`).
+const AT_ONCE: usize = 1024;
+/// How long a server that has just been started may take to say its first word. Before that it may
+/// not have a handler yet, and a signal that asks for an upgrade would end it.
+const FIRST_WORD: Duration = Duration::from_secs(2);
+
 pub(super) struct Parent {
     options: Options,
+    files: Files,
     signals: Watch,
     notify: NotifySocket,
     store: Store,
@@ -46,6 +55,9 @@ pub(super) struct Parent {
     elders: Vec<Member>,
     /// A server of ours was ready once.
     was_ready: bool,
+    /// Signals that wait for the first word of the main process, and until when.
+    held: Vec<Signal>,
+    deaf_until: Option<Instant>,
     started: Instant,
     /// The signal by which the end was asked for.
     stopping: Option<Signal>,
@@ -67,19 +79,27 @@ impl Parent {
         let wrong = |what: &str, error: std::io::Error| {
             Error::new(ErrorKind::Io, what.to_owned()).with_source(error)
         };
+        if !is_visible() {
+            let text = "/proc is not mounted, or shows nothing: no server can be followed";
+            return Err(Error::new(ErrorKind::Config, text));
+        }
         nix::sys::prctl::set_child_subreaper(true)
             .map_err(|error| wrong("orphans cannot be adopted", error.into()))?;
         let watched: Vec<Signal> = FORWARDED.into_iter().chain([Signal::SIGCHLD]).collect();
         let signals = Watch::new(&watched).map_err(|error| wrong("signals", error))?;
-        let store = Store::listening(&options.listen)?;
+        let files = Files::allow(Store::FILES);
+        let store = Store::listening(&options.listen, files.ours)?;
         Ok(Self {
             options,
+            files,
             signals,
             notify: NotifySocket::open()?,
             store,
             main: None,
             elders: Vec::new(),
             was_ready: false,
+            held: Vec::new(),
+            deaf_until: None,
             started: Instant::now(),
             stopping: None,
             kill_at: None,
@@ -99,7 +119,7 @@ impl Parent {
             self.hear();
             self.forward();
             self.bury();
-            self.keep_time()?;
+            self.keep_time();
             if let Next::End(code) = self.decide() {
                 kill_all();
                 return Ok(code);
@@ -108,15 +128,17 @@ impl Parent {
     }
 
     fn start(&mut self) -> Result<()> {
-        let (pid, pidfd) = start::start(&self.options.server, &self.notify.address, &self.store)?;
-        self.main = Some(Member { pid, pidfd });
+        let (server, address) = (&self.options.server, &self.notify.address);
+        self.main = Some(start::start(server, address, &self.store, &self.files)?);
         self.started = Instant::now();
+        self.deaf_until = Some(self.started + FIRST_WORD);
         Ok(())
     }
 
     /// Sleeps until something has happened, or is due.
     fn wait(&self) -> Result<()> {
-        let due = [self.kill_at, self.claim_until, self.start_at].into_iter().flatten().min();
+        let held = (!self.held.is_empty()).then(|| self.deaf_until.unwrap_or_else(Instant::now));
+        let due = [self.kill_at, self.claim_until, self.start_at, held].into_iter().flatten().min();
         let timeout = due.map_or(PollTimeout::NONE, |at| {
             // Rounded up: woken too early it would turn in circles.
             let left = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
@@ -138,7 +160,8 @@ impl Parent {
     }
 
     fn hear(&mut self) {
-        while let Some(message) = self.notify.next() {
+        for _ in 0..AT_ONCE {
+            let Some(message) = self.notify.next() else { return };
             if self.may_speak(message.sender) {
                 self.heed(message);
             }
@@ -152,17 +175,11 @@ impl Parent {
     }
 
     fn heed(&mut self, message: Message) {
-        if let Some(pid) = message.main
-            && self.main.as_ref().is_none_or(|main| main.pid != pid)
-            && descends(pid)
-            && let Some(member) = Member::of(pid)
-        {
-            self.elders.retain(|elder| elder.pid != pid);
-            let before = self.main.replace(member);
-            self.elders.extend(before.filter(|main| !main.has_ended()));
-            self.claim_until = None;
-            self.start_at = None;
-            self.started = Instant::now();
+        if self.main.as_ref().is_some_and(|main| main.pid == message.sender) {
+            self.deaf_until = None;
+        }
+        if let Some(pid) = message.main {
+            self.follow(pid);
         }
         if let Some(name) = &message.name {
             if message.remove {
@@ -179,9 +196,42 @@ impl Parent {
         if message.stopping && self.stopping.is_none() {
             // By itself, or because somebody signalled it directly.
             self.stopping = Some(Signal::SIGTERM);
+            self.start_at = None;
+            self.main.iter_mut().for_each(|main| main.told_to_stop = true);
         }
         if message.ready && !std::mem::replace(&mut self.was_ready, true) {
             self.tell_ready();
+        }
+    }
+
+    /// The main process is this one from now on, if it is one of ours.
+    fn follow(&mut self, pid: i32) {
+        if self.main.as_ref().is_some_and(|main| main.pid == pid) {
+            return;
+        }
+        let known = self.elders.iter().position(|elder| elder.pid == pid);
+        let member = match known {
+            Some(index) => self.elders.swap_remove(index),
+            None => match Member::of(pid) {
+                // Looked at when the number cannot become another's any more.
+                Ok(member) if descends(pid) && !member.has_ended() => member,
+                _ => return,
+            },
+        };
+        let before = self.main.replace(member);
+        self.elders.extend(before.filter(|main| !main.has_ended()));
+        (self.claim_until, self.start_at, self.deaf_until) = (None, None, None);
+        self.started = Instant::now();
+        // A stop may have gone to whoever was main before, and means the service.
+        self.pass_stop_on();
+    }
+
+    /// The stop that was asked for reaches whoever answers for the service, once.
+    fn pass_stop_on(&mut self) {
+        let Some(signal) = self.stopping else { return };
+        for member in self.main.iter_mut().filter(|main| !main.told_to_stop) {
+            member.told_to_stop = true;
+            member.signal(signal);
         }
     }
 
@@ -197,40 +247,80 @@ impl Parent {
 
     fn forward(&mut self) {
         for (index, signal) in FORWARDED.into_iter().enumerate() {
-            if self.signals.take(index) == 0 {
+            let by_terminal = self.signals.take_by_kernel(index);
+            let came = self.signals.take(index);
+            if came == 0 {
                 continue;
             }
             if index < STOPS {
-                self.stopping.get_or_insert(signal);
-                if let Some(grace) = self.options.grace {
-                    self.kill_at.get_or_insert(Instant::now() + grace);
+                self.stop_by(signal);
+            } else if self.deaf_until.is_some() {
+                if !self.held.contains(&signal) {
+                    self.held.push(signal);
                 }
+                continue;
             }
-            match &self.main {
-                Some(main) => main.signal(signal),
-                None => self.elders.iter().for_each(|elder| elder.signal(signal)),
+            self.pass_on(signal, came <= by_terminal);
+        }
+        let deaf = self.deaf_until.is_some_and(|until| Instant::now() < until);
+        if !deaf && !self.held.is_empty() {
+            self.deaf_until = None;
+            for signal in std::mem::take(&mut self.held) {
+                self.pass_on(signal, false);
+            }
+        }
+    }
+
+    /// The end was asked for: nothing is started any more.
+    fn stop_by(&mut self, signal: Signal) {
+        self.stopping.get_or_insert(signal);
+        self.start_at = None;
+        let over = self.options.grace.and_then(|grace| Instant::now().checked_add(grace));
+        self.kill_at = self.kill_at.or(over);
+    }
+
+    /// To the main process; to those that drain, if there is none. What a terminal has sent, it has
+    /// sent to its whole foreground group, and a second one would mean more than the first.
+    fn pass_on(&mut self, signal: Signal, by_terminal: bool) {
+        let stops = FORWARDED[..STOPS].contains(&signal);
+        let members = match &mut self.main {
+            Some(main) => std::slice::from_mut(main),
+            None => self.elders.as_mut_slice(),
+        };
+        for member in members {
+            member.told_to_stop |= stops;
+            if !(by_terminal && member.shares_our_group()) {
+                member.signal(signal);
             }
         }
     }
 
     fn bury(&mut self) {
-        // Looked at before: one that ends in between has its status taken in this very round.
-        let over = self.main.as_ref().is_some_and(Member::has_ended);
         let ended = reap();
         let status =
             |pid: i32| ended.iter().find(|(other, _)| *other == pid).map(|(_, exit)| *exit);
-        if let Some(main) = self.main.take_if(|main| over || status(main.pid).is_some()) {
+        let is_over = |member: &&Member| member.has_ended() || status(member.pid).is_some();
+        let over: Vec<i32> =
+            self.main.iter().chain(&self.elders).filter(is_over).map(|member| member.pid).collect();
+        if over.is_empty() {
+            return;
+        }
+        // What they said last is there by now, and is heeded while they are known.
+        self.hear();
+        self.elders.retain(|elder| !over.contains(&elder.pid));
+        if let Some(main) = self.main.take_if(|main| over.contains(&main.pid)) {
             // Its parent, an elder, has the status of one that is not our child.
             self.exit = status(main.pid).unwrap_or(Exit::Unknown);
+            self.held.clear();
+            self.deaf_until = None;
             // What it started may be the next main process, and knows before we do.
             if self.stopping.is_none() && anybody_left() {
                 self.claim_until = Some(Instant::now() + CLAIM);
             }
         }
-        self.elders.retain(|elder| !elder.has_ended());
     }
 
-    fn keep_time(&mut self) -> Result<()> {
+    fn keep_time(&mut self) {
         let now = Instant::now();
         if self.kill_at.is_some_and(|at| at <= now) {
             self.kill_at = None;
@@ -244,9 +334,17 @@ impl Parent {
         }
         if self.start_at.is_some_and(|at| at <= now) {
             self.start_at = None;
-            self.start()?;
+            if let Err(error) = self.start() {
+                // The sockets stay open meanwhile: whoever connects waits for the next try.
+                self.start_later(&error.chain());
+            }
         }
-        Ok(())
+    }
+
+    fn start_later(&mut self, why: &str) {
+        say(&format!("{why}; it is started again in {:?}", self.back_off));
+        self.start_at = Some(Instant::now() + self.back_off);
+        self.back_off = (self.back_off * 2).min(BACK_OFF.1);
     }
 
     fn decide(&mut self) -> Next {
@@ -272,9 +370,7 @@ impl Parent {
         if self.started.elapsed() >= SETTLED {
             self.back_off = BACK_OFF.0;
         }
-        say(&format!("the server {}; it is started again in {:?}", self.exit, self.back_off));
-        self.start_at = Some(Instant::now() + self.back_off);
-        self.back_off = (self.back_off * 2).min(BACK_OFF.1);
+        self.start_later(&format!("the server has ended ({})", self.exit));
         Next::GoOn
     }
 }

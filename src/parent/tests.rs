@@ -30,6 +30,8 @@ fn options_come_before_the_server_and_its_own_are_left_alone() {
     let names: Vec<&str> = all.listen.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["http", "admin"]);
     assert_eq!(all.listen[1].1, Endpoint::Unix(PathBuf::from("/run/a.sock")));
+    let hidden = options("--listen=a=@shop/a s").listen.remove(0).1;
+    assert_eq!(hidden, Endpoint::Abstract(String::from("shop/a")));
     assert_eq!((all.restart, all.ready), (Restart::Always, Some(3)));
     assert_eq!(all.grace, Some(Duration::from_millis(1500)));
     assert_eq!(options("server -h").server, ["server", "-h"]);
@@ -44,6 +46,7 @@ fn what_makes_no_sense_is_named() {
         ("--listen", "needs a value"),
         ("--listen http", "NAME=ADDRESS"),
         ("--listen http=localhost:80 s", "IP:PORT"),
+        ("--listen a=@ s", "@NAME"),
         ("--listen a:b=0.0.0.0:1 s", "a:b"),
         ("--listen a=0.0.0.0:1 --listen a=0.0.0.0:2 s", "already"),
         ("--restart maybe s", "on-failure"),
@@ -75,7 +78,7 @@ fn p9_a_message_is_read_and_what_is_unknown_is_skipped() {
 
 #[test]
 fn p5_what_is_stored_twice_is_kept_once_and_removed_by_name() {
-    let mut store = Store::default();
+    let mut store = Store::fitting(1 << 16);
     let (name, other) = ("http".parse().unwrap(), "other".parse().unwrap());
     let socket = OwnedFd::from(std::net::TcpListener::bind("127.0.0.1:0").unwrap());
     store.keep(&name, socket.try_clone().unwrap());
@@ -85,4 +88,22 @@ fn p5_what_is_stored_twice_is_kept_once_and_removed_by_name() {
     assert_eq!(store.kept().len(), 1);
     store.remove(&name);
     assert!(store.kept().is_empty());
+    // All of these have one inode.
+    let event = || OwnedFd::from(nix::sys::eventfd::EventFd::new().unwrap());
+    store.keep(&name, event());
+    store.keep(&name, event());
+    assert_eq!(store.kept().len(), 2);
+}
+
+/// P5. A start passes on what is kept, under numbers that have to be allowed.
+#[test]
+fn p5_no_more_is_kept_than_a_start_can_pass_on() {
+    assert_eq!(Store::fitting(Store::FILES).most(), 1024);
+    assert_eq!(Store::fitting(40).most(), 0);
+    let mut store = Store::fitting(Store::FILES - 1022);
+    let name = "http".parse().unwrap();
+    for _ in 0..3 {
+        store.keep(&name, nix::sys::eventfd::EventFd::new().unwrap().into());
+    }
+    assert_eq!((store.most(), store.kept().len()), (2, 2));
 }

@@ -92,6 +92,7 @@ impl Desk for Clerk {
         let by = AskedBy::Operator { uid: peer.uid, pid: peer.pid };
         Box::pin(async move {
             shared.answers()?;
+            let follows_the_owner = follows_the_owner(&command);
             let work = async {
                 match command {
                     Asked::Upgrade { executable, unless_busy, wait } => {
@@ -109,7 +110,13 @@ impl Desk for Clerk {
                 }
             };
             // Boxed: the largest of them decides how much every client costs.
-            Box::pin(work).await
+            match Box::pin(work).await {
+                // A successor committed meanwhile: what was wished for is its to do.
+                Err(error) if error.kind() == ErrorKind::NotNow && follows_the_owner => {
+                    shared.answers().and(Err(error))
+                }
+                result => result,
+            }
         })
     }
 }
@@ -360,6 +367,12 @@ impl Shared {
             }
         }
     }
+}
+
+/// Whether a command means the service, whichever generation owns it, and not what that generation
+/// does just then.
+fn follows_the_owner(command: &Asked) -> bool {
+    matches!(command, Asked::Pause | Asked::Resume | Asked::Drain | Asked::RollBack { .. })
 }
 
 /// A relative path would mean what it leads to from the service's working directory.

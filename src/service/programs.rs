@@ -68,6 +68,9 @@ impl Programs {
                 }
             }
         }
+        if let (Some(running), Some(theirs)) = (&running, &previous) {
+            running.learn_from(theirs);
+        }
         // To roll back to the very same program would change nothing.
         if let (Some(running), Some(theirs)) = (&running, &previous)
             && running.is_same_start(theirs)
@@ -254,10 +257,12 @@ impl Next {
         program: &Program,
     ) -> Option<Pending<Result<()>>> {
         let program = program.clone();
-        let before = program.file.is_none().then(|| Identity::of_path(&program.exe).ok()).flatten();
+        let before =
+            || program.file.is_none().then(|| Identity::of_path(&program.exe).ok()).flatten();
         match self {
             Self::Release | Self::Program(_) => {
                 let preflight = configured?.clone();
+                let before = before();
                 Some(Box::pin(async move {
                     executable::preflight(&preflight, &program).await?;
                     still_there(&program, before.as_ref())
@@ -265,6 +270,7 @@ impl Next {
             }
             Self::Previous(executable) => {
                 let executable = executable.clone();
+                let before = before();
                 Some(Box::pin(async move {
                     executable.verify().await?;
                     still_there(&program, before.as_ref())

@@ -236,7 +236,6 @@ impl Service {
 
     /// What every owner does first, however it came to own.
     pub(super) async fn begin_reign(&mut self) {
-        self.shared.programs.note_contents();
         self.publish_pid_file().await;
         let queued_upgrade = self.tell_elders();
         for hurried in self.elders.hurry_beyond(self.shared.config.max_draining) {
@@ -258,5 +257,7 @@ impl Service {
         self.store.begin(&self.shared.sockets);
         tracing::info!(target: "heirloom::handoff", step = "owns", generation = %self.shared.generation, pid = std::process::id());
         self.shared.event(Event::Owns);
+        // Last: it may have to read the whole program.
+        self.shared.programs.note_contents();
     }
 }

@@ -16,6 +16,7 @@ type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(crate) type Handler = Arc<dyn Fn(Session) -> Serving + Send + Sync>;
 
 /// Who serves these versions.
+#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only HTTP takes handlers away"))]
 struct Served {
     number: u64,
     versions: RangeInclusive<u32>,
@@ -75,6 +76,7 @@ impl Handlers {
     }
 
     /// Removes the one of this number.
+    #[cfg(feature = "http")]
     pub(super) fn remove(&mut self, number: u64) -> Option<Handler> {
         for all in self.by_kind.values_mut() {
             if let Some(at) = all.iter().position(|served| served.number == number) {

@@ -214,35 +214,3 @@ fn there_is_an_end_to_what_can_be_provided() {
     let error = states.provide(name("cache"), state()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
 }
-
-/// How long a large state takes beside a copy of it in memory. Run it with
-/// `cargo test --release --lib -- --ignored --nocapture a_gigabyte`.
-#[tokio::test]
-#[ignore = "it needs 3 GB of memory and says only how long that took"]
-async fn a_gigabyte_beside_a_plain_copy() {
-    const LENGTH: usize = 1 << 30;
-    let source: Vec<u8> = (0..LENGTH).map(|at| (at / 7) as u8).collect();
-    let source = std::sync::Arc::new(source);
-    let states = states(LENGTH as u64, Duration::from_secs(60));
-    let written = std::sync::Arc::clone(&source);
-    states.provide(name("cache"), State::new(1, move |writer| writer.write_all(&written))).unwrap();
-    let mut figures = Vec::new();
-    for _ in 0..5 {
-        let began = std::time::Instant::now();
-        let copy = source.to_vec();
-        let copied = began.elapsed();
-        assert_eq!(copy.len(), LENGTH);
-        drop(copy);
-        let began = std::time::Instant::now();
-        let (_, blob) = taken(&states).await;
-        let taken = began.elapsed();
-        assert!(*blob == **source);
-        figures.push((taken.as_secs_f64() / copied.as_secs_f64(), taken, copied));
-    }
-    figures.sort_by(|one, other| one.0.total_cmp(&other.0));
-    let (ratio, taken, copied) = figures[figures.len() / 2];
-    let _ = writeln!(
-        std::io::stderr(),
-        "1 GiB: {taken:?} from the question to the verified state, a copy {copied:?}: {ratio:.2}"
-    );
-}

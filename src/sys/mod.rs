@@ -10,6 +10,10 @@ pub(crate) mod file_size;
 pub(crate) mod memfd;
 pub(crate) mod origin;
 pub(crate) mod pidfd;
+pub(crate) mod priority;
+// Whoever keeps descriptors for others needs it.
+#[cfg(any(test, feature = "cli"))]
+pub(crate) mod same;
 pub(crate) mod scm;
 pub(crate) mod signal;
 pub(crate) mod socket;

@@ -40,6 +40,8 @@ fn set_of(signal: Signal) -> SigSet {
 struct Notes {
     /// One counter per watched signal, in the order given.
     counts: Box<[AtomicU32]>,
+    /// How many of them the kernel sent by itself, as a terminal's driver does.
+    by_kernel: Box<[AtomicU32]>,
     /// Becomes readable with every signal.
     event: Arc<OwnedFd>,
 }
@@ -61,9 +63,9 @@ impl Watch {
         let event =
             EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         let event = Arc::new(OwnedFd::from(event));
-        let counts = signals.iter().map(|_| AtomicU32::new(0)).collect();
+        let counts = || signals.iter().map(|_| AtomicU32::new(0)).collect();
         let mut watch = Self {
-            notes: Arc::new(Notes { counts, event }),
+            notes: Arc::new(Notes { counts: counts(), by_kernel: counts(), event }),
             handlers: Vec::with_capacity(signals.len()),
         };
         for (index, signal) in signals.iter().enumerate() {
@@ -73,10 +75,11 @@ impl Watch {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
             }
             let notes = Arc::clone(&watch.notes);
-            let handler = move || notes.leave(index);
-            // SAFETY: `leave` only adds to an atomic and calls write(2); it allocates nothing,
+            let handler =
+                move |info: &libc::siginfo_t| notes.leave(index, info.si_code == libc::SI_KERNEL);
+            // SAFETY: `leave` only adds to atomics and calls write(2); it allocates nothing,
             // takes no lock and cannot panic. The registry saves and restores errno.
-            let id = unsafe { signal_hook_registry::register(*signal as i32, handler) }?;
+            let id = unsafe { signal_hook_registry::register_sigaction(*signal as i32, handler) }?;
             watch.handlers.push(id);
         }
         Ok(watch)
@@ -85,6 +88,13 @@ impl Watch {
     /// How often the signal with this index has come since it was last asked.
     pub(crate) fn take(&self, index: usize) -> u32 {
         self.notes.counts.get(index).map_or(0, |count| count.swap(0, Ordering::AcqRel))
+    }
+
+    /// How often it has come from the kernel itself (`SI_KERNEL`, `sigaction(2)`) since this was
+    /// last asked: from a terminal, which sends it to every process of its foreground group.
+    #[cfg(any(test, feature = "cli"))]
+    pub(crate) fn take_by_kernel(&self, index: usize) -> u32 {
+        self.notes.by_kernel.get(index).map_or(0, |count| count.swap(0, Ordering::AcqRel))
     }
 
     /// The event descriptor, non-blocking, which is readable when a signal has come ([`clear`]).
@@ -102,7 +112,10 @@ impl Drop for Watch {
 }
 
 impl Notes {
-    fn leave(&self, index: usize) {
+    fn leave(&self, index: usize, by_kernel: bool) {
+        if by_kernel && let Some(count) = self.by_kernel.get(index) {
+            count.fetch_add(1, Ordering::AcqRel);
+        }
         if let Some(count) = self.counts.get(index) {
             // Counted before the event, so that whoever takes the event finds the count.
             count.fetch_add(1, Ordering::AcqRel);
@@ -135,6 +148,7 @@ mod tests {
             raise(Signal::SIGURG).unwrap();
         }
         assert_eq!((watch.take(0), watch.take(1), watch.take(1)), (0, 1000, 0));
+        assert_eq!(watch.take_by_kernel(1), 0);
         clear(event.as_fd()).unwrap();
         assert_eq!(clear(event.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(watch);

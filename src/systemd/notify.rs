@@ -24,7 +24,10 @@ use crate::sys::watch::Watched;
 /// Messages that wait for the manager; an upgrade sends a dozen.
 const QUEUE: usize = 64;
 
-/// How long a message waits for a manager that takes none, as in `sd_notify_barrier(3)`.
+/// How long a status waits for a manager that takes none, and any message for a connection to one
+/// of another machine, as in `sd_notify_barrier(3)`. A manager of this machine that reads nothing
+/// for a while, because it is stopped or starts itself anew, has to learn of the rest all the same:
+/// one that has missed `MAINPID=` ends the service. That costs a message that waits.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The way to a service manager. Clones share it.
@@ -188,8 +191,13 @@ async fn run(shared: Arc<Shared>) {
                 }
             }
         };
-        let sent = tokio::time::timeout(PATIENCE, deliver(&shared, &next)).await;
-        let sent = sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let delivery = deliver(&shared, &next);
+        let sent = if shared.address.is_local() && !next.is_status_only() {
+            delivery.await
+        } else {
+            let sent = tokio::time::timeout(PATIENCE, delivery).await;
+            sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        };
         if let Err(error) = sent {
             given_up(&next, &error);
         }

@@ -158,6 +158,36 @@ async fn p4_a_manager_that_reads_nothing_loses_statuses_first() {
     assert!(got.iter().filter(|text| text.starts_with("STATUS=")).count() < 70);
 }
 
+/// P3. Whoever has missed this takes the service for dead.
+#[tokio::test(start_paused = true)]
+async fn p3_a_manager_that_wakes_after_an_hour_learns_the_main_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let (socket, notifier) = bound(directory.path());
+    socket.set_nonblocking(true).unwrap();
+    let filler = UnixDatagram::unbound().unwrap();
+    filler.set_nonblocking(true).unwrap();
+    while filler.send_to(b"filler", directory.path().join("notify")).is_ok() {}
+    notifier.post(Message::new().status("takes its time"));
+    notifier.post(Message::new().main_pid(1).ready());
+    for _ in 0..3600 {
+        tokio::task::yield_now().await;
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    let mut got = String::new();
+    for _ in 0..1_000_000 {
+        let mut buffer = [0; 256];
+        match socket.recv(&mut buffer) {
+            Ok(length) => got = String::from_utf8(buffer[..length].to_vec()).unwrap(),
+            Err(_) => tokio::task::yield_now().await,
+        }
+        assert!(!got.starts_with("STATUS="), "that was given up");
+        if got.starts_with("MAINPID=1\n") {
+            return;
+        }
+    }
+    panic!("it was given up");
+}
+
 #[tokio::test]
 async fn a_barrier_holds_until_the_manager_has_read() {
     let directory = tempfile::tempdir().unwrap();

@@ -7,7 +7,7 @@
 //!
 //! A test's name is the promise it checks; the number of the promise stands in its comment.
 //! `HEIRLOOM_MATRIX=1` runs and prints the whole fault matrix, `HEIRLOOM_SOAK=N` runs the soak with N upgrades,
-//! `HEIRLOOM_CHAOS=N` the chaos.
+//! `HEIRLOOM_CHAOS=N` the chaos, `HEIRLOOM_CHAT=N` the chat with N clients.
 
 #![allow(
     clippy::unwrap_used,
@@ -32,6 +32,7 @@ mod support;
 
 mod activation;
 mod chaos;
+mod chat;
 #[cfg(feature = "cli")]
 mod cli;
 mod control;
@@ -110,6 +111,7 @@ fn main() -> ExitCode {
         spawn::trials(),
         states::trials(),
         sessions::trials(),
+        chat::trials(),
         #[cfg(feature = "http")]
         moves::trials(),
         #[cfg(feature = "http")]

@@ -1,5 +1,7 @@
 //! `heirloom run`: a small stable parent, also as process 1 of a PID namespace.
 
+mod attacks;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -17,7 +19,7 @@ use crate::support::{Client, Load, Release, Server, Socket, process};
 const PROGRAM: Option<&str> = option_env!("CARGO_BIN_EXE_heirloom");
 
 pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
-    let all: [(&str, fn(), bool); 10] = [
+    let all: [(&str, fn(), bool); 24] = [
         ("p1_the_parent_stays_while_generations_come_and_go", twenty, false),
         ("p1_a_crashed_server_is_started_again_and_nobody_was_refused", crash, false),
         ("p1_an_owner_that_dies_beside_its_elder_is_followed_by_it", owner_dies, false),
@@ -28,6 +30,24 @@ pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
         ("p5_a_parent_of_a_server_that_starts_helpers_leaves_nobody_behind", helpers, false),
         ("p12_readiness_is_told_to_a_descriptor", ready_fd, false),
         ("p5_as_process_1_of_a_pid_namespace", process_1, true),
+        ("p7_a_stop_that_meets_a_hand_over_ends_both", attacks::stop_meets_hand_over, false),
+        ("p6_control_c_is_one_wish_to_stop", attacks::control_c, false),
+        ("p1_a_parent_whose_file_is_gone_starts_its_server_again", attacks::parent_replaced, false),
+        ("p1_a_start_that_fails_is_tried_again", attacks::shortage_at_restart, true),
+        ("p5_a_server_keeps_its_own_limit_of_files", attacks::limits, false),
+        ("p9_nonsense_from_the_server_is_not_heeded", attacks::nonsense, false),
+        ("p9_strangers_are_not_heard", attacks::strangers, false),
+        ("p3_a_server_is_followed_whatever_its_name", attacks::name_that_is_no_text, false),
+        ("p4_a_signal_that_comes_early_is_held", attacks::early_signal, false),
+        ("p7_a_stop_in_the_back_off_ends_at_once", attacks::stop_in_back_off, false),
+        ("p5_a_thousand_orphans", attacks::orphans, false),
+        ("p1_every_kind_of_address_is_claimed", attacks::every_address, false),
+        (
+            "p9_an_outer_managers_words_stay_outside",
+            attacks::environment_of_an_outer_manager,
+            false,
+        ),
+        ("p12_odd_surroundings", attacks::odd_surroundings, false),
     ];
     let root = nix::unistd::Uid::effective().is_root();
     all.into_iter()

@@ -10,12 +10,7 @@ use super::progress::Progress;
 use super::watch::{Watcher, reader_has_gone};
 
 pub(crate) async fn run(args: &Args, printer: &Printer) -> Result<Exit> {
-    let Some(client) = args.client()? else {
-        let text =
-            "which service? name it by --service NAME or --socket PATH, or set HEIRLOOM_SOCKET";
-        printer.refuse(ErrorKind::Config, text);
-        return Ok(Exit::Usage);
-    };
+    let Some(client) = args.client()? else { return Ok(no_service(printer)) };
     match &args.verb {
         Verb::Status => printer.overview(&client.status().await?),
         Verb::Upgrade { exe, wait, no_queue } => {
@@ -71,6 +66,12 @@ pub(crate) async fn run(args: &Args, printer: &Printer) -> Result<Exit> {
         Verb::Completions { .. } | Verb::Man => {}
     }
     Ok(Exit::Done)
+}
+
+fn no_service(printer: &Printer) -> Exit {
+    let text = "which service? name it by --service NAME or --socket PATH, or set HEIRLOOM_SOCKET";
+    printer.refuse(ErrorKind::Config, text);
+    Exit::Usage
 }
 
 async fn upgrade(client: &Client, upgrade: Upgrade, wait: bool, printer: &Printer) -> Result<Exit> {

@@ -133,9 +133,16 @@ impl Adoption {
     fn ready(&self, stage: &Stage<'_>) {
         step("ready");
         let part = stage.sockets.ready();
+        let mut parcels = offer::ready(part.claimed, part.bound, part.notes);
+        // The rule: nothing was bound, and it is one message, for which no task has to be woken.
+        if parcels.len() == 1
+            && let Some((message, _)) = parcels.pop_if(|(_, descriptors)| descriptors.is_empty())
+        {
+            return self.post(message);
+        }
         let sender = self.sender.clone();
         tokio::spawn(async move {
-            for (message, descriptors) in offer::ready(part.claimed, part.bound, part.notes) {
+            for (message, descriptors) in parcels {
                 if let Err(error) = sender.send(message, descriptors).await {
                     tracing::debug!(target: "heirloom::handoff", error = %chain(&error), "not sent");
                     return;

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use super::fixture::Fixture;
 use super::release::{Ailment, Habit, OnYield, Start};
-use super::{faults, process, services, sessions, states, wait};
+use super::{faults, nonsense, process, services, sessions, states, wait};
 
 /// What every session of the server can use.
 pub(crate) struct App {
@@ -253,6 +253,10 @@ fn start_habits(fixture: &Arc<Fixture>) {
             Habit::StartsHelpers => {
                 let fixture = Arc::clone(fixture);
                 drop(std::thread::spawn(move || start_helpers(&fixture)));
+            }
+            Habit::TellsNonsense => {
+                let fixture = Arc::clone(fixture);
+                drop(std::thread::spawn(move || nonsense::tell(&fixture)));
             }
             _ => {}
         }

@@ -11,6 +11,7 @@ pub(crate) mod journal;
 pub(crate) mod link;
 pub(crate) mod load;
 pub(crate) mod manager;
+pub(crate) mod nonsense;
 pub(crate) mod operator;
 pub(crate) mod outside;
 pub(crate) mod own;

@@ -222,3 +222,11 @@ pub(crate) fn resident(pid: i32) -> u64 {
     let pages = status.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
     pages.unwrap_or(0) * 4_096
 }
+
+/// From now on the process opens no descriptor with such a number or a higher one.
+pub(crate) fn limit_descriptors(pid: i32, limit: u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit { current: Some(limit), maximum };
+    prlimit(rustix::process::Pid::from_raw(pid), Resource::Nofile, limit).unwrap();
+}

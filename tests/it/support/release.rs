@@ -219,6 +219,8 @@ pub(crate) enum Habit {
     TakesUnnamed,
     /// It hands over to a process that it may not signal.
     AcceptsUnenforceable,
+    /// It tells its manager what makes no sense.
+    TellsNonsense,
     /// No signal stops it gracefully.
     HasNoStopSignal,
 }
