@@ -45,6 +45,7 @@ mod groups;
 mod haproxy;
 mod health;
 mod history;
+mod idle;
 mod judgement;
 mod listeners;
 mod main_job;
@@ -98,6 +99,7 @@ fn main() -> ExitCode {
         control::moments::trials(),
         control::paths::trials(),
         history::trials(),
+        idle::trials(),
         metrics::trials(),
         #[cfg(feature = "http")]
         metrics::requests::trials(),
