@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::allocations;
@@ -37,7 +37,10 @@ fn queue(options: &Options, table: &mut Table) -> Result<(), Failure> {
     table.part("accept", "Accept, of connections that wait in the backlog");
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let (plain, ours) = runtime.block_on(async {
-        let plain = TcpListener::bind("127.0.0.1:0").await?;
+        // `TcpListener::bind` would queue 128.
+        let socket = TcpSocket::new_v4()?;
+        socket.bind("127.0.0.1:0".parse()?)?;
+        let plain = socket.listen(4_096)?;
         let start = service().await?;
         let ours = start.tcp("bench", "127.0.0.1:0").await?;
         let _running = start.ready().await?;
