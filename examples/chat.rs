@@ -4,6 +4,9 @@
 //! generation, with its name and with what was read of its next line, and goes on there. No line is
 //! lost, none is heard twice, nobody has to come back.
 //!
+//! While an upgrade is in probation there are two rooms: who came before it talks in the old one, who
+//! comes during it in the new one, and what is said in one is not heard in the other.
+//!
 //! ```text
 //! cargo run --example chat
 //! nc 127.0.0.1 7200                    # in a second and a third terminal; your name comes first

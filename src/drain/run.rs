@@ -119,6 +119,17 @@ impl Drain {
     /// When cancelled, connections stay in the phase they are in and nothing more happens to them;
     /// [`reopen`](Self::reopen) lets newcomers be served again, another `run` goes on draining.
     pub(crate) async fn run(&self, settings: &DrainSettings, hurry: &Notify) -> DrainReport {
+        self.run_until_empty_after(std::future::ready(()), settings, hurry).await
+    }
+
+    /// The same, but it does not end for want of guards before `arrived` has resolved: until then
+    /// more may come. That is dropped at the deadline and when the drain is hurried.
+    pub(crate) async fn run_until_empty_after(
+        &self,
+        arrived: impl Future<Output = ()>,
+        settings: &DrainSettings,
+        hurry: &Notify,
+    ) -> DrainReport {
         let began = Instant::now();
         let noting = self.noting_changes();
         let before = self.totals();
@@ -127,7 +138,10 @@ impl Drain {
         self.advance(DrainPhase::LameDuck);
         let gentle = tokio::select! {
             biased;
-            () = self.empty() => Gentle::Empty,
+            () = async {
+                arrived.await;
+                self.empty().await;
+            } => Gentle::Empty,
             () = hurry.notified() => Gentle::Hurried,
             () = self.gently(settings, began) => Gentle::Deadline,
             () = self.publish_changes() => Gentle::Deadline,

@@ -69,7 +69,12 @@
 //!   a successor that shakes hands on that listener.
 //! - A successor that serves the listener later than 1 s after the commit gets those that are still
 //!   there by then.
-//! - There is no successor at a stop, and none that takes connections once it hands over itself.
+//! - There is no successor at a stop.
+//! - A successor that hands over itself, because the next upgrade follows at once, passes on what
+//!   still comes, until its predecessor has given nothing for 500 ms. A connection that becomes idle
+//!   in the predecessor later than that ends there, as the table says.
+//! - Beyond [`max_draining`](crate::Config::max_draining) generations the oldest is hurried, and what
+//!   has not moved by then is cut. It takes four upgrades within a second or so.
 //!
 //! **A request that arrives meanwhile is answered by one side, once.** This side reads nothing of a
 //! connection that is on its way, so what arrives lies in the kernel for whoever goes on with it.
@@ -85,6 +90,9 @@
 //! answers on those that are in use. Each connection needs a descriptor in both processes while it
 //! is on its way, and one in the successor afterwards: `RLIMIT_NOFILE` has to allow for that; what
 //! the successor cannot open stays.
+//!
+//! A half of a request's head that moves gets [`header_timeout`](crate::http::Http::header_timeout)
+//! anew from the moment it arrives: who sends a head slowly may take longer across upgrades.
 //!
 //! What the application remembers of a connection, in a service made for it or in extensions of its
 //! own, does not move: the successor makes its own, as for a connection that was just accepted.

@@ -30,7 +30,7 @@
 //! | outcome | who goes on |
 //! | --- | --- |
 //! | `Ok` | the successor |
-//! | [`NotMoved::Declined`](crate::NotMoved::Declined) | you, with the session as it was: no successor, none that takes this kind and version, it hands over itself, or it died before it took it |
+//! | [`NotMoved::Declined`](crate::NotMoved::Declined) | you, with the session as it was: no successor, none that takes this kind and version, it has handed over itself, it has no descriptor left, or it died before it took it |
 //! | [`NotMoved::Lost`](crate::NotMoved::Lost) | perhaps the successor: it lives and has not said for [`Config::session_deadline`](crate::Config::session_deadline) whether it took it. Your copy is closed; the client may have to come back |
 //!
 //! What is declined drains like any other connection. A session that is being moved holds its guard,
@@ -41,3 +41,10 @@
 //! Only plain streams over TCP and Unix sockets do: what TLS knows of a connection cannot be handed
 //! to another process. Sessions move once in each upgrade, from a predecessor to its successor: what
 //! has stayed with a generation that drains, because nobody took it, stays there for good.
+//!
+//! If the next upgrade follows at once, the generation in the middle still takes what comes and hands
+//! it on, until its predecessor has given nothing for 500 ms.
+//!
+//! A successor that cannot open a session's descriptor (`EMFILE`) takes no more of them in this
+//! upgrade, also when descriptors come free: the others stay, and drain. `RLIMIT_NOFILE` has to allow
+//! for all of them.

@@ -33,7 +33,10 @@ impl Service {
         let shared = Arc::clone(&self.shared);
         let hurry = Arc::clone(&self.hurry);
         let mut progress = shared.drain.watch();
-        let mut drain = std::pin::pin!(shared.drain.run(&shared.config.drain, &hurry));
+        // Connections of the generation before may still be on their way through this one.
+        let passed_on = shared.sessions.pass_on();
+        let drain = shared.drain.run_until_empty_after(passed_on, &shared.config.drain, &hurry);
+        let mut drain = std::pin::pin!(drain);
         let mut link_ended = false;
         let mut child_ended = false;
         let mut life_ended = relation.life.is_none();

@@ -203,7 +203,6 @@ impl Service {
                 readers.iter().for_each(AbortHandle::abort);
                 // Whoever owns then has it before it answers for the service.
                 shared.note_tally();
-                shared.sessions.stop_receiving();
                 shared.set_role(Role::Elder);
                 shared.manager.hands_over(pid, successor);
             };

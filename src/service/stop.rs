@@ -174,7 +174,7 @@ const NAMED_CUTS: usize = 16;
 /// The end of a drain, and who was cut by it.
 pub(super) fn tell_drain(report: &DrainReport) {
     for held in report.cut.iter().take(NAMED_CUTS) {
-        crate::log::warn!(target: "heirloom::handoff", %held, "cut at the end of the drain");
+        crate::log::warn!(target: "heirloom::handoff", %held, hurried = report.hurried, "cut at the end of the drain");
     }
     let DrainReport { drained, moved, cut_count: cut, elapsed, .. } = *report;
     crate::log::info!(target: "heirloom::handoff", step = "drained", outcome = %report.outcome, drained, moved, cut, ?elapsed);

@@ -239,8 +239,9 @@ impl Service {
     pub(super) async fn begin_reign(&mut self) {
         self.publish_pid_file().await;
         let queued_upgrade = self.tell_elders();
-        for hurried in self.elders.hurry_beyond(self.shared.config.max_draining) {
-            crate::log::warn!(generation = %hurried, "too many generations drain at once: the oldest is hurried");
+        let most = self.shared.config.max_draining;
+        for hurried in self.elders.hurry_beyond(most) {
+            crate::log::warn!(generation = %hurried, most, "too many generations drain at once: the oldest is hurried");
             self.shared.event(Event::ElderHurried(hurried));
         }
         let elders = self.elders.generations();

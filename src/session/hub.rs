@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout_at};
 
 use super::handlers::{Found, Handler, Handlers};
 use super::parcel::LONGEST;
@@ -24,6 +25,10 @@ use crate::spawn::Process;
 
 /// Sessions that may wait for the channel; the others wait with whoever hands them over.
 const QUEUE: usize = 1_024;
+
+/// A predecessor that has given nothing for so long has nothing more to give for now. Its idle
+/// connections come without a pause.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +58,8 @@ struct Inner {
     out: Mutex<Option<Out>>,
     /// Ends the taking.
     stop: Mutex<Option<oneshot::Sender<()>>>,
+    /// When one came last; ends with the taking.
+    arrivals: Mutex<Option<watch::Receiver<Instant>>>,
 }
 
 /// The way to the successor.
@@ -71,6 +78,7 @@ impl Sessions {
             registered: watch::Sender::new(()),
             out: Mutex::default(),
             stop: Mutex::default(),
+            arrivals: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -188,7 +196,9 @@ impl Sessions {
     pub(crate) fn receive_from(&self, channel: OwnedFd) {
         let (stop, stopped) = oneshot::channel();
         *lock(&self.inner.stop) = Some(stop);
-        tokio::spawn(receiver::run(self.clone(), channel, stopped));
+        let (came, arrivals) = watch::channel(Instant::now());
+        *lock(&self.inner.arrivals) = Some(arrivals);
+        tokio::spawn(receiver::run(self.clone(), channel, stopped, came));
     }
 
     /// No more sessions are taken; those that are taken are served.
@@ -197,6 +207,30 @@ impl Sessions {
             // The channel may have ended before.
             let _ = stop.send(());
         }
+    }
+
+    /// Resolves when no more sessions come: the predecessor's channel has ended, or has been quiet
+    /// for a while and was closed. A generation that hands over while its predecessor's sessions
+    /// still come takes them all the same, and they leave again with its own.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, no more sessions are taken.
+    pub(crate) async fn pass_on(&self) {
+        let arrivals = lock(&self.inner.arrivals).clone();
+        let _stops = Stops(self);
+        let Some(mut arrivals) = arrivals.filter(|_| self.has_handlers()) else { return };
+        loop {
+            let quiet = *arrivals.borrow_and_update() + QUIET;
+            match timeout_at(quiet, arrivals.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return,
+                Err(_) => break,
+            }
+        }
+        self.stop_receiving();
+        // What has been taken by then has its guard.
+        while arrivals.changed().await.is_ok() {}
     }
 
     /// The generation has ended: nobody is asked any more, and what handlers hold is let go.
@@ -226,6 +260,15 @@ impl Sessions {
 
     pub(super) fn find(&self, kind: &Name, listener: &Name, version: u32) -> Found {
         lock(&self.inner.handlers).find(kind, listener, version)
+    }
+}
+
+/// Ends the taking when it is dropped.
+struct Stops<'a>(&'a Sessions);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.stop_receiving();
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::handlers::{Found, Handler};
@@ -44,7 +44,13 @@ struct Decided {
 }
 
 /// Takes sessions until it is told to stop, the sender is gone, or the channel breaks.
-pub(super) async fn run(hub: Sessions, socket: OwnedFd, mut stop: oneshot::Receiver<()>) {
+/// `came` is told when some have come.
+pub(super) async fn run(
+    hub: Sessions,
+    socket: OwnedFd,
+    mut stop: oneshot::Receiver<()>,
+    came: watch::Sender<Instant>,
+) {
     let opened = link::open(socket);
     let (sender, mut receiver) = match opened {
         Ok(link) => link,
@@ -81,7 +87,10 @@ pub(super) async fn run(hub: Sessions, socket: OwnedFd, mut stop: oneshot::Recei
             biased;
             _ = &mut stop => break,
             envelope = receiver.recv() => match arrived(envelope) {
-                Came::Sessions(arrived) => this.decide(arrived),
+                Came::Sessions(arrived) => {
+                    came.send_replace(Instant::now());
+                    this.decide(arrived)
+                }
                 Came::Nothing => continue,
                 Came::End => return,
                 Came::Nonsense => break,

@@ -22,6 +22,7 @@ use crate::sys::pidfd;
 use crate::wire::{self, DeclinedItem, Message, SessionRecord, SessionsAnswered};
 
 mod doubt;
+mod passing;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
