@@ -18,6 +18,7 @@ use crate::generation::Generation;
 use crate::handoff::adoption::{self, Inheritance};
 use crate::inventory::{Inherited, Inventory};
 use crate::name::Name;
+use crate::pid_file::PidFile;
 use crate::report::journal::Journal;
 use crate::service::{self, Captured, Command, Programs, Shared};
 use crate::spawn::Program;
@@ -91,8 +92,13 @@ where
     })?;
     let shutdown = config.shutdown;
     let live = async {
+        let pid_file = prepared.has_a_predecessor().then(|| config.pid_file.clone()).flatten();
         // On a worker, where what the predecessor says arrives without waking this thread.
-        let start = tokio::spawn(prepared.start(config)).await??;
+        let start = tokio::spawn(prepared.start(config));
+        // This thread waits for its descriptors meanwhile, and a file system takes its time. What
+        // goes wrong here goes wrong again before ready.
+        let pid_file = pid_file.and_then(|path| PidFile::prepare(path).ok());
+        let start = start.await??.with_pid_file(pid_file);
         let shared = start.shared();
         let result = tokio::select! {
             biased;
@@ -170,6 +176,10 @@ impl Prepared {
             Birth::Activated { .. } | Birth::Fresh => capture(config)?,
         };
         Ok(Self { birth, captured })
+    }
+
+    fn has_a_predecessor(&self) -> bool {
+        matches!(self.birth, Birth::Inherited { .. })
     }
 
     pub(crate) async fn start(mut self, config: Config) -> Result<Starting> {

@@ -238,6 +238,11 @@ fn link(env: &mut Vec<CString>) -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((ours.into(), theirs.into()))
 }
 
+/// Reads what every start of a successor needs to know of this process, before one is wanted.
+pub(crate) fn look_at_ourselves() {
+    let _ = own_start(std::process::id().cast_signed());
+}
+
 /// When this process was started, read once; 0 if that is not known.
 fn own_start(pid: i32) -> u64 {
     static OURS: Mutex<Option<(i32, u64)>> = Mutex::new(None);

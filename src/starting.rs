@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::generation::Generation;
 use crate::handoff::adoption::Turn;
 use crate::hooks::Moment;
-use crate::pid_file::PidFile;
+use crate::pid_file::{PidFile, Prepared};
 use crate::readiness::Readiness;
 use crate::requests::Requests;
 use crate::running::Running;
@@ -30,6 +30,8 @@ pub struct Starting {
     shared: Arc<Shared>,
     sockets: Sockets,
     readiness: Readiness,
+    /// The PID file's temporary, if it has been written already.
+    pid_file: Option<Prepared>,
 }
 
 impl std::fmt::Debug for Starting {
@@ -49,7 +51,11 @@ impl Deref for Starting {
 impl Starting {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let sockets = Sockets::new(shared.sockets.clone());
-        Self { shared, sockets, readiness: Readiness::default() }
+        Self { shared, sockets, readiness: Readiness::default(), pid_file: None }
+    }
+
+    pub(crate) fn with_pid_file(self, pid_file: Option<Prepared>) -> Self {
+        Self { pid_file, ..self }
     }
 
     pub(crate) fn shared(&self) -> Arc<Shared> {
@@ -152,6 +158,7 @@ impl Starting {
         }
         shared.asked_ready.store(true, Ordering::Relaxed);
         let prepared = match shared.config.pid_file.clone() {
+            Some(_) if self.pid_file.is_some() => self.pid_file,
             Some(path) => Some(PidFile::prepare(path)?),
             None => None,
         };

@@ -81,6 +81,8 @@ impl Server {
 
     /// One upgrade, until the predecessor has exited and the new generation has settled.
     pub(crate) fn upgrade(&mut self) -> Result<Round, Failure> {
+        // Those of the last round first: both together may be more than this process may open.
+        self.idle.clear();
         self.idle = (0..self.load.connections)
             .map(|_| TcpStream::connect(self.addresses.1))
             .collect::<Result<_, _>>()?;

@@ -12,31 +12,18 @@ use nix::sys::uio::pread;
 use siphasher::sip128::{Hasher128, SipHasher13};
 use tokio::sync::oneshot;
 
-use crate::sys::priority;
 use crate::wire::Hash;
 
 /// Bytes that are read at a time.
 const CHUNK: usize = 256 * 1024;
 
-/// Whether somebody waits for a hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Haste {
-    /// Nobody does: it takes only what no other thread of the machine wants of the processors.
-    Background,
-    /// An upgrade does.
-    Awaited,
-}
-
 /// Hashes what a descriptor has open, from its beginning, on a thread of its own: it waits for the
 /// disk. Not on `spawn_blocking`, which panics when no thread can be had.
 ///
 /// Cancelled, the thread ends after the chunk that it is reading.
-pub(super) async fn hash(file: Arc<OwnedFd>, haste: Haste) -> io::Result<Hash> {
+pub(super) async fn hash(file: Arc<OwnedFd>) -> io::Result<Hash> {
     let (tell, hashed) = oneshot::channel();
     std::thread::Builder::new().name("heirloom-hash".into()).spawn(move || {
-        if haste == Haste::Background {
-            priority::step_back();
-        }
         let result = hash_while(&file, || !tell.is_closed());
         // Cancelled: nobody waits.
         let _ = tell.send(result);
@@ -74,7 +61,7 @@ mod tests {
         file.write_all(bytes).unwrap();
         // Wherever the descriptor stands: it is shared with others.
         file.seek(SeekFrom::Start(bytes.len() as u64 / 2)).unwrap();
-        hash(Arc::new(file.into()), Haste::Awaited).await.unwrap()
+        hash(Arc::new(file.into())).await.unwrap()
     }
 
     #[tokio::test]
@@ -102,6 +89,6 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_read_has_no_hash() {
         let (reader, _writer) = std::io::pipe().unwrap();
-        assert!(hash(Arc::new(reader.into()), Haste::Background).await.is_err());
+        assert!(hash(Arc::new(reader.into())).await.is_err());
     }
 }

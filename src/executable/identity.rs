@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use nix::sys::stat::{FileStat, SFlag, fstat};
 
-use super::hash::{Haste, hash};
+use super::hash::hash;
 use crate::wire::Identity;
 
 impl Identity {
@@ -31,7 +31,7 @@ impl Identity {
     pub(crate) async fn of_path_hashed(path: &Path) -> io::Result<Self> {
         let file = open(path)?;
         let identity = Self::of_file(&file)?;
-        let hash = hash(Arc::new(file.into()), Haste::Awaited).await?;
+        let hash = hash(Arc::new(file.into())).await?;
         Ok(Self { hash: Some(hash), ..identity })
     }
 

@@ -17,7 +17,6 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tokio::sync::OnceCell;
 
 pub(crate) use self::failures::{Failures, HeldOff, HoldOff};
-use self::hash::Haste;
 pub use self::preflight::Preflight;
 pub(crate) use self::preflight::preflight;
 use crate::error::{Error, ErrorKind, Result};
@@ -177,7 +176,7 @@ impl Executable {
     /// Cancel safe: the next call begins anew.
     pub(crate) async fn hashed(&self) -> Result<Hash> {
         let hashed = self.0.hash.get_or_try_init(async || {
-            let hash = self.hash_now(Haste::Background).await?;
+            let hash = self.hash_now().await?;
             // Before and after: what was read is what the generation began with.
             if self.looks_unchanged()? { Ok(hash) } else { Err(self.overwritten()) }
         });
@@ -201,7 +200,7 @@ impl Executable {
     pub(crate) async fn verify(&self) -> Result<()> {
         let unchanged = match self.0.hash.get() {
             Some(_) if self.found()?.size != self.0.record.identity.size => false,
-            Some(hash) => self.hash_now(Haste::Awaited).await? == *hash,
+            Some(hash) => self.hash_now().await? == *hash,
             None => self.looks_unchanged()?,
         };
         if unchanged { Ok(()) } else { Err(self.overwritten()) }
@@ -230,8 +229,8 @@ impl Executable {
         Ok((found.size, found.mtime) == (then.size, then.mtime))
     }
 
-    async fn hash_now(&self, haste: Haste) -> Result<Hash> {
-        hash::hash(self.file(), haste).await.map_err(|error| self.unreadable(error))
+    async fn hash_now(&self) -> Result<Hash> {
+        hash::hash(self.file()).await.map_err(|error| self.unreadable(error))
     }
 
     fn unreadable(&self, error: std::io::Error) -> Error {

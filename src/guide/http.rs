@@ -31,8 +31,8 @@
 //! | HTTP/1.1, busy, plaintext, after an upgrade | is answered, and moves then | the same | `streams a response`, … |
 //! | HTTP/1.1, busy, where nobody takes it | the answer says `Connection: close`, and the connection ends with it | the same | `streams a response`, `waits for the application's answer`, … |
 //! | HTTP/1.1, idle, where nobody takes it | stays open: its next request may be under way, and is answered | is closed once it has been silent for [`lame_duck`](crate::Config::lame_duck) | `idle between requests` |
-//! | part of a head has arrived | is waited for | is waited for, and answered | `waits for the rest of a request's head` |
-//! | nothing has arrived yet | is waited for | is waited for as long as [`first_request`](crate::http::Http::first_request) says, and answered | `waits for a first request` |
+//! | part of a head has arrived | moves with that part, where the successor takes it; else it is waited for, as long as [`header_timeout`](crate::http::Http::header_timeout) says | the same, and answered | `waits for the rest of a request's head` |
+//! | nothing has arrived yet | moves, where the successor takes it; else it is waited for | the same, where nobody takes it as long as [`first_request`](crate::http::Http::first_request) says, and answered | `waits for a first request` |
 //! | HTTP/2 | GOAWAY, ping, and once the client has answered and then been quiet, GOAWAY (RFC 9113, section 6.8): streams that are open or on the way finish, no more are opened. With [`drain_spread`](crate::Config::drain_spread) nothing yet | the same, one connection after the other | `2 streams open`, `has not acknowledged the GOAWAY` |
 //! | TLS handshake | goes on | goes on | `TLS handshake` |
 //! | upgraded (WebSocket) | nothing | your handler says goodbye | `upgraded: websocket` |

@@ -179,6 +179,7 @@ where
         let ledger = Arc::clone(&self.watch.ledger);
         let drains = phase >= DrainPhase::LameDuck;
         let (idle, fresh, head) = (ledger.is_idle(), ledger.is_fresh(), ledger.head());
+        let mut waits = false;
         if drains {
             self.watch.label.http1(&ledger);
             if idle {
@@ -190,13 +191,19 @@ where
                         self.turn = Some(turn);
                         return Some(Step::Apart);
                     }
-                    // It is not closed meanwhile: it goes on elsewhere.
-                    Poll::Pending => return None,
+                    // It is not closed meanwhile: it goes on elsewhere. Only a head has its time.
+                    Poll::Pending if head || fresh => waits = true,
+                    Poll::Pending => {
+                        self.rest = None;
+                        return None;
+                    }
                     Poll::Ready(None) => {}
                 }
             }
-            // Others need not wait for one that is busy.
-            self.waiting = None;
+            if !waits {
+                // Others need not wait for one that is busy.
+                self.waiting = None;
+            }
         }
         // In steady state only a head that does not come, or a limit that was asked for.
         let timed = fresh || head || drains || self.times.idle.is_some();
@@ -207,7 +214,7 @@ where
         }
         let rest = self.rest(ledger.begun(), head);
         let since = if fresh { self.watch.born } else { rest.since };
-        let graceful = self.watch.graceful_since;
+        let graceful = self.watch.graceful_since.filter(|_| !waits);
         let (at, step) = match graceful {
             _ if !idle => (graceful.map(|_| after(since, self.times.lame_duck)), Step::Ended),
             _ if head => (Some(after(since, self.times.header)), Step::Late),

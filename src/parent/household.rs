@@ -16,12 +16,15 @@ pub(super) struct Member {
     pub(super) pidfd: OwnedFd,
     /// It knows that the service stops.
     pub(super) told_to_stop: bool,
+    /// It has handed over to a process that is gone, or is none of ours: its end, however orderly,
+    /// is not the end of the service.
+    pub(super) handed_over: bool,
 }
 
 impl Member {
     pub(super) fn of(pid: i32) -> io::Result<Self> {
         let pidfd = pidfd::open(pid)?;
-        Ok(Self { pid, pidfd, told_to_stop: false })
+        Ok(Self { pid, pidfd, told_to_stop: false, handed_over: false })
     }
 
     /// Whether what a terminal sends to our process group has reached it as well.

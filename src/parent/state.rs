@@ -206,16 +206,21 @@ impl Parent {
 
     /// The main process is this one from now on, if it is one of ours.
     fn follow(&mut self, pid: i32) {
-        if self.main.as_ref().is_some_and(|main| main.pid == pid) {
+        if let Some(main) = self.main.as_mut().filter(|main| main.pid == pid) {
+            main.handed_over = false;
             return;
         }
         let known = self.elders.iter().position(|elder| elder.pid == pid);
         let member = match known {
             Some(index) => self.elders.swap_remove(index),
             None => match Member::of(pid) {
-                // Looked at when the number cannot become another's any more.
-                Ok(member) if descends(pid) && !member.has_ended() => member,
-                _ => return,
+                // Looked at when the number cannot become another's any more. One that has ended
+                // since it was named is followed as well: its end is the main process's.
+                Ok(member) if descends(pid) => member,
+                _ => {
+                    self.main.iter_mut().for_each(|main| main.handed_over = true);
+                    return;
+                }
             },
         };
         let before = self.main.replace(member);
@@ -310,7 +315,9 @@ impl Parent {
         self.elders.retain(|elder| !over.contains(&elder.pid));
         if let Some(main) = self.main.take_if(|main| over.contains(&main.pid)) {
             // Its parent, an elder, has the status of one that is not our child.
-            self.exit = status(main.pid).unwrap_or(Exit::Unknown);
+            let exit = status(main.pid).unwrap_or(Exit::Unknown);
+            let gone = main.handed_over && self.stopping.is_none() && exit == Exit::Code(0);
+            self.exit = if gone { Exit::Unknown } else { exit };
             self.held.clear();
             self.deaf_until = None;
             // What it started may be the next main process, and knows before we do.

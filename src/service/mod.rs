@@ -8,6 +8,7 @@ mod command;
 mod control;
 mod elder;
 mod elders;
+mod events;
 mod manager;
 mod owner;
 mod pause;
@@ -53,8 +54,6 @@ use crate::spawn::{Extra, Program};
 use crate::status::{Event, Outcome, Role};
 use crate::wire::Figures;
 
-/// How many events a slow subscriber may fall behind.
-const EVENTS: usize = 256;
 /// How many questions of the application may wait.
 const COMMANDS: usize = 64;
 

@@ -251,7 +251,10 @@ impl Service {
             paused,
             own_process: Arc::clone(&self.own_process),
             elders: self.elders.offer(),
-            journals: shared.journals(&self.elders.generations()),
+            journals: {
+                let (shared, elders) = (Arc::clone(&shared), self.elders.generations());
+                Box::new(move || shared.journals(&elders))
+            },
             programs: shared.programs.offered(),
             failures: shared.programs.failures(),
             rejected: self.rejected.clone(),

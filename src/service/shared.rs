@@ -8,11 +8,12 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
+use super::events::Events;
 use super::manager::Manager;
 use super::survey::Survey;
-use super::{Command, EVENTS, Holdings, Programs, ended};
+use super::{Command, Holdings, Programs, ended};
 use crate::config::Config;
 use crate::control::Accepting;
 use crate::drain::{Drain, DrainReport};
@@ -58,7 +59,7 @@ pub(crate) struct Shared {
     pub commands: mpsc::Sender<Command>,
     pub status: watch::Sender<Status>,
     pub owner: watch::Sender<bool>,
-    pub events: broadcast::Sender<Event>,
+    pub events: Events,
     pub turn: watch::Sender<Turn>,
     pub outcome: watch::Sender<Option<Outcome>>,
     pub journal: Journal,
@@ -113,7 +114,7 @@ impl Shared {
             programs,
             program,
             commands,
-            events: broadcast::Sender::new(EVENTS),
+            events: Events::default(),
             turn: watch::Sender::new(Turn::Waiting),
             outcome: watch::Sender::new(None),
             journal,
@@ -132,8 +133,7 @@ impl Shared {
     }
 
     pub(crate) fn event(&self, event: Event) {
-        // Nobody may be listening.
-        let _ = self.events.send(event);
+        self.events.tell(event);
     }
 
     /// An upgrade was asked for that cannot begin now: whoever owns afterwards runs it.

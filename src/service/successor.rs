@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind};
 use crate::handoff::adoption::{Adoption, Fate, Ownership, Request, Stage, Turn};
 use crate::hooks::Moment;
 use crate::report::AskedBy;
+use crate::spawn;
 use crate::wire::Message;
 
 impl Service {
@@ -257,6 +258,7 @@ impl Service {
         self.store.begin(&self.shared.sockets);
         tracing::info!(target: "heirloom::handoff", step = "owns", generation = %self.shared.generation, pid = std::process::id());
         self.shared.event(Event::Owns);
+        spawn::look_at_ourselves();
         // Last: it may have to read the whole program.
         self.shared.programs.note_contents();
     }

@@ -10,7 +10,6 @@ pub(crate) mod file_size;
 pub(crate) mod memfd;
 pub(crate) mod origin;
 pub(crate) mod pidfd;
-pub(crate) mod priority;
 // Whoever keeps descriptors for others needs it.
 #[cfg(any(test, feature = "cli"))]
 pub(crate) mod same;

@@ -225,6 +225,11 @@ fn completions_and_the_manual_are_printed() {
     }
     let manual = program(&["man"]);
     assert!(manual.contains("EXIT STATUS") && manual.contains("taken back"), "{manual}");
+    // One page, with the options of each command.
+    for option in ["no\\-queue", "generation", "reason", "force", "HEIRLOOM_SOCKET"] {
+        assert!(manual.contains(option), "{option} in {manual}");
+    }
+    assert!(!manual.contains("heirloom\\-status"), "{manual}");
     assert!(program(&["--help"]).contains("Exit codes:"));
 }
 

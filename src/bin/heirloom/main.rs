@@ -3,12 +3,12 @@
 mod args;
 mod commands;
 mod exit;
+mod manual;
 mod print;
 mod progress;
 mod run;
 mod watch;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -40,11 +40,8 @@ fn main() -> ExitCode {
     exit.into()
 }
 
-/// The manual page, with the exit codes, which clap does not know.
 fn man() -> Exit {
-    let page = clap_mangen::Man::new(Args::command());
-    let mut out = std::io::stdout().lock();
-    let written = page.render(&mut out).and_then(|()| out.write_all(exit::manual().as_bytes()));
+    let written = manual::write(Args::command(), &mut std::io::stdout().lock());
     written.map_or(Exit::Failed, |()| Exit::Done)
 }
 

@@ -29,6 +29,10 @@ use crate::state::States;
 use crate::verdict::{Decision, Verdict};
 use crate::wire::{Budget, FailureRecord, Figures};
 
+/// Makes the files of upgrades and counts, when a successor is there to be given them: it is
+/// starting meanwhile, and one that does not start needs none.
+pub(crate) type Journals = Box<dyn FnOnce() -> Vec<(Generation, Arc<OwnedFd>)> + Send>;
+
 /// What an upgrade needs to know of the service that asks for it.
 pub(crate) struct Order {
     pub service: Name,
@@ -71,7 +75,7 @@ pub(crate) struct Order {
     /// Programs that have failed.
     pub failures: Vec<FailureRecord>,
     /// The journal that we write for the successor, and those of elders.
-    pub journals: Vec<(Generation, Arc<OwnedFd>)>,
+    pub journals: Journals,
     /// Links of rejected successors that have not gone yet.
     pub rejected: Vec<LinkSender>,
     /// An upgrade is to be run by whoever owns afterwards.

@@ -49,7 +49,8 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
         let sockets = self.order.sockets.offer();
         self.offered = sockets.len();
         let sessions = self.open_sessions();
-        let Order { own_process, elders, programs, journals, .. } = &self.order;
+        let journals = std::mem::replace(&mut self.order.journals, Box::new(Vec::new))();
+        let Order { own_process, elders, programs, .. } = &self.order;
         self.offer = Life::new().and_then(|(life, far)| {
             self.life = Some(life);
             let holdings = (programs.as_slice(), journals.as_slice());

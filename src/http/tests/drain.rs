@@ -1,6 +1,7 @@
 //! What each kind of connection does in a drain.
 
 use std::io;
+use std::sync::Arc;
 
 use tokio::io::AsyncWriteExt;
 
@@ -8,6 +9,8 @@ use super::app::{LARGE, soon};
 use super::client::{Client, get, post};
 use super::generation::{Generation, ms, server, settings};
 use crate::drain::{DrainOutcome, DrainPhase};
+use crate::http::mover::{Mover, Parcel, Taking, Turning};
+use crate::session::Turn;
 
 #[tokio::test]
 async fn in_lame_duck_answers_say_close_and_idle_connections_stay_open() {
@@ -188,4 +191,42 @@ pub(super) async fn upgraded(generation: &Generation) -> Client {
     client.send(ask).await.unwrap();
     assert_eq!(soon(client.answer()).await.unwrap().status, 101);
     client
+}
+
+/// A successor that lets everybody wait.
+struct Never;
+
+impl Mover for Never {
+    fn is_open(&self) -> bool {
+        true
+    }
+
+    fn turn(&self) -> Turning {
+        Box::pin(std::future::pending())
+    }
+
+    fn take(&self, _: Parcel, _: Turn) -> Taking<'_> {
+        Box::pin(async { panic!("it was nobody's turn") })
+    }
+}
+
+#[tokio::test]
+async fn a_head_has_its_time_also_while_its_connection_waits_to_move() {
+    let generation = Generation::bound();
+    let server = server(&generation.app).header_timeout(ms(300));
+    generation.serve(server, ms(10), Some(Arc::new(Never)));
+    let mut begun = Client::connect(generation.address).await.unwrap();
+    let mut idle = Client::connect(generation.address).await.unwrap();
+    let mut silent = Client::connect(generation.address).await.unwrap();
+    begun.get("/").await.unwrap();
+    idle.get("/").await.unwrap();
+    generation.has(3).await;
+    generation.drain.advance(DrainPhase::LameDuck);
+    generation.drain.advance(DrainPhase::Graceful);
+    begun.send("GET /never HTTP/1.1\r\nhos").await.unwrap();
+    soon(begun.closed()).await.unwrap();
+    soon(silent.closed()).await.unwrap();
+    // And one that is only idle is served for as long as it waits.
+    let answer = soon(idle.get("/")).await.unwrap();
+    assert!(!answer.says_close());
 }

@@ -9,5 +9,6 @@ mod goaway;
 mod http2;
 mod load;
 mod moves;
+mod odd;
 mod successor;
 mod tls;

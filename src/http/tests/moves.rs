@@ -28,13 +28,13 @@ use crate::session::{Session, SessionStream, Turn};
 
 /// Moves within the process.
 #[derive(Default)]
-struct Direct {
+pub(super) struct Direct {
     to: OnceLock<(Drain, Arc<dyn Landing>)>,
     closed: AtomicBool,
     /// Declines every so many.
     declines: Option<u64>,
     asked: AtomicU64,
-    moved: AtomicU64,
+    pub(super) moved: AtomicU64,
     /// Moved together with part of a request.
     ahead: AtomicU64,
 }
@@ -73,7 +73,7 @@ impl Mover for Direct {
 }
 
 /// Two servers in lame duck that give each other every connection that is idle, for ever.
-fn tennis() -> (Generation, Arc<Direct>, Arc<Direct>) {
+pub(super) fn tennis() -> (Generation, Arc<Direct>, Arc<Direct>) {
     let generation = Generation::bound();
     for (_, listener) in generation.inventory.offer() {
         // What is accepted inherits it: large answers do not fit, so hyper still holds the rest of

@@ -164,7 +164,8 @@ impl Fault {
             // Its successor asks once it starts. A successor itself writes no state yet.
             (Self::NoRoom, Side::Predecessor, "start") => Some(false),
             (Self::NoRoom, Side::Successor, _) => Some(true),
-            (Self::FullDisk, _, "start") => None,
+            // The PID file's temporary is written while the successor waits for its descriptors.
+            (Self::FullDisk, _, "hello" | "offer" | "welcome" | "adopted" | "start") => None,
             (Self::FullDisk | Self::NoRoom, ..) => Some(!before_it_writes.contains(&step)),
             _ => None,
         }
