@@ -23,6 +23,8 @@ trials![
     a_watcher_whose_reader_has_gone_ends,
     whoever_names_no_service_is_told_how,
     nothing_is_coloured_on_a_pipe,
+    an_answer_that_could_not_be_written_is_none,
+    a_deadline_that_no_clock_reaches_is_one_too,
     completions_and_the_manual_are_printed,
     p2_a_killed_command_leaves_the_service_as_it_should_be,
     p2_a_command_killed_at_any_of_fifty_moments_takes_nothing_back,
@@ -205,6 +207,32 @@ fn whoever_names_no_service_is_told_how() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(said.contains("--socket PATH, or set HEIRLOOM_SOCKET"), "{said}");
     }
+}
+
+fn an_answer_that_could_not_be_written_is_none() {
+    let server = start(Release::default());
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    for verb in ["status", "metrics", "history"] {
+        let exit = command(&server, &[verb]).stdout(full()).status().unwrap();
+        assert_eq!(exit.code(), Some(1), "{verb}");
+    }
+    // That is done, whoever reads of it.
+    assert_eq!(
+        command(&server, &["upgrade", "--wait"]).stdout(full()).status().unwrap().code(),
+        Some(0)
+    );
+    for argument in [&["completions", "bash"][..], &["man"]] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_heirloom"));
+        assert_eq!(program.args(argument).stdout(full()).status().unwrap().code(), Some(1));
+    }
+}
+
+fn a_deadline_that_no_clock_reaches_is_one_too() {
+    let server = start(Release::default());
+    let status = run(&server, &["--timeout", "99999999999999999h", "status"]);
+    assert_eq!(status.status.code(), Some(0), "{status:?}");
+    let upgrade = run(&server, &["--timeout", "99999999999999999h", "upgrade", "--wait"]);
+    assert_eq!(upgrade.status.code(), Some(0), "{upgrade:?}");
 }
 
 fn nothing_is_coloured_on_a_pipe() {

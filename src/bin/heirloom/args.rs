@@ -102,6 +102,13 @@ pub(crate) enum Verb {
     Man,
 }
 
+impl Verb {
+    /// Whether its answer is all that it is for.
+    pub(crate) fn only_asks(&self) -> bool {
+        matches!(self, Self::Status | Self::Watch | Self::History | Self::Metrics)
+    }
+}
+
 impl Args {
     /// None if nothing says which service is meant.
     pub(crate) fn client(&self) -> heirloom::Result<Option<Client>> {

@@ -9,6 +9,7 @@ mod progress;
 mod run;
 mod watch;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -26,13 +27,9 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let exit = match &args.verb {
         Verb::Completions { shell } => {
-            clap_complete::generate(
-                *shell,
-                &mut Args::command(),
-                "heirloom",
-                &mut std::io::stdout(),
-            );
-            Exit::Done
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Args::command(), "heirloom", &mut script);
+            written(std::io::stdout().lock().write_all(&script))
         }
         Verb::Man => man(),
         _ => steer(&args),
@@ -41,8 +38,11 @@ fn main() -> ExitCode {
 }
 
 fn man() -> Exit {
-    let written = manual::write(Args::command(), &mut std::io::stdout().lock());
-    written.map_or(Exit::Failed, |()| Exit::Done)
+    written(manual::write(Args::command(), &mut std::io::stdout().lock()))
+}
+
+fn written(result: std::io::Result<()>) -> Exit {
+    result.map_or(Exit::Failed, |()| Exit::Done)
 }
 
 fn steer(args: &Args) -> Exit {
@@ -56,6 +56,11 @@ fn steer(args: &Args) -> Exit {
         }
     };
     match runtime.block_on(commands::run(args, &printer)) {
+        // What was done is done, whoever reads of it; an answer that was lost is none.
+        Ok(Exit::Done) if args.verb.only_asks() && printer.has_lost_text() => {
+            printer.complain("the answer could not be written");
+            Exit::Failed
+        }
         Ok(exit) => exit,
         Err(error) => {
             printer.error(&error);

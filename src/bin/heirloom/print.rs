@@ -1,5 +1,6 @@
 //! Output: text for people, JSON for programs, colours for terminals.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -16,6 +17,7 @@ pub(crate) struct Printer {
     json: bool,
     colour: bool,
     terminal: bool,
+    lost: Cell<bool>,
 }
 
 #[derive(Clone, Copy)]
@@ -35,7 +37,7 @@ impl Printer {
             // https://no-color.org
             ColorChoice::Auto => terminal && std::env::var_os("NO_COLOR").is_none(),
         };
-        Self { json: args.json, colour, terminal }
+        Self { json: args.json, colour, terminal, lost: Cell::new(false) }
     }
 
     pub(crate) fn is_terminal(&self) -> bool {
@@ -43,8 +45,18 @@ impl Printer {
     }
 
     pub(crate) fn text(&self, text: &str) {
-        // A reader that has gone is no reason to fail: what was asked for is done.
-        let _ = std::io::stdout().lock().write_all(text.as_bytes());
+        let mut output = std::io::stdout().lock();
+        // A reader that has gone is no reason to fail: it has what it wanted.
+        if let Err(error) = output.write_all(text.as_bytes()).and_then(|()| output.flush())
+            && error.kind() != std::io::ErrorKind::BrokenPipe
+        {
+            self.lost.set(true);
+        }
+    }
+
+    /// Whether something could not be written, to a full disk, say.
+    pub(crate) fn has_lost_text(&self) -> bool {
+        self.lost.get()
     }
 
     pub(crate) fn complain(&self, text: &str) {

@@ -24,6 +24,8 @@ use crate::report::{Report, Summary};
 const SHORT: Duration = Duration::from_secs(10);
 /// How long an upgrade or a drain is waited for.
 const LONG: Duration = Duration::from_secs(600);
+/// A deadline beyond it is this one: what is never reached, and an instant can still be told.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 
 /// Steers a service over its control socket.
 ///
@@ -113,6 +115,7 @@ impl Client {
     /// is waited for. This sets both.
     #[must_use]
     pub fn timeout(mut self, deadline: Duration) -> Self {
+        let deadline = deadline.min(LONGEST);
         self.short = deadline;
         self.long = deadline;
         self
