@@ -85,7 +85,7 @@ fn take_name_back() {
     if let Some(name) = path.as_deref().and_then(Path::file_name)
         && let Err(error) = std::fs::write("/proc/self/comm", name.as_bytes())
     {
-        tracing::debug!(%error, ?name, "the process keeps a number as its name");
+        crate::log::debug!(%error, ?name, "the process keeps a number as its name");
     }
 }
 
@@ -148,7 +148,7 @@ fn left_for(
         return Ok(Some(origin));
     }
     if !is_parent(process, &origin) {
-        tracing::debug!(%origin, "{} is stale and ignored", origin::VARIABLE);
+        crate::log::debug!(%origin, "{} is stale and ignored", origin::VARIABLE);
         return Ok(None);
     }
     Err(wrong(format!(
@@ -204,7 +204,7 @@ fn passed_to(
         return Ok(Vec::new());
     };
     if u64::try_from(process.pid) != Ok(pid) {
-        tracing::debug!(pid, "LISTEN_PID names another process and is ignored");
+        crate::log::debug!(pid, "LISTEN_PID names another process and is ignored");
         return Ok(Vec::new());
     }
     // The pid could have been given to us after the process it meant.
@@ -212,7 +212,7 @@ fn passed_to(
         && let Some(own) = pidfd::unique_id(process.pid)
         && own != meant
     {
-        tracing::debug!(meant, own, "LISTEN_PIDFDID names another process and is ignored");
+        crate::log::debug!(meant, own, "LISTEN_PIDFDID names another process and is ignored");
         return Ok(Vec::new());
     }
     let count = number("LISTEN_FDS", &lookup)?.unwrap_or(0);

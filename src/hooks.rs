@@ -165,7 +165,7 @@ impl Hooks {
             for hook in hooks {
                 // In a task of its own, so that those after it are told even if it panics.
                 if tokio::spawn(async move { hook().await }).await.is_err() {
-                    tracing::error!("a hook of the application's {name} panicked");
+                    crate::log::error!("a hook of the application's {name} panicked");
                 }
             }
         });
@@ -181,7 +181,7 @@ impl Hooks {
         let mut telling = self.telling.subscribe();
         let told = telling.wait_for(|count| *count == 0);
         if tokio::time::timeout(limit, told).await.is_err() {
-            tracing::warn!(hook = self.now(), "the process ends, and a hook has not returned");
+            crate::log::warn!(hook = self.now(), "the process ends, and a hook has not returned");
         }
     }
 

@@ -45,6 +45,7 @@ pub mod http;
 mod inventory;
 mod link;
 mod listener;
+mod log;
 mod name;
 #[cfg(feature = "cli")]
 #[doc(hidden)]

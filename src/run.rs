@@ -267,7 +267,7 @@ impl Born {
 fn names_of_useless(passed: Inherited) -> Vec<Name> {
     let Inherited::Activated(descriptors) = passed else { return Vec::new() };
     let closed = descriptors.len();
-    tracing::warn!(
+    crate::log::warn!(
         closed,
         "a service manager has passed sockets, and they are not used: the predecessor hands over \
          its own"

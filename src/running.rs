@@ -300,7 +300,7 @@ impl Running {
                     }
                     Ok(None) => return,
                     Err(error) => {
-                        tracing::error!(listener = %listener.name(), error = %error.chain(), "the listener cannot accept any more");
+                        crate::log::error!(listener = %listener.name(), error = %error.chain(), "the listener cannot accept any more");
                         return;
                     }
                 }

@@ -37,7 +37,7 @@ pub(super) fn supervisor_of(
 ) -> Supervisor {
     let number = |name: &str| {
         number(name, &lookup).unwrap_or_else(|error| {
-            tracing::warn!(error = %error.chain(), "ignored");
+            crate::log::warn!(error = %error.chain(), "ignored");
             None
         })
     };

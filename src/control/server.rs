@@ -85,7 +85,7 @@ impl Clients {
         let socket = match Watched::new(socket, Interest::READABLE) {
             Ok(socket) => socket,
             Err(error) => {
-                tracing::error!(target: "heirloom::control", %error, "the control socket cannot be watched");
+                crate::log::error!(target: "heirloom::control", %error, "the control socket cannot be watched");
                 return;
             }
         };
@@ -99,7 +99,7 @@ impl Clients {
                 }
                 // Whatever it is, the next one may be fine.
                 Err(error) => {
-                    tracing::warn!(target: "heirloom::control", %error, ?wait, "accept on the control socket");
+                    crate::log::warn!(target: "heirloom::control", %error, ?wait, "accept on the control socket");
                     sleep(wait).await;
                     wait = (wait * 2).min(longest);
                 }
@@ -137,7 +137,7 @@ impl Clients {
                     match taker::process(stream.as_fd(), peer.pid) {
                         Ok(process) => {
                             let taker = Taker::new(stream, peer, process, program, place);
-                            tracing::info!(target: "heirloom::control", %taker, "asks for the turn");
+                            crate::log::info!(target: "heirloom::control", %taker, "asks for the turn");
                             return self.desk.take_over(service, taker).await;
                         }
                         Err(error) => error,
@@ -153,7 +153,7 @@ impl Clients {
             },
             Err(error) => error,
         };
-        tracing::warn!(target: "heirloom::control", error = %result.chain(), "a client was refused");
+        crate::log::warn!(target: "heirloom::control", error = %result.chain(), "a client was refused");
         frame::send_at_once(&stream, ANSWER, &Last::from(Err(result)));
     }
 
@@ -181,7 +181,7 @@ impl Clients {
     async fn work(&self, mut stream: UnixStream, peer: Peer, command: Command) {
         let (uid, pid) = (peer.uid, peer.pid);
         if command.changes() {
-            tracing::info!(target: "heirloom::control", command = command.name(), uid, pid, "command");
+            crate::log::info!(target: "heirloom::control", command = command.name(), uid, pid, "command");
         }
         let (teller, mut news) = mpsc::channel(NEWS_WAITING);
         let mut reply = self.desk.answer(command, peer, Teller(teller));

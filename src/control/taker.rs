@@ -73,7 +73,7 @@ impl Taker {
 
     /// It does not get the turn.
     pub(crate) fn refuse(self, error: Error) {
-        tracing::warn!(target: "heirloom::control", taker = %self, error = %error.chain(), "a takeover was refused");
+        crate::log::warn!(target: "heirloom::control", taker = %self, error = %error.chain(), "a takeover was refused");
         frame::send_at_once(&self.stream, ANSWER, &Last::from(Err(error)));
     }
 

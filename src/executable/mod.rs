@@ -153,7 +153,7 @@ impl Executable {
         let record =
             ExecutableRecord { of, identity: self.identity(), ..self.0.record.clone() }.sendable();
         if record.is_none() {
-            tracing::warn!(
+            crate::log::warn!(
                 path = ?self.path(), generation = %self.generation(),
                 "the executable is not handed on: its arguments or paths are too long"
             );

@@ -40,5 +40,9 @@
 //!
 //! **The shell's prompt comes back after an upgrade**, or a supervisor (runit, s6, supervisord)
 //! starts a second server. The process that they started has exited, as it must. Under such a
-//! supervisor, and as process 1 of a container, this crate needs a parent that stays, which it does
-//! not have yet. systemd follows the PID file; see the README.
+//! supervisor, and as process 1 of a container, let `heirloom run` be what they start
+//! ([supervisors](super::supervisors)); systemd follows the main process by itself.
+//!
+//! **"failed printing to stderr"**, a panic of your own tasks. `tracing_subscriber::fmt()` tells of
+//! lines that it could not write on standard error, and panics if that is what failed (a pipe whose
+//! reader has gone). Build it with `log_internal_errors(false)`. The lines of this crate harm nobody.

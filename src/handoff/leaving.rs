@@ -63,7 +63,7 @@ pub(crate) fn watch(
         let last_words = last_words(link, count, left).instrument(Span::current());
         let last_words = tokio::spawn(last_words);
         let exit = child.end(grace).await;
-        tracing::info!(target: "heirloom::handoff", pid, exit = %exit, "the rejected successor ended");
+        crate::log::info!(target: "heirloom::handoff", pid, exit = %exit, "the rejected successor ended");
         // Its last word may be in the link still, which ends with it.
         let accepted = tokio::time::timeout(LAST_WORD, &mut accepted).await;
         last_words.abort();
@@ -114,7 +114,7 @@ async fn last_words(
                 let _ = count.take().map(|count| count.send(figures));
             }
             Message::Left { accepted } => {
-                tracing::info!(target: "heirloom::handoff", accepted, "the rejected successor finished what it had accepted");
+                crate::log::info!(target: "heirloom::handoff", accepted, "the rejected successor finished what it had accepted");
                 let _ = left.take().map(|left| left.send(Figures { accepted, ..last }));
             }
             _ => {}

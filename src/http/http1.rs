@@ -279,7 +279,7 @@ where
             Ok(socket) => socket,
             Err(error) => {
                 // The runtime did not give it back: its I/O driver has ended.
-                tracing::warn!(%error, "an idle connection was closed");
+                crate::log::warn!(%error, "an idle connection was closed");
                 guard.lost(&error.to_string());
                 return Ok(LetGo::Gone);
             }

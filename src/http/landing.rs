@@ -50,7 +50,7 @@ where
         let Some((stream, carriage)) =
             carriage.and_then(|carriage| Some(((carriage.on)(stream)?, carriage)))
         else {
-            tracing::error!("a connection that cannot be served here was closed");
+            crate::log::error!("a connection that cannot be served here was closed");
             return Box::pin(std::future::ready(()));
         };
         // Without a peer it has been reset: there is nobody to answer.

@@ -54,7 +54,7 @@ impl Mover for ToSuccessor {
                 }
                 // Nobody can go on with it here, so there is nothing to give back. Its guard knows.
                 Err(NotMoved::Lost { reason }) => {
-                    tracing::warn!(reason, "an idle connection was closed on its way");
+                    crate::log::warn!(reason, "an idle connection was closed on its way");
                     Ok(())
                 }
             }

@@ -146,7 +146,7 @@ impl Inventory {
         if control.quiet {
             control.listen()?;
         } else if control.place.is_lost() {
-            tracing::warn!(target: "heirloom::control", path = ?control.place.path(), "the control socket was removed from its path, and is bound anew");
+            crate::log::warn!(target: "heirloom::control", path = ?control.place.path(), "the control socket was removed from its path, and is bound anew");
             control.bind_anew()?;
             control.listen()?;
         }

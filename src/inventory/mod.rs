@@ -181,7 +181,7 @@ impl Book {
 pub(crate) fn in_background(telling: impl Future<Output = Vec<String>> + Send + 'static) {
     tokio::spawn(async move {
         for failure in telling.await {
-            tracing::error!(target: "heirloom::handoff", failure, "a framework did not follow");
+            crate::log::error!(target: "heirloom::handoff", failure, "a framework did not follow");
         }
     });
 }

@@ -85,10 +85,10 @@ impl Core {
     pub(super) fn passing(&self, error: io::Error, delay: Duration, what: &str) -> Result<()> {
         if is_shortage(&error) || is_lost_connection(&error) {
             if delay < LONGEST_DELAY {
-                tracing::warn!(listener = %self.name(), %error, ?delay, "{what} waits for resources");
+                crate::log::warn!(listener = %self.name(), %error, ?delay, "{what} waits for resources");
             } else {
                 // It has been said.
-                tracing::debug!(listener = %self.name(), %error, ?delay, "{what} waits on");
+                crate::log::debug!(listener = %self.name(), %error, ?delay, "{what} waits on");
             }
             return Ok(());
         }

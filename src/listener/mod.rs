@@ -133,7 +133,7 @@ impl<T: Transport> Listener<T> {
 
     /// A connection that is already ours could not be used: it is closed, the next one may be fine.
     fn lost(&self, error: &io::Error) {
-        tracing::warn!(listener = %self.name(), %error, "an accepted connection was closed");
+        crate::log::warn!(listener = %self.name(), %error, "an accepted connection was closed");
     }
 
     /// Closes the listener for good: its queue is served by whoever accepts on its clones, then

@@ -85,7 +85,7 @@ impl ReportBuilder {
         self.report.asked_by = by;
         self.report.purpose = purpose;
         self.span.in_scope(|| {
-            tracing::info!(target: "heirloom::handoff", %by, %purpose, "an upgrade was asked for");
+            crate::log::info!(target: "heirloom::handoff", %by, %purpose, "an upgrade was asked for");
         });
     }
 
@@ -186,11 +186,11 @@ impl ReportBuilder {
         let report = &self.report;
         let elapsed = Time(report.elapsed);
         match &report.cause {
-            None => tracing::info!(
+            None => crate::log::info!(
                 target: "heirloom::handoff", %outcome, phase = report.phase.as_str(), %elapsed,
                 gap = %Time(report.longest_gap), "upgrade {outcome}"
             ),
-            Some(cause) => tracing::warn!(
+            Some(cause) => crate::log::warn!(
                 target: "heirloom::handoff", %outcome, phase = report.phase.as_str(), %elapsed,
                 gap = %Time(report.longest_gap), cause = %Plain(cause), "upgrade {outcome}"
             ),
@@ -216,6 +216,6 @@ impl ReportBuilder {
     fn log_step(&self, now: Instant) {
         let elapsed = Time(now.saturating_duration_since(self.started));
         let step = self.report.phase.as_str();
-        self.span.in_scope(|| tracing::info!(target: "heirloom::handoff", step, %elapsed));
+        self.span.in_scope(|| crate::log::info!(target: "heirloom::handoff", step, %elapsed));
     }
 }

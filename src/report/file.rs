@@ -129,7 +129,7 @@ impl Writer {
         line.push(b'\n');
         let mut lines = self.queue.lock();
         if lines.len() >= WAITING {
-            tracing::warn!(path = ?self.file.path, "a line of the journal is lost: too many wait");
+            crate::log::warn!(path = ?self.file.path, "a line of the journal is lost: too many wait");
             return;
         }
         lines.push_back(line);
@@ -141,7 +141,7 @@ impl Writer {
         let writer = self.clone();
         let thread = std::thread::Builder::new().name("heirloom-journal".into());
         if let Err(error) = thread.spawn(move || writer.run()) {
-            tracing::warn!(path = ?self.file.path, %error, "the journal cannot be written now");
+            crate::log::warn!(path = ?self.file.path, %error, "the journal cannot be written now");
             self.queue.busy.send_replace(false);
         }
     }
@@ -166,7 +166,7 @@ impl Writer {
                 }
             };
             if let Err(error) = append(&self.file, &line) {
-                tracing::warn!(path = ?self.file.path, %error, "a line of the journal is lost");
+                crate::log::warn!(path = ?self.file.path, %error, "a line of the journal is lost");
             }
         }
     }

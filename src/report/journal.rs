@@ -331,7 +331,7 @@ impl Inner {
         match written {
             Ok(()) => target.written = end,
             Err(error) => {
-                tracing::warn!(%error, "the journal of upgrades cannot be written on");
+                crate::log::warn!(%error, "the journal of upgrades cannot be written on");
                 self.target = None;
             }
         }

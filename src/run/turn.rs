@@ -80,7 +80,7 @@ async fn adopted(path: &Path, config: &Config) -> Result<Option<(Adoption, Inher
         };
         match adopted.await {
             Err(error) if error.kind() == ErrorKind::Link && Instant::now() < deadline => {
-                tracing::warn!(error = %error.chain(), "the predecessor is gone: looks for another");
+                crate::log::warn!(error = %error.chain(), "the predecessor is gone: looks for another");
             }
             adopted => return adopted.map(Some),
         }

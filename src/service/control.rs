@@ -37,7 +37,7 @@ impl Service {
             Ok(Some(socket)) => socket,
             Ok(None) => return,
             Err(error) => {
-                tracing::error!(target: "heirloom::control", error = %error.chain(), "no commands can be given");
+                crate::log::error!(target: "heirloom::control", error = %error.chain(), "no commands can be given");
                 return;
             }
         };

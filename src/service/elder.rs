@@ -111,7 +111,7 @@ impl Service {
             self.hurry.notify_one();
         }
         let connections = self.shared.drain.active();
-        tracing::info!(target: "heirloom::handoff", step = "draining", connections, pid = std::process::id());
+        crate::log::info!(target: "heirloom::handoff", step = "draining", connections, pid = std::process::id());
     }
 
     /// Whether the successor, whose link has ended, is about to die, and nobody newer lives: a
@@ -137,7 +137,7 @@ impl Service {
             Ok(Some(envelope)) => envelope.message,
             Ok(None) => return true,
             Err(error) => {
-                tracing::warn!(error = %chain(&error), "the link to the newer generation broke");
+                crate::log::warn!(error = %chain(&error), "the link to the newer generation broke");
                 return true;
             }
         };
@@ -223,7 +223,7 @@ impl Service {
 
     /// Every newer generation died while this one still drained.
     pub(super) async fn own_again(&mut self) {
-        tracing::warn!(target: "heirloom::handoff", step = "owns again", "every newer generation is gone");
+        crate::log::warn!(target: "heirloom::handoff", step = "owns again", "every newer generation is gone");
         // Whoever is accepted from here on is not asked to go.
         self.shared.drain.reopen();
         in_background(self.shared.sockets.own_again());
@@ -246,7 +246,7 @@ async fn ended(life: Option<&Life>) {
 
 fn post(relation: &Relation, message: Message) {
     if let Err(error) = relation.sender.post(message) {
-        tracing::debug!(error = %chain(&error), "not sent to the owner");
+        crate::log::debug!(error = %chain(&error), "not sent to the owner");
     }
 }
 

@@ -156,7 +156,7 @@ impl Elders {
                     elder.watched = Some(Watched { sender, task });
                 }
                 Err(error) => {
-                    tracing::error!(generation = %elder.generation, error = %chain(&error), "an elder cannot be watched");
+                    crate::log::error!(generation = %elder.generation, error = %chain(&error), "an elder cannot be watched");
                 }
             }
         }
@@ -233,7 +233,7 @@ impl Held {
     fn tell(&self, message: Message) {
         let Some(watched) = &self.watched else { return };
         if let Err(error) = watched.sender.post(message) {
-            tracing::debug!(generation = %self.generation, error = %chain(&error), "not sent to an elder");
+            crate::log::debug!(generation = %self.generation, error = %chain(&error), "not sent to an elder");
         }
     }
 }

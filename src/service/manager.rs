@@ -34,7 +34,7 @@ impl Manager {
         match address {
             Ok(address) => Self(address.map(Notifier::new)),
             Err(error) => {
-                tracing::warn!(error = %error.chain(), "no service manager will be told anything");
+                crate::log::warn!(error = %error.chain(), "no service manager will be told anything");
                 Self(None)
             }
         }
@@ -130,7 +130,7 @@ impl Manager {
         if let Some(notifier) = &self.0
             && !notifier.barrier(LAST_WORDS).await
         {
-            tracing::warn!("the service manager has not read all it was told");
+            crate::log::warn!("the service manager has not read all it was told");
         }
     }
 }
@@ -220,12 +220,12 @@ impl Beats {
         match (&ill, &self.ill) {
             (None, None) => self.manager.post(|| Message::new().watchdog()),
             (None, Some(_)) => {
-                tracing::info!("the watchdog is fed again");
+                crate::log::info!("the watchdog is fed again");
                 self.manager.post(|| Message::new().watchdog().status(&serves(shared)));
             }
             (Some(why), _) => {
                 if ill != self.ill {
-                    tracing::error!(%why, "the watchdog is not fed");
+                    crate::log::error!(%why, "the watchdog is not fed");
                 }
                 self.manager
                     .post(|| Message::new().status(&format!("the watchdog is not fed: {why}")));

@@ -211,7 +211,7 @@ impl Ears {
         match signals.next().await {
             Ok(asked) => asked,
             Err(error) => {
-                tracing::error!(error = %error.chain(), "signals are not heard any more");
+                crate::log::error!(error = %error.chain(), "signals are not heard any more");
                 self.0 = None;
                 std::future::pending().await
             }
@@ -273,7 +273,7 @@ impl Service {
         match published {
             Ok(published) => self.pid_file = Some(PidFileState::Published(published)),
             Err(error) => {
-                tracing::error!(error = %error.chain(), "the PID file could not be published");
+                crate::log::error!(error = %error.chain(), "the PID file could not be published");
             }
         }
     }
@@ -282,7 +282,7 @@ impl Service {
         if let Some(PidFileState::Published(published)) = self.pid_file.take()
             && let Err(error) = published.remove_if_ours()
         {
-            tracing::warn!(error = %error.chain(), "the PID file could not be removed");
+            crate::log::warn!(error = %error.chain(), "the PID file could not be removed");
         }
     }
 }

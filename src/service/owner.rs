@@ -354,7 +354,7 @@ impl Service {
     fn pass_stop_on(&self, successor: &Relation) {
         let message = Message::StopAsked { hurry: self.forced };
         if let Err(error) = successor.sender.post(message) {
-            tracing::error!(error = %chain(&error), "the stop could not be passed on to the new owner");
+            crate::log::error!(error = %chain(&error), "the stop could not be passed on to the new owner");
         }
     }
 

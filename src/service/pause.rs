@@ -84,7 +84,7 @@ impl Service {
                 if *self.shared.accepting.borrow() == Accepting::Open {
                     self.shared.set_accepting(Accepting::Paused);
                 }
-                tracing::info!(target: "heirloom::control", "paused");
+                crate::log::info!(target: "heirloom::control", "paused");
                 let _ = reply.send(Ok(()));
             }
             Hold::Resume(reply) => {
@@ -92,7 +92,7 @@ impl Service {
                 self.shared.drain.reopen();
                 in_background(self.shared.sockets.release());
                 self.shared.set_accepting(Accepting::Open);
-                tracing::info!(target: "heirloom::control", "resumed");
+                crate::log::info!(target: "heirloom::control", "resumed");
                 let _ = reply.send(Ok(()));
             }
             Hold::Drain(reply) => self.drain_and_stay(reply),
@@ -112,7 +112,7 @@ impl Service {
         let known = *shared.accepting.borrow() == Accepting::Drained;
         let notice = if known { Duration::ZERO } else { shared.config.steering.stop_notice };
         shared.set_accepting(Accepting::Drained);
-        tracing::info!(target: "heirloom::control", "drains, and stays");
+        crate::log::info!(target: "heirloom::control", "drains, and stays");
         let run = Box::pin(async move {
             tokio::time::sleep(notice).await;
             shared.sockets.hold();

@@ -49,7 +49,7 @@ impl Programs {
     ) -> Self {
         let running = Executable::of_this_process(program, generation, version)
             .inspect_err(|error| {
-                tracing::debug!(error = %chain(error), "nobody can roll back to this executable");
+                crate::log::debug!(error = %chain(error), "nobody can roll back to this executable");
             })
             .ok();
         let mut older = None;
@@ -64,7 +64,7 @@ impl Programs {
                 Ok(executable) if of == Which::Running => previous = Some(executable),
                 Ok(executable) => older = Some(executable),
                 Err(error) => {
-                    tracing::warn!(error = %chain(&error), "an executable is not taken over");
+                    crate::log::warn!(error = %chain(&error), "an executable is not taken over");
                 }
             }
         }
@@ -184,9 +184,9 @@ async fn identify(program: &Executable) {
     match program.hashed().await {
         Ok(_) => {
             let path = program.path();
-            tracing::debug!(target: "heirloom::handoff", step = "identified", ?path);
+            crate::log::debug!(target: "heirloom::handoff", step = "identified", ?path);
         }
-        Err(error) => tracing::warn!(error = %chain(&error), "it cannot be identified"),
+        Err(error) => crate::log::warn!(error = %chain(&error), "it cannot be identified"),
     }
 }
 

@@ -212,7 +212,7 @@ impl Shared {
     pub(super) fn journals(&self, elders: &[Generation]) -> Vec<(Generation, Arc<OwnedFd>)> {
         self.note_tally();
         self.journal.hand_on(self.generation, elders).unwrap_or_else(|error| {
-            tracing::warn!(error = %error.chain(), "counts begin anew with the successor");
+            crate::log::warn!(error = %error.chain(), "counts begin anew with the successor");
             Vec::new()
         })
     }

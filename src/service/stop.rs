@@ -36,7 +36,7 @@ impl Service {
         self.give_notice().await;
         shared.sockets.stop();
         shared.sessions.stop_receiving();
-        tracing::info!(target: "heirloom::handoff", step = "stopping", connections = shared.drain.active());
+        crate::log::info!(target: "heirloom::handoff", step = "stopping", connections = shared.drain.active());
         let report = self.drain_hurriable().await;
         tell_drain(&report);
         let (generation, drain) = (shared.generation, Drained::new(&report));
@@ -57,7 +57,7 @@ impl Service {
         if notice.is_zero() || self.forced {
             return;
         }
-        tracing::info!(target: "heirloom::handoff", step = "not ready", ?notice);
+        crate::log::info!(target: "heirloom::handoff", step = "not ready", ?notice);
         let over = tokio::time::sleep(notice);
         let mut over = std::pin::pin!(over);
         loop {
@@ -174,8 +174,8 @@ const NAMED_CUTS: usize = 16;
 /// The end of a drain, and who was cut by it.
 pub(super) fn tell_drain(report: &DrainReport) {
     for held in report.cut.iter().take(NAMED_CUTS) {
-        tracing::warn!(target: "heirloom::handoff", %held, hurried = report.hurried, "cut at the end of the drain");
+        crate::log::warn!(target: "heirloom::handoff", %held, hurried = report.hurried, "cut at the end of the drain");
     }
     let DrainReport { drained, moved, cut_count: cut, elapsed, .. } = *report;
-    tracing::info!(target: "heirloom::handoff", step = "drained", outcome = %report.outcome, drained, moved, cut, ?elapsed);
+    crate::log::info!(target: "heirloom::handoff", step = "drained", outcome = %report.outcome, drained, moved, cut, ?elapsed);
 }

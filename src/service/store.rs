@@ -86,7 +86,7 @@ impl Store {
         for storable in sockets.storable() {
             let Ok(inode) = inode(storable.descriptor.as_fd()) else { continue };
             if count == self.most {
-                tracing::warn!(
+                crate::log::warn!(
                     most = self.most,
                     "the fd store is full: raise FileDescriptorStoreMax="
                 );

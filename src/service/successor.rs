@@ -142,7 +142,7 @@ impl Service {
     async fn take_over(&mut self, ownership: Ownership) {
         let shared = std::sync::Arc::clone(&self.shared);
         for note in shared.sockets.committed_as_successor() {
-            tracing::info!(target: "heirloom::handoff", note, "after the commit");
+            crate::log::info!(target: "heirloom::handoff", note, "after the commit");
         }
         if let Some(channel) = ownership.sessions {
             shared.sessions.receive_from(channel);
@@ -218,7 +218,7 @@ impl Service {
             return lost(error.chain());
         }
         for note in self.shared.sockets.committed_as_successor() {
-            tracing::info!(target: "heirloom::handoff", note, "at the start");
+            crate::log::info!(target: "heirloom::handoff", note, "at the start");
         }
         self.begin_reign().await;
         self.shared.turn.send_replace(Turn::Serving);
@@ -241,7 +241,7 @@ impl Service {
         let queued_upgrade = self.tell_elders();
         let most = self.shared.config.max_draining;
         for hurried in self.elders.hurry_beyond(most) {
-            tracing::warn!(generation = %hurried, most, "too many generations drain at once: the oldest is hurried");
+            crate::log::warn!(generation = %hurried, most, "too many generations drain at once: the oldest is hurried");
             self.shared.event(Event::ElderHurried(hurried));
         }
         let elders = self.elders.generations();
@@ -257,7 +257,7 @@ impl Service {
         self.shared.manager.owns(&self.shared);
         self.beats.feed();
         self.store.begin(&self.shared.sockets);
-        tracing::info!(target: "heirloom::handoff", step = "owns", generation = %self.shared.generation, pid = std::process::id());
+        crate::log::info!(target: "heirloom::handoff", step = "owns", generation = %self.shared.generation, pid = std::process::id());
         self.shared.event(Event::Owns);
         spawn::look_at_ourselves();
         // Last: it may have to read the whole program.

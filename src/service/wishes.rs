@@ -91,7 +91,7 @@ impl Service {
     /// Who rolls back does not want the release that somebody else wished for before.
     fn forget_wishes(&mut self) {
         if self.shared.forget_upgrade() {
-            tracing::info!("the upgrade that was queued is forgotten: an operator rolled back");
+            crate::log::info!("the upgrade that was queued is forgotten: an operator rolled back");
         }
         answer(std::mem::take(&mut self.waiting), || {
             Err(Error::new(ErrorKind::NotNow, "an operator rolled back in the meantime"))

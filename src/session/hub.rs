@@ -182,7 +182,7 @@ impl Sessions {
         let link = match link::open(channel) {
             Ok(link) => link,
             Err(error) => {
-                tracing::error!(error = %chain(&error), "no sessions can be handed over");
+                crate::log::error!(error = %chain(&error), "no sessions can be handed over");
                 return;
             }
         };

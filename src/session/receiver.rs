@@ -55,7 +55,7 @@ pub(super) async fn run(
     let (sender, mut receiver) = match opened {
         Ok(link) => link,
         Err(error) => {
-            tracing::error!(error = %chain(&error), "no sessions can be taken");
+            crate::log::error!(error = %chain(&error), "no sessions can be taken");
             return;
         }
     };
@@ -124,7 +124,7 @@ fn arrived(envelope: Result<Option<Envelope>>) -> Came {
     match unpacked {
         Ok(arrived) => Came::Sessions(arrived),
         Err(error) => {
-            tracing::error!(error = %chain(&error), "no more sessions are taken");
+            crate::log::error!(error = %chain(&error), "no more sessions are taken");
             Came::Nonsense
         }
     }
@@ -164,7 +164,7 @@ impl Receiver {
         });
         // The sender need not know which: of each kind it sends one ahead again.
         if self.refused.len() < before && self.sender.post(Message::SessionsOpen).is_err() {
-            tracing::debug!("the predecessor cannot be told that there is a handler now");
+            crate::log::debug!("the predecessor cannot be told that there is a handler now");
         }
         self.decide(waiting)
     }
@@ -196,7 +196,7 @@ impl Receiver {
                 declined: declined.drain(..declined.len().min(MAX_SESSIONS)).collect(),
             };
             let count = answered.taken.len();
-            tracing::debug!(target: "heirloom::handoff", step = "answer sessions", side = "successor", count);
+            crate::log::debug!(target: "heirloom::handoff", step = "answer sessions", side = "successor", count);
             let sent = self.sender.send(Message::SessionsAnswered(answered), Vec::new()).await;
             // It has closed its end, and with it or before it all that was still in doubt: nobody
             // else has them.

@@ -129,7 +129,7 @@ impl Sender {
             sent = pending(&mut self.sending) => {
                 self.sending = None;
                 if let Err(error) = sent {
-                    tracing::warn!(error = %chain(&error), "sessions cannot be sent any more");
+                    crate::log::warn!(error = %chain(&error), "sessions cannot be sent any more");
                     self.channel = Channel::Shut;
                 }
             }
@@ -148,7 +148,7 @@ impl Sender {
             Ok(Some(envelope)) => envelope.message,
             Ok(None) => return self.shut(),
             Err(error) => {
-                tracing::warn!(error = %chain(&error), "the channel of sessions broke");
+                crate::log::warn!(error = %chain(&error), "the channel of sessions broke");
                 return self.shut();
             }
         };
@@ -195,7 +195,7 @@ impl Sender {
         let Some(since) = Instant::now().checked_sub(self.deadline) else { return };
         let lost = self.underway.give_up(since, "the successor did not answer in time");
         if lost > 0 {
-            tracing::error!(
+            crate::log::error!(
                 lost,
                 "sessions were closed: the successor did not say whether it took them"
             );
@@ -227,7 +227,7 @@ impl Sender {
         match parcel::pack(first, self.underway.from(first)) {
             Ok((message, descriptors)) => {
                 let count = self.underway.next() - first;
-                tracing::debug!(target: "heirloom::handoff", step = "send sessions", count);
+                crate::log::debug!(target: "heirloom::handoff", step = "send sessions", count);
                 let sender = self.sender.clone();
                 self.sending =
                     Some(Box::pin(async move { sender.send(message, descriptors).await }));

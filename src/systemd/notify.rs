@@ -174,7 +174,7 @@ fn transmit(socket: BorrowedFd<'_>, message: &Message) -> io::Result<()> {
 
 fn given_up(message: &Message, error: &io::Error) {
     let text = message.text.replace('\n', " ");
-    tracing::warn!(%error, message = text, "the service manager was not told");
+    crate::log::warn!(%error, message = text, "the service manager was not told");
 }
 
 /// Sends what waits, and ends.

@@ -9,11 +9,12 @@ use nix::sys::signal::Signal;
 use crate::support::release::{Action, Habit, Side};
 use crate::support::server::Program;
 use crate::support::wait::until;
-use crate::support::{Load, Release, Server, Start, process};
+use crate::support::{Load, Operator, Release, Server, Start, process};
 
 trials![
     p1_upgrades_under_nohup,
     p1_a_hang_up_that_comes_before_the_successor_is_born_harms_nobody,
+    p2_a_log_that_cannot_be_written_harms_nobody,
     p1_a_storm_of_a_thousand_hang_ups_harms_nobody,
     p5_no_thread_and_no_helper_is_deaf_after_an_upgrade,
     p5_an_application_that_ignores_sigchld_can_be_upgraded,
@@ -47,6 +48,28 @@ fn p1_a_hang_up_that_comes_before_the_successor_is_born_harms_nobody() {
     server.until_owner(2);
     load.until_answered(5);
     load.finish().assert_unharmed();
+}
+
+/// P2. The reader of standard error has gone, say, and the subscriber panics where it would log.
+fn p2_a_log_that_cannot_be_written_harms_nobody() {
+    let habits = vec![Habit::LogPanics];
+    let server = Server::start(Release { control: true, habits, ..Release::default() });
+    let load = Load::start(&[server.address("main")], 1);
+    load.until_answered(5);
+    server.upgrade_well();
+    server.next_release(|release| release.start = Start::Exit(3));
+    server.upgrade_badly();
+    server.next_release(|release| release.start = Start::Well);
+    let operator = Operator::of(server.directory());
+    operator.run(operator.client.pause()).unwrap();
+    operator.run(operator.client.resume()).unwrap();
+    let owner = server.upgrade_well();
+    load.until_answered(5);
+    load.finish().assert_unharmed();
+    process::signal(owner, Signal::SIGTERM);
+    server.until_gone(owner);
+    let end = server.until_entry("end", |entry| entry.pid == owner);
+    assert_eq!(end.data["exit"], "ExitCode(unix_exit_status(0))");
 }
 
 /// However many come, at most one is remembered.

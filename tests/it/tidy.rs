@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 trials![
     a_room_imports_only_from_below,
+    a_line_of_the_log_is_one_that_harms_nobody,
     unsafe_code_lives_in_sys,
     a_file_is_one_noun,
     a_function_fits_on_a_screen,
@@ -42,7 +43,7 @@ const FLOORS: [&[&str]; 6] = [
 ];
 
 /// The vocabulary beside the stairs: everybody may import it, and it imports nothing else.
-const BESIDE: [&str; 3] = ["error", "name", "generation"];
+const BESIDE: [&str; 4] = ["error", "name", "generation", "log"];
 
 /// They re-export and explain, and hold no logic.
 const FRONT: [&str; 2] = ["lib", "guide"];
@@ -192,6 +193,22 @@ fn a_room_imports_only_from_below() {
         }
     }
     assert_none("a room imports only from below", &found);
+}
+
+/// A subscriber that panics must not end a task that decides: the lines are those of `log`.
+fn a_line_of_the_log_is_one_that_harms_nobody() {
+    let direct = ["trace", "debug", "info", "warn", "error", "event"]
+        .map(|level| format!("tracing::{level}!"));
+    let mut found = Vec::new();
+    for source in library() {
+        if ["log", "guide", PROGRAM].contains(&source.room().as_str()) {
+            continue;
+        }
+        for line in source.code.iter().filter(|line| direct.iter().any(|it| line.contains(it))) {
+            found.push(format!("{}: {}", source.path.display(), line.trim()));
+        }
+    }
+    assert_none("lines are logged by crate::log", &found);
 }
 
 /// The rooms whose names follow `crate::` in a source.

@@ -71,7 +71,7 @@ pub(crate) async fn ask_for_turn(
                 Ok(stream) => return Ok(Some(stream)),
                 // It ended, or another generation owns by now.
                 Err(error) if matches!(error.kind(), ErrorKind::PassedOn | ErrorKind::Link) => {
-                    tracing::debug!(target: "heirloom::control", error = %error.chain(), "asks for the turn again");
+                    crate::log::debug!(target: "heirloom::control", error = %error.chain(), "asks for the turn again");
                     sleep(AGAIN).await;
                 }
                 Err(error) => return Err(error),
@@ -131,7 +131,7 @@ async fn one(mut stream: UnixStream, asking: &Asking, waits: &mut bool) -> Resul
         match told(&mut stream).await? {
             Some(Told::News(News::Queued { owner })) => {
                 *waits = true;
-                tracing::info!(target: "heirloom::control", %owner, "waits for the turn: another upgrade runs");
+                crate::log::info!(target: "heirloom::control", %owner, "waits for the turn: another upgrade runs");
             }
             Some(Told::News(_)) => {}
             Some(Told::Last(Last::Ok(Answer::Turn))) => break,

@@ -21,7 +21,7 @@ impl Adoption {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let seen = self.verdict.read().unwrap_or_else(|error| {
-                tracing::error!(target: "heirloom::handoff", error = %chain(&error), "the verdict cannot be read");
+                crate::log::error!(target: "heirloom::handoff", error = %chain(&error), "the verdict cannot be read");
                 None
             });
             let (machine, actions) = self.machine.clone().on(event, seen);
@@ -53,7 +53,7 @@ impl Adoption {
             Action::Seal(decision) => {
                 let now = self.verdict.decide(decision).unwrap_or_else(|error| {
                     // Whoever cannot seal must not own.
-                    tracing::error!(target: "heirloom::handoff", error = %chain(&error), "the verdict cannot be sealed");
+                    crate::log::error!(target: "heirloom::handoff", error = %chain(&error), "the verdict cannot be sealed");
                     Decision::RolledBack
                 });
                 return Some(Event::Sealed(now));
@@ -88,7 +88,7 @@ impl Adoption {
 
     fn open(&mut self, stage: &Stage<'_>) -> Option<Event> {
         if let Err(error) = stage.sockets.open() {
-            tracing::error!(target: "heirloom::handoff", error = %chain(&error), "not every listener could be opened");
+            crate::log::error!(target: "heirloom::handoff", error = %chain(&error), "not every listener could be opened");
             if matches!(self.verdict.read(), Ok(None)) {
                 return Some(Event::OpenFailed(chain(&error)));
             }
@@ -125,7 +125,7 @@ impl Adoption {
     pub(super) fn post(&self, message: Message) {
         // A link that takes nothing more is seen on the reading side, or by its deadline.
         if let Err(error) = self.sender.post(message) {
-            tracing::debug!(target: "heirloom::handoff", error = %chain(&error), "not sent");
+            crate::log::debug!(target: "heirloom::handoff", error = %chain(&error), "not sent");
         }
     }
 
@@ -144,7 +144,7 @@ impl Adoption {
         tokio::spawn(async move {
             for (message, descriptors) in parcels {
                 if let Err(error) = sender.send(message, descriptors).await {
-                    tracing::debug!(target: "heirloom::handoff", error = %chain(&error), "not sent");
+                    crate::log::debug!(target: "heirloom::handoff", error = %chain(&error), "not sent");
                     return;
                 }
             }

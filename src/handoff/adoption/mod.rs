@@ -388,7 +388,7 @@ fn error_of(why: Why) -> Error {
 /// One line for each step, like the predecessor's report.
 fn step(name: &'static str) {
     let pid = std::process::id();
-    tracing::info!(target: "heirloom::handoff", step = name, side = "successor", pid);
+    crate::log::info!(target: "heirloom::handoff", step = name, side = "successor", pid);
 }
 
 fn out_of_order(message: &Message, awaited: &str) -> Error {

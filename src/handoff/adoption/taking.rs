@@ -139,7 +139,7 @@ impl Adoption {
                 return self.taking.due.push_back(Event::Failed(error.chain()));
             }
             // If the predecessor is dead, nobody else serves. If it is not, it has rolled back.
-            tracing::error!(target: "heirloom::handoff", error = %error.chain(), "a delta is lost");
+            crate::log::error!(target: "heirloom::handoff", error = %error.chain(), "a delta is lost");
             then.retain(|event| *event != Event::Yield);
         }
         self.taking.due.extend(then);
@@ -174,7 +174,7 @@ impl Taking {
 }
 
 fn starts_cold(name: &Name, reply: TakeReply) {
-    tracing::warn!(target: "heirloom::handoff", state = %name, "the predecessor is gone: nothing is handed over");
+    crate::log::warn!(target: "heirloom::handoff", state = %name, "the predecessor is gone: nothing is handed over");
     // The application may have given up.
     let _ = reply.send(Ok(None));
 }

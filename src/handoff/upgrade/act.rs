@@ -168,14 +168,14 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
         match process.and_then(Process::from_pidfd) {
             Ok(process) => self.order.sessions.send_to(channel, process),
             Err(error) => {
-                tracing::error!(target: "heirloom::handoff", error = %chain(&error), "no sessions can be handed over");
+                crate::log::error!(target: "heirloom::handoff", error = %chain(&error), "no sessions can be handed over");
             }
         }
     }
 
     fn seal(&mut self, decision: Decision) {
         let now = self.verdict.decide(decision).unwrap_or_else(|error| {
-            tracing::error!(target: "heirloom::handoff", error = %chain(&error), "the verdict cannot be sealed");
+            crate::log::error!(target: "heirloom::handoff", error = %chain(&error), "the verdict cannot be sealed");
             decision
         });
         self.feed(Event::Sealed(now));

@@ -225,7 +225,7 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
     fn feed(&mut self, event: Event) {
         self.event_at = Instant::now();
         let seen = self.verdict.read().unwrap_or_else(|error| {
-            tracing::error!(target: "heirloom::handoff", error = %chain(&error), "the verdict cannot be read");
+            crate::log::error!(target: "heirloom::handoff", error = %chain(&error), "the verdict cannot be read");
             None
         });
         if event == Event::Ready {

@@ -40,7 +40,7 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
         };
         // A link that takes nothing more is seen on the reading side, or by its deadline.
         if let Err(error) = sender.post(message) {
-            tracing::debug!(target: "heirloom::handoff", error = %chain(&error), "not sent");
+            crate::log::debug!(target: "heirloom::handoff", error = %chain(&error), "not sent");
         }
     }
 
@@ -83,7 +83,7 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
     fn open_sessions(&mut self) -> Option<OwnedFd> {
         let (ours, theirs) = UnixStream::pair()
             .inspect_err(|error| {
-                tracing::warn!(target: "heirloom::handoff", %error, "no channel for sessions could be had");
+                crate::log::warn!(target: "heirloom::handoff", %error, "no channel for sessions could be had");
             })
             .ok()?;
         self.sessions = Some(ours.into());

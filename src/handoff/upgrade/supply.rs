@@ -45,20 +45,20 @@ impl Supply {
                 Answered::Here { provided, contents, file } => {
                     descriptors.push(Arc::new(file));
                     let version = provided.version;
-                    tracing::info!(target: "heirloom::handoff", state = %take.name, version, bytes = contents.length, "a state is handed over");
+                    crate::log::info!(target: "heirloom::handoff", state = %take.name, version, bytes = contents.length, "a state is handed over");
                     lock(&given).push(provided);
                     Answer::Here { version, contents }
                 }
                 Answered::Unknown => Answer::Unknown,
                 Answered::Refused(reason) => {
-                    tracing::warn!(target: "heirloom::handoff", state = %take.name, reason, "a state is refused");
+                    crate::log::warn!(target: "heirloom::handoff", state = %take.name, reason, "a state is refused");
                     Answer::Refused { reason }
                 }
             };
             let stated = Message::Stated(Stated { number: take.number, answer });
             // A link that takes nothing more is seen on the reading side, or by its deadline.
             if let Err(error) = sender.send(stated, descriptors).await {
-                tracing::debug!(target: "heirloom::handoff", error = %chain(&error), "not sent");
+                crate::log::debug!(target: "heirloom::handoff", error = %chain(&error), "not sent");
             }
         });
         Ok(())
@@ -80,7 +80,7 @@ impl Supply {
             for provided in given {
                 let Some((file, contents)) = provided.delta(length).await? else { continue };
                 let Provided { name, version, .. } = provided;
-                tracing::debug!(target: "heirloom::handoff", state = %name, bytes = contents.length, "a delta is sent");
+                crate::log::debug!(target: "heirloom::handoff", state = %name, bytes = contents.length, "a delta is sent");
                 let delta = Message::Delta(Delta { name, version, contents });
                 sender.send(delta, vec![Arc::new(file)]).await?;
             }

@@ -129,8 +129,18 @@ fn log(fixture: &Arc<Fixture>) {
     tracing_subscriber::registry()
         .with(Faults { fixture: Arc::clone(fixture) })
         .with(lines)
+        .with(fixture.release.habits.contains(&Habit::LogPanics).then_some(Unwritable))
         .with(tracing_subscriber::filter::LevelFilter::DEBUG)
         .init();
+}
+
+/// As a subscriber that tells on standard error of what it could not write, and cannot tell.
+struct Unwritable;
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Unwritable {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        assert!(!event.metadata().target().starts_with("heirloom"), "failed printing to stderr");
+    }
 }
 
 /// A descriptor without `CLOEXEC`, if the release has the habit.

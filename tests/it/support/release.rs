@@ -215,6 +215,8 @@ pub(crate) enum Habit {
     OwnDisk,
     /// It is not well while there is a file `ill`, and says so when the watchdog is to be fed.
     MayVeto,
+    /// Its log cannot be written, and whoever logs panics.
+    LogPanics,
     /// It takes sockets that were passed to nobody in particular.
     TakesUnnamed,
     /// It hands over to a process that it may not signal.
