@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use super::command::passed_on;
 use super::{Command, Role, Service, Shared, Urgency, refuse};
 use crate::birth::Asked;
@@ -33,10 +35,7 @@ impl Service {
         let shared = Arc::clone(&self.shared);
         let hurry = Arc::clone(&self.hurry);
         let mut progress = shared.drain.watch();
-        // Connections of the generation before may still be on their way through this one.
-        let passed_on = shared.sessions.pass_on();
-        let drain = shared.drain.run_until_empty_after(passed_on, &shared.config.drain, &hurry);
-        let mut drain = std::pin::pin!(drain);
+        let mut drain = std::pin::pin!(Self::drain(&shared, &hurry));
         let mut link_ended = false;
         let mut child_ended = false;
         let mut life_ended = relation.life.is_none();
@@ -89,6 +88,12 @@ impl Service {
                 return End::Drained(report);
             }
         }
+    }
+
+    /// Connections of the generation before may still be on their way through this one.
+    async fn drain(shared: &Shared, hurry: &Notify) -> DrainReport {
+        let passed_on = shared.sessions.pass_on();
+        shared.drain.run_until_empty_after(passed_on, &shared.config.drain, hurry).await
     }
 
     /// A newer generation owns: what an owner has goes, and the drain begins.
