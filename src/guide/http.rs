@@ -84,6 +84,11 @@
 //! whether it took it does this side close its copy for good. A connection whose predecessor is
 //! killed on the way is served by the successor if it got there.
 //!
+//! A client that closes its half right behind its request gets its answer from the successor too. On
+//! connections that have not moved hyper gives up what it has not answered by then, unless
+//! [`configure_http1`](crate::http::Http::configure_http1) sets `half_close(true)`; the price is that
+//! a client which has gone is noticed when its answer is written, and no earlier.
+//!
 //! **In bulk.** Connections wait for their turn while they are served. One of each listener goes
 //! ahead, to see whether the successor takes such connections at all; then at most 1 008 are on
 //! their way at once, in batches of up to 252. So thousands of idle connections do not delay the

@@ -299,6 +299,41 @@ async fn what_is_in_flight_is_answered_first_and_moves_then() {
     assert_eq!(soon(client.get("/")).await.unwrap().generation(), 1);
 }
 
+/// What it asked and its end are there together when the successor first looks.
+#[tokio::test]
+async fn a_client_that_closes_its_half_behind_its_request_is_answered_after_a_move() {
+    const CLIENTS: u64 = 30;
+    let mover = Arc::new(Direct::default());
+    let generation = Generation::bound();
+    generation.serve(server(&generation.app), ms(100), Some(Arc::clone(&mover) as _));
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = Client::connect(generation.address).await.unwrap();
+        client.get("/").await.unwrap();
+        clients.push(client);
+    }
+    let next = generation.hand_over().await;
+    let to = next.serve_and_land(server(&next.app), ms(100), None);
+    assert!(mover.to.set((next.drain.clone(), to)).is_ok());
+    let drain = generation.drain(settings());
+    soon(async {
+        while mover.moved.load(Ordering::Relaxed) < CLIENTS {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    for client in &mut clients {
+        client.send(get("/")).await.unwrap();
+        client.stream.shutdown().await.unwrap();
+    }
+    for client in &mut clients {
+        assert_eq!(soon(client.answer()).await.unwrap().generation(), 1);
+        soon(client.closed()).await.unwrap();
+    }
+    assert_eq!(soon(drain).await.unwrap().outcome, DrainOutcome::Drained);
+    assert_eq!(soon(next.drain(settings())).await.unwrap().drained, 0, "they had all ended");
+}
+
 /// Its client has sent the next request, always, before it has an answer.
 #[tokio::test]
 async fn one_that_is_never_idle_is_told_to_close_when_the_lame_duck_phase_is_over() {
