@@ -109,7 +109,7 @@ impl Clients {
 }
 
 fn busy(to: SocketAddr, number: usize) -> Busy {
-    let method = if number % 2 == 0 { Method::Get } else { Method::Post };
+    let method = if number.is_multiple_of(2) { Method::Get } else { Method::Post };
     let thought = Duration::from_millis(THOUGHTS[number / 2 % THOUGHTS.len()]);
     Busy { to, from: Some(from(number)), method, thought }
 }
