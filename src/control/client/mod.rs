@@ -1,6 +1,8 @@
 //! The client: a method for each command.
 
 mod exchange;
+#[cfg(test)]
+mod tests;
 mod turn;
 mod watch;
 

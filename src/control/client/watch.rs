@@ -1,12 +1,17 @@
 //! Watching a service over its upgrades.
 
+use std::time::Duration;
+
 use tokio::net::UnixStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::exchange::{Told, told};
 use super::{Client, unexpected};
 use crate::control::message::{Command, News};
 use crate::error::{Error, ErrorKind, Result};
+
+/// A service that runs says something every second.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// What happens to a service, as it happens; [`Client::watch`] begins it.
 #[derive(Debug)]
@@ -20,14 +25,19 @@ impl Watch {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NobodyThere`] when the service has ended, and as [all methods](Client).
+    /// [`ErrorKind::NobodyThere`] when the service has ended, [`ErrorKind::Timeout`] when it has said
+    /// nothing for 10 s, as one that is stopped or hangs, and as [all methods](Client).
     ///
     /// # Cancel safety
     ///
     /// Not cancel safe: what has been read of the next news is lost.
     pub async fn next(&mut self) -> Result<News> {
         loop {
-            let again = match told(&mut self.stream).await {
+            let Ok(heard) = timeout(SILENCE, told(&mut self.stream)).await else {
+                let text = format!("no news from the service for {SILENCE:?}");
+                return Err(Error::new(ErrorKind::Timeout, text));
+            };
+            let again = match heard {
                 Ok(Some(Told::News(news))) => return Ok(news),
                 Ok(Some(Told::Last(last))) => match Result::from(last) {
                     Ok(answer) => return Err(unexpected(&answer)),
