@@ -84,11 +84,6 @@
 //! whether it took it does this side close its copy for good. A connection whose predecessor is
 //! killed on the way is served by the successor if it got there.
 //!
-//! A client that closes its half right behind its request gets its answer from the successor too. On
-//! connections that have not moved hyper gives up what it has not answered by then, unless
-//! [`configure_http1`](crate::http::Http::configure_http1) sets `half_close(true)`; the price is that
-//! a client which has gone is noticed when its answer is written, and no earlier.
-//!
 //! **In bulk.** Connections wait for their turn while they are served. One of each listener goes
 //! ahead, to see whether the successor takes such connections at all; then at most 1 008 are on
 //! their way at once, in batches of up to 252. So thousands of idle connections do not delay the
@@ -146,6 +141,18 @@
 //!
 //! The drain waits for an upgraded stream for as long as the stream itself lives; the handler need
 //! not hold the guard for that. At the deadline its reads and writes fail.
+//!
+//! # Clients that close their side, and clients that have gone
+//!
+//! A client may close its side right behind its last request and wait for the answer (RFC 9112,
+//! section 9.6): `nc -N` does, and old tools for HTTP/1.0. It gets its answer, in a drain and after
+//! a move as ever. But a client that has gone away looks the same until something is sent to it. So
+//! the request goes on for [`half_close_timeout`](crate::http::Http::half_close_timeout) (5 s), and
+//! anew from each part of the answer that can be sent; then its handler is dropped, and that ends a
+//! long poll, or a query that nobody waits for any more. An upload that breaks off in its middle
+//! fails for its handler after the same time. Zero drops a request at once, as hyper does by itself.
+//! `half_close(true)` by [`configure_http1`](crate::http::Http::configure_http1) never drops it: then
+//! a client that has gone is noticed when its answer is written, and no earlier.
 //!
 //! # TLS
 //!

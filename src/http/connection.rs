@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use hyper::server::conn::http1;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::drive::Watch;
@@ -44,8 +43,7 @@ pub(super) async fn accepted<M, H, S, A>(
         }
     };
     if let Some(stream) = shaken {
-        let http1 = &server.settings.http1;
-        speak::<M, H, _, A>(&server, http1, watch, (stream, Bytes::new()), service, carriage).await;
+        speak::<M, H, _, A>(&server, watch, (stream, Bytes::new()), service, carriage).await;
     }
 }
 
@@ -62,11 +60,7 @@ pub(super) async fn resumed<M, H, S, A>(
 {
     let service = server.make.make(&peer);
     let watch = Watch::new(ledger);
-    let mut http1 = server.settings.http1.clone();
-    // Nobody has read from it while it moved: what a client asked and its end may be there together,
-    // for which hyper would give up the answer.
-    http1.half_close(true);
-    speak::<M, H, S, A>(&server, &http1, watch, (stream, ahead), service, Some(carriage)).await;
+    speak::<M, H, S, A>(&server, watch, (stream, ahead), service, Some(carriage)).await;
 }
 
 /// Waits for the handshake, which is in-flight work with two deadlines: its own and the drain's.
@@ -94,7 +88,6 @@ async fn shake<M, H, T>(
 /// Speaks HTTP on a stream.
 async fn speak<M, H, S, A>(
     server: &Server<M, H>,
-    http1: &http1::Builder,
     mut watch: Watch,
     (stream, ahead): (S, Bytes),
     service: M::Service,
@@ -108,11 +101,12 @@ async fn speak<M, H, S, A>(
         header: settings.header_timeout,
         idle: settings.idle_timeout,
         first_request: settings.first_request,
+        half_close: settings.half_close_timeout,
         lame_duck: server.lame_duck,
         goaway: server.goaway,
     };
     let service: Tracked<_, M::RequestBody> = Tracked::new(service, Arc::clone(&watch.ledger));
-    let driver = Driver::new(&mut watch, http1, times(), carriage);
+    let driver = Driver::new(&mut watch, &settings.http1, times(), carriage);
     let to_close = match driver.run(stream, ahead, service).await {
         End::Http2(stream, ahead, service) => {
             http2::run(&mut watch, &settings.http2, &times(), (stream, ahead), service).await

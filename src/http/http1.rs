@@ -59,6 +59,7 @@ pub(super) struct Times {
     pub(super) header: Duration,
     pub(super) idle: Option<Duration>,
     pub(super) first_request: Duration,
+    pub(super) half_close: Duration,
     pub(super) lame_duck: Duration,
     /// HTTP/2: when a client is told to go elsewhere.
     pub(super) goaway: DrainPhase,
@@ -109,7 +110,8 @@ where
         <V::ResBody as http_body::Body>::Error: Into<BoxError>,
     {
         let ledger = Arc::clone(&self.watch.ledger);
-        let mut io = io(stream, ahead, &ledger);
+        let half_close = self.times.half_close;
+        let mut io = io(stream, ahead, &ledger).half_close_timeout(half_close);
         loop {
             let mut hyper =
                 self.builder.serve_connection(TokioIo::new(io), service).with_upgrades();
@@ -128,7 +130,7 @@ where
                     Ok(end) => return end.into_end(),
                     Err((stream, ahead)) => {
                         ledger.forget_head();
-                        io = self::io(stream, ahead, &ledger);
+                        io = self::io(stream, ahead, &ledger).half_close_timeout(half_close);
                     }
                 },
             }

@@ -4,12 +4,15 @@ use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 use super::ledger::Ledger;
+use super::timer::{Timer, after};
 use crate::drain::DrainPhase;
 
 /// What an HTTP/2 client says first (RFC 9113, section 3.4).
@@ -21,7 +24,8 @@ pub(super) type Return<S> = Arc<Mutex<Option<S>>>;
 /// A stream that notes in the [`Ledger`] what passes through it.
 ///
 /// It gives bytes that were read before it was made, tells HTTP/2 from HTTP/1 by what comes first,
-/// and ends a stream that has left HTTP when the drain's deadline passes, which nobody else can.
+/// keeps the client's end to itself while there is somebody to answer, and ends a stream that has left
+/// HTTP when the drain's deadline passes, which nobody else can.
 pub(super) struct Io<S> {
     /// `None` only once it has been taken out.
     stream: Option<S>,
@@ -31,6 +35,7 @@ pub(super) struct Io<S> {
     opening: Option<BytesMut>,
     ledger: Arc<Ledger>,
     back: Option<Return<S>>,
+    half_closed: HalfClosed,
     read_cut: Cut,
     write_cut: Cut,
 }
@@ -41,7 +46,15 @@ impl<S> Io<S> {
         let opening = Some(BytesMut::new());
         let cut = || Cut(None);
         let (read_cut, write_cut) = (cut(), cut());
-        Self { stream: Some(stream), ahead, opening, ledger, back: None, read_cut, write_cut }
+        let (stream, half_closed) = (Some(stream), HalfClosed::default());
+        Self { stream, ahead, opening, ledger, back: None, half_closed, read_cut, write_cut }
+    }
+
+    /// While a request is under way its client may close its side for so long, see
+    /// [`Http::half_close_timeout`](super::Http::half_close_timeout). Without this it may not.
+    pub(super) fn half_close_timeout(mut self, timeout: Duration) -> Self {
+        self.half_closed.timeout = timeout;
+        self
     }
 
     /// A stream that speaks the protocol that it is given to.
@@ -154,18 +167,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Io<S> {
                 if this.ledger.speaks_http2() && this.opening.is_some() {
                     return Poll::Pending;
                 }
-                match this.stream()?.poll_read(cx, buf) {
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(error)) => {
-                        this.ledger.note_over();
-                        return Poll::Ready(Err(error));
-                    }
-                    Poll::Pending => return Poll::Pending,
+                if this.half_closed.since.is_none()
+                    && let Err(error) = ready!(this.stream()?.poll_read(cx, buf))
+                {
+                    this.ledger.note_over();
+                    return Poll::Ready(Err(error));
                 }
             }
             if buf.filled().len() == before {
-                if buf.remaining() > 0 && !this.end() {
-                    continue;
+                if buf.remaining() > 0 {
+                    ready!(this.half_closed.poll_over(&this.ledger, cx));
+                    if !this.end() {
+                        continue;
+                    }
                 }
                 return Poll::Ready(Ok(()));
             }
@@ -191,7 +205,14 @@ impl<S> Io<S> {
         }
     }
 
-    /// Notes a failed write.
+    /// Notes what became of a write.
+    fn wrote(&mut self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(result, Poll::Ready(Ok(_))) {
+            self.half_closed.note_sent();
+        }
+        self.failed(result)
+    }
+
     fn failed<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if matches!(result, Poll::Ready(Err(_))) {
             self.ledger.note_over();
@@ -209,7 +230,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
         self.check(cx, Side::Write)?;
         self.ledger.note_written();
         let result = self.stream()?.poll_write(cx, buf);
-        self.failed(result)
+        self.wrote(result)
     }
 
     fn poll_write_vectored(
@@ -220,7 +241,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
         self.check(cx, Side::Write)?;
         self.ledger.note_written();
         let result = self.stream()?.poll_write_vectored(cx, bufs);
-        self.failed(result)
+        self.wrote(result)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -245,6 +266,40 @@ impl<S> Drop for Io<S> {
     fn drop(&mut self) {
         if let Some(back) = self.back.take() {
             *back.lock().unwrap_or_else(PoisonError::into_inner) = self.stream.take();
+        }
+    }
+}
+
+/// A client that has closed its side, or has gone: before something is sent to it nobody can tell.
+///
+/// hyper would drop a request as soon as it reads its client's end, or never look for that end
+/// until the answer is over (`half_close`). So it does not get to see it for a while.
+#[derive(Default)]
+struct HalfClosed {
+    timeout: Duration,
+    /// Since then the client has sent no more and nothing could be sent to it.
+    since: Option<Instant>,
+    timer: Timer,
+}
+
+impl HalfClosed {
+    /// The client sends no more. Resolves when the stream may end: when there is nobody to answer,
+    /// or when the time is over.
+    fn poll_over(&mut self, ledger: &Ledger, cx: &mut Context<'_>) -> Poll<()> {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let asked = ledger.in_flight() > 0 && !ledger.speaks_http2() && !ledger.is_upgrading();
+        if !asked || self.timeout.is_zero() {
+            return Poll::Ready(());
+        }
+        ledger.note_half_closed(cx);
+        let over = self.timer.poll(Some(after(since, self.timeout)), cx);
+        if over { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Something could be sent to the client.
+    fn note_sent(&mut self) {
+        if let Some(since) = &mut self.since {
+            *since = Instant::now();
         }
     }
 }

@@ -60,6 +60,8 @@ pub(super) struct Ledger {
     told: OnceLock<Instant>,
     /// The peer has closed its side, or the stream has failed: there is nobody to wait for.
     over: AtomicBool,
+    /// The peer has closed its side, and hyper has not been told: somebody is to be answered.
+    half_closed: AtomicBool,
     /// The stream leaves HTTP.
     upgrading: AtomicBool,
     /// Another process has answered requests on it.
@@ -69,7 +71,8 @@ pub(super) struct Ledger {
     /// Answers of a drain since the connection was last idle.
     in_a_row: AtomicUsize,
     last: Mutex<Option<(Method, Uri)>>,
-    /// The connection's task, while it waits for the end of a body that others may read.
+    /// The connection's task, while it waits for the end of a body that others may read, or for the
+    /// end of an answer.
     reader: Mutex<Option<Waker>>,
 }
 
@@ -89,6 +92,7 @@ impl Ledger {
             speaks_http2: AtomicBool::new(false),
             told: OnceLock::new(),
             over: AtomicBool::new(false),
+            half_closed: AtomicBool::new(false),
             upgrading: AtomicBool::new(false),
             served: AtomicBool::new(false),
             stays: AtomicBool::new(false),
@@ -150,13 +154,24 @@ impl Ledger {
     /// since [`abandoned`](Self::abandoned) said this: hyper has to be polled again.
     pub(super) fn watch_body(&self, abandoned: usize, cx: &mut Context<'_>) -> bool {
         if self.reads_body() {
-            let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-            if !reader.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                *reader = Some(cx.waker().clone());
-            }
+            self.wakes(cx);
         }
         // Whoever has closed or dropped one since will find the waker, or has been seen.
         self.abandoned() == abandoned
+    }
+
+    fn wakes(&self, cx: &mut Context<'_>) {
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        if !reader.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *reader = Some(cx.waker().clone());
+        }
+    }
+
+    /// The peer has closed its side, which hyper does not get to see yet. The task is woken at the
+    /// end of each answer: hyper takes a stream that had nothing to read for one that wakes it.
+    pub(super) fn note_half_closed(&self, cx: &mut Context<'_>) {
+        self.half_closed.store(true, Ordering::Relaxed);
+        self.wakes(cx);
     }
 
     /// The body that hyper will see as dropped in the poll that begins now.
@@ -352,5 +367,8 @@ impl Drop for Pending {
         // Before the count, so that whoever sees the answer as over sees that it is not flushed.
         self.0.flushed.store(false, Ordering::Relaxed);
         self.0.answered.fetch_add(1, Ordering::Release);
+        if self.0.half_closed.load(Ordering::Relaxed) {
+            self.0.wake_reader();
+        }
     }
 }

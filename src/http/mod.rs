@@ -87,6 +87,7 @@ pub use self::with_tonic::tonic;
 /// | an HTTP/1.1 connection between two requests | [`idle_timeout`](Self::idle_timeout) | no limit |
 /// | the same, in a drain | [`Config::lame_duck`](crate::Config::lame_duck) | 500 ms |
 /// | a first request, in a drain | [`first_request`](Self::first_request) | 5 s |
+/// | the answer to a client that has closed its side, or has gone | [`half_close_timeout`](Self::half_close_timeout) | 5 s |
 /// | the client's close, after ours | [`linger`](Self::linger) | 2 s |
 #[derive(Clone)]
 #[must_use = "a server does nothing until it gets a listener"]
@@ -169,6 +170,20 @@ impl<M, H> Http<M, H> {
         self
     }
 
+    /// How long an HTTP/1.1 client that has closed its side still waits for the answer to what it
+    /// has asked, counted from its close and anew from each part of the answer that can be sent.
+    /// Default 5 s.
+    ///
+    /// A client may close its side right behind its last request and read on (RFC 9112, section
+    /// 9.6), as `nc -N` does. One that has gone looks the same until something is sent to it. So
+    /// within this time the request goes on; then its handler, or its answer's body, is dropped.
+    /// With zero that happens at once. A connection that is reset or breaks ends its request at
+    /// once in any case.
+    pub fn half_close_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.half_close_timeout = timeout;
+        self
+    }
+
     /// How long a client gets to close its side after we have closed ours. Default 2 s.
     ///
     /// Whatever it sends meanwhile is read and dropped, so that no reset takes the end of the last
@@ -189,7 +204,8 @@ impl<M, H> Http<M, H> {
 
     /// Calls `observe` with the status of each answer to a client as it begins, and with 500 for a
     /// service that fails without one. Error budgets need nothing of this: the wing counts each 5xx
-    /// as a failed [request](crate::Requests), and any other answer as one that succeeded. It is called on the connection's task and must not block.
+    /// as a failed [request](crate::Requests), and any other answer as one that succeeded. It is
+    /// called on the connection's task and must not block.
     pub fn on_answer(mut self, observe: impl Fn(StatusCode) + Send + Sync + 'static) -> Self {
         self.settings.on_answer = Some(Arc::new(observe));
         self
@@ -217,14 +233,14 @@ impl<M, H> Http<M, H> {
 
 impl<M, H> fmt::Debug for Http<M, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Settings { handshake_timeout, header_timeout, idle_timeout, linger, .. } =
-            &self.settings;
+        let settings = &self.settings;
         f.debug_struct("Http")
-            .field("handshake_timeout", handshake_timeout)
-            .field("header_timeout", header_timeout)
-            .field("idle_timeout", idle_timeout)
-            .field("first_request", &self.settings.first_request)
-            .field("linger", linger)
+            .field("handshake_timeout", &settings.handshake_timeout)
+            .field("header_timeout", &settings.header_timeout)
+            .field("idle_timeout", &settings.idle_timeout)
+            .field("first_request", &settings.first_request)
+            .field("half_close_timeout", &settings.half_close_timeout)
+            .field("linger", &settings.linger)
             .finish_non_exhaustive()
     }
 }

@@ -36,7 +36,8 @@ pub(crate) trait Mover: Send + Sync {
     fn turn(&self) -> Turning;
 
     /// Takes one. `Ok` once the successor has acknowledged it: from then on it is the successor's
-    /// to serve. `Ok` also if it was lost on its way, which its guard then says. Otherwise it comes back as it was, nothing read from it, and is served here.
+    /// to serve. `Ok` also if it was lost on its way, which its guard then says. Otherwise it comes
+    /// back as it was, nothing read from it, and is served here.
     ///
     /// Dropping the future, as the drain's deadline does, gives the connection up.
     fn take(&self, parcel: Parcel, turn: Turn) -> Taking<'_>;

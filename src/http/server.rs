@@ -23,6 +23,7 @@ pub(super) struct Settings {
     pub(super) header_timeout: Duration,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) first_request: Duration,
+    pub(super) half_close_timeout: Duration,
     pub(super) linger: Duration,
     pub(super) on_answer: Option<OnAnswer>,
     /// Idle connections do not move.
@@ -43,6 +44,7 @@ impl Default for Settings {
             header_timeout: Duration::from_secs(30),
             idle_timeout: None,
             first_request: Duration::from_secs(5),
+            half_close_timeout: Duration::from_secs(5),
             linger: Duration::from_secs(2),
             stay: false,
             on_answer: None,

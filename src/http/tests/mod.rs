@@ -6,6 +6,7 @@ mod deadline;
 mod drain;
 mod generation;
 mod goaway;
+mod half_closed;
 mod http2;
 mod load;
 mod moves;

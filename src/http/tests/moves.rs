@@ -29,7 +29,7 @@ use crate::session::{Session, SessionStream, Turn};
 /// Moves within the process.
 #[derive(Default)]
 pub(super) struct Direct {
-    to: OnceLock<(Drain, Arc<dyn Landing>)>,
+    pub(super) to: OnceLock<(Drain, Arc<dyn Landing>)>,
     closed: AtomicBool,
     /// Declines every so many.
     declines: Option<u64>,

@@ -93,12 +93,10 @@ async fn requests_that_are_not_plain_are_answered_on_connections_that_move() {
     generation.has(0).await;
 }
 
-/// hyper answers such clients only if it is asked to.
 #[tokio::test]
 async fn what_was_asked_before_a_client_closed_its_half_is_answered_in_a_drain() {
     let generation = Generation::bound();
-    let server = server(&generation.app).configure_http1(|http1| _ = http1.half_close(true));
-    generation.serve(server, ms(100), None);
+    generation.serve(server(&generation.app), ms(100), None);
     let mut client = Client::connect(generation.address).await.unwrap();
     client.get("/").await.unwrap();
     let mut silent = Client::connect(generation.address).await.unwrap();
