@@ -80,5 +80,6 @@
 //! successor that was rejected, and at a stop. When all clients would come back at once,
 //! [`drain_spread`](crate::Config::drain_spread) spreads the graceful closings. Generations drain
 //! side by side, at most [`max_draining`](crate::Config::max_draining) of them; beyond that the
-//! oldest is hurried: what it still has is cut at once, requests in flight included. Whoever upgrades
-//! more often than requests take allows for more generations.
+//! oldest is hurried: what it still has is cut, requests in flight included, as soon as it has
+//! drained for 1 s. Whoever upgrades more often than requests take allows for more generations. A
+//! forced stop cuts at once.

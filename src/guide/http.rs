@@ -74,7 +74,7 @@
 //!   still comes, until its predecessor has given nothing for 500 ms. A connection that becomes idle
 //!   in the predecessor later than that ends there, as the table says.
 //! - Beyond [`max_draining`](crate::Config::max_draining) generations the oldest is hurried, and what
-//!   has not moved by then is cut. It takes four upgrades within a second or so.
+//!   has not moved by then is cut, but not before its drain is 1 s old.
 //!
 //! **A request that arrives meanwhile is answered by one side, once.** This side reads nothing of a
 //! connection that is on its way, so what arrives lies in the kernel for whoever goes on with it.

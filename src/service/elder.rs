@@ -1,6 +1,8 @@
 //! A generation after its commit: it drains, and owns again if every newer one dies.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -20,6 +22,10 @@ use crate::report::AskedBy;
 use crate::report::journal::Tally;
 use crate::wire::{CutItem, LastReport, MAX_CUT, Message, Progress};
 
+/// However many generations drain, none is hurried for that before it has drained for so long: what
+/// is idle moves within that time, and short requests end.
+const AT_LEAST: Duration = Duration::from_secs(1);
+
 /// How the life of an elder ended.
 pub(super) enum End {
     /// Everything that was accepted is finished or cut.
@@ -33,9 +39,9 @@ impl Service {
     pub(super) async fn be_elder(&mut self, mut relation: Relation) -> End {
         self.step_down(&relation);
         let shared = Arc::clone(&self.shared);
-        let hurry = Arc::clone(&self.hurry);
+        let (hurry, crowded) = (Arc::clone(&self.hurry), Arc::clone(&self.crowded));
         let mut progress = shared.drain.watch();
-        let mut drain = std::pin::pin!(Self::drain(&shared, &hurry));
+        let mut drain = std::pin::pin!(Self::drain(&shared, &hurry, &crowded));
         let mut link_ended = false;
         let mut child_ended = false;
         let mut life_ended = relation.life.is_none();
@@ -64,6 +70,7 @@ impl Service {
                 // A rejected successor ends with this process, but it has its own to finish.
                 Some(gone) = self.leaving.join_next() => self.gone(gone.ok()),
                 () = hurry.notified(), if drained.is_some() => self.leaving.abort_all(),
+                () = crowded.notified(), if drained.is_some() => self.leaving.abort_all(),
             }
             let over = drained.take_if(|_| self.leaving.is_empty());
             if over.is_some()
@@ -91,9 +98,19 @@ impl Service {
     }
 
     /// Connections of the generation before may still be on their way through this one.
-    async fn drain(shared: &Shared, hurry: &Notify) -> DrainReport {
+    async fn drain(shared: &Shared, hurry: &Notify, crowded: &Notify) -> DrainReport {
         let passed_on = shared.sessions.pass_on();
-        shared.drain.run_until_empty_after(passed_on, &shared.config.drain, hurry).await
+        let at_least = tokio::time::sleep(AT_LEAST);
+        let makes_way = async {
+            tokio::join!(crowded.notified(), at_least);
+            hurry.notify_one();
+            std::future::pending::<Infallible>().await
+        };
+        tokio::select! {
+            biased;
+            report = shared.drain.run_until_empty_after(passed_on, &shared.config.drain, hurry) => report,
+            never = makes_way => match never {},
+        }
     }
 
     /// A newer generation owns: what an owner has goes, and the drain begins.
@@ -106,7 +123,8 @@ impl Service {
             post(relation, passed_on);
         }
         self.pid_file = None;
-        self.hurry = Arc::default();
+        (self.hurry, self.crowded) = (Arc::default(), Arc::default());
+        self.stops = false;
         if self.forced {
             self.hurry.notify_one();
         }
@@ -142,8 +160,10 @@ impl Service {
             }
         };
         match message {
-            Message::Hurry => self.hurry.notify_one(),
+            Message::Hurry if self.stops => self.hurry.notify_one(),
+            Message::Hurry => self.crowded.notify_one(),
             Message::Stopping => {
+                self.stops = true;
                 relation.tell(Event::ServiceStops);
             }
             Message::NewOwner { generation, paused, .. } => {

@@ -95,6 +95,10 @@ pub(crate) struct Service {
     /// Processes that wait for their turn.
     takers: VecDeque<Taker>,
     hurry: Arc<Notify>,
+    /// The owner finds that too many generations drain, this one too long.
+    crowded: Arc<Notify>,
+    /// The owner has said that the service stops.
+    stops: bool,
     stop_asked: bool,
     /// Somebody asked twice: nothing is waited for.
     forced: bool,
@@ -151,6 +155,8 @@ pub(crate) fn begin(
         waiting: Vec::new(),
         takers: VecDeque::new(),
         hurry: Arc::new(Notify::new()),
+        crowded: Arc::new(Notify::new()),
+        stops: false,
         stop_asked: false,
         forced: false,
         draining: None,

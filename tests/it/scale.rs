@@ -16,6 +16,8 @@ trials![
     p11_a_thousand_listeners_are_handed_over,
     p6_a_generation_drains_while_two_others_commit,
     p7_the_oldest_is_hurried_when_too_many_drain,
+    p7_who_has_just_begun_to_drain_has_a_second_for_it_however_many_drain,
+    p7_a_forced_stop_cuts_even_those_who_have_just_begun_to_drain,
     p3_an_elder_between_two_others_owns_again_if_both_newer_ones_die,
 ];
 
@@ -120,6 +122,38 @@ fn p7_the_oldest_is_hurried_when_too_many_drain() {
     assert!(note.contains("hurries the oldest"), "{note:?}");
     assert_eq!(held[1].ask("release"), "released 1");
     assert_eq!(held[2].ask("release"), "released 2");
+}
+
+/// P7. Upgrades in quick succession; what is idle gets the time to move, what is short to end.
+fn p7_who_has_just_begun_to_drain_has_a_second_for_it_however_many_drain() {
+    let server = Server::start(Release { max_draining: 1, ..Release::default() });
+    let mut session = server.client("main");
+    assert_eq!(session.ask("hold"), "held 0");
+    server.upgrade_well();
+    server.upgrade_well();
+    assert_eq!(session.receive(), Err(Failure::Closed), "one too many drains");
+    let end = server.until_entry("outcome", |entry| entry.generation == Some(0));
+    let report = &end.data["Ok"]["handed_over"];
+    assert_eq!((&report["hurried"], &report["cut_count"]), (&true.into(), &1.into()), "{report}");
+    let elapsed: Duration = serde_json::from_value(report["elapsed"].clone()).unwrap();
+    assert!(elapsed >= Duration::from_millis(990), "{report}");
+}
+
+/// P7. That second is no operator's to wait for.
+fn p7_a_forced_stop_cuts_even_those_who_have_just_begun_to_drain() {
+    let server = Server::start(Release {
+        max_draining: 1,
+        drain: Duration::from_secs(3600),
+        ..Release::default()
+    });
+    let mut session = server.client("main");
+    assert_eq!(session.ask("hold"), "held 0");
+    let owner = server.upgrade_well();
+    server.signal(owner, nix::sys::signal::Signal::SIGTERM);
+    server.until_role(1, "stopping");
+    server.signal(owner, nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(session.receive(), Err(Failure::Closed), "it is cut");
+    server.until_gone(owner);
 }
 
 /// P3. Whoever still holds the sockets serves.
