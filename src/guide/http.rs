@@ -65,6 +65,7 @@
 //!   handed on. They end in order.
 //! - A service that takes `Request<hyper::body::Incoming>` does not tell when it has read a body, so
 //!   after such a request the connection ends with its answer.
+//! - What a successor takes none of is logged once per listener, with its reason (`sessions stay`).
 //! - [`Http::stay`](crate::http::Http::stay), in either release, keeps them where they are. So does
 //!   a successor that shakes hands on that listener.
 //! - A successor that serves the listener later than 1 s after the commit gets those that are still

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::parcel::{self, GATHERED};
 use super::session::{About, NotMoved};
-use super::turns::Turns;
+use super::turns::{Key, Turns};
 use super::underway::{Reply, Suspended, Underway};
 use crate::error::{Result, chain};
 use crate::link::{Envelope, LinkReceiver, LinkSender};
@@ -162,7 +162,7 @@ impl Sender {
                 for item in declined {
                     let key = self.underway.declined(item.number, &item.reason);
                     if let Some(key) = key.filter(|_| item.lasting) {
-                        self.turns.refuse(key);
+                        self.refused(key, &item.reason);
                     }
                 }
             }
@@ -172,6 +172,18 @@ impl Sender {
             }
             _ => {}
         }
+    }
+
+    /// The receiver takes none like these, which is said once.
+    fn refused(&self, key: Key, reason: &str) {
+        if self.turns.are_refused(&key) {
+            return;
+        }
+        let Key(kind, version, listener) = &key;
+        crate::log::info!(
+            target: "heirloom::handoff", step = "sessions stay", %kind, version, %listener, reason
+        );
+        self.turns.refuse(key);
     }
 
     /// Without a last word the receiver may have taken what is in doubt, until it is dead.

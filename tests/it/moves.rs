@@ -141,8 +141,13 @@ fn idle_connections_stay_if_the_successor_does_not_serve_them() {
     let lame_duck = Duration::from_millis(2_000);
     for web in [None, Some(Web { stays: true, ..Web::default() })] {
         let server = Server::start(Release { lame_duck, ..self::web() });
+        let serves = web.is_some();
         server.next_release(|release| release.web = web);
         drains_at_home(&server);
+        let log = std::fs::read_to_string(server.path("trace.log")).unwrap();
+        let said: Vec<_> = log.lines().filter(|line| line.contains("sessions stay")).collect();
+        assert!(!serves || said.len() == 1, "once, and not per connection: {said:?}");
+        assert!(said.iter().all(|line| line.contains("http/1.1 tcp")), "{said:?}");
     }
 }
 
