@@ -92,12 +92,17 @@ where
     let shutdown = config.shutdown;
     let live = async {
         let pid_file = prepared.has_a_predecessor().then(|| config.pid_file.clone()).flatten();
-        // On a worker, where what the predecessor says arrives without waking this thread.
-        let start = tokio::spawn(prepared.start(config));
-        // This thread waits for its descriptors meanwhile, and a file system takes its time. What
-        // goes wrong here goes wrong again before ready.
-        let pid_file = pid_file.and_then(|path| PidFile::prepare(path).ok());
-        let start = start.await??.with_pid_file(pid_file);
+        // On a worker: a file system takes its time. What goes wrong there goes wrong again before
+        // ready.
+        let pid_file = pid_file.map(|path| tokio::spawn(async { PidFile::prepare(path).ok() }));
+        // In this thread, which the application needs next: what the predecessor says has mostly
+        // arrived while the runtime was built, and then nobody has to be woken.
+        let start = prepared.start(config).await?;
+        let pid_file = match pid_file {
+            Some(written) => written.await.ok().flatten(),
+            None => None,
+        };
+        let start = start.with_pid_file(pid_file);
         let shared = start.shared();
         let result = tokio::select! {
             biased;
