@@ -4,10 +4,9 @@ mod turn;
 
 use std::error::Error as StdError;
 use std::io::Write as _;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::birth::{self, Birth, Signals, Supervisor};
@@ -16,6 +15,7 @@ use crate::drain::Drain;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::generation::Generation;
 use crate::handoff::adoption::{self, Inheritance};
+use crate::handoff::offer;
 use crate::inventory::{Inherited, Inventory};
 use crate::name::Name;
 use crate::pid_file::PidFile;
@@ -24,7 +24,6 @@ use crate::service::{self, Captured, Command, Programs, Shared};
 use crate::spawn::Program;
 use crate::starting::Starting;
 use crate::status::{Outcome, Role};
-use crate::sys::pidfd;
 
 /// Runs a server from `main` to its exit code.
 ///
@@ -93,12 +92,17 @@ where
     let shutdown = config.shutdown;
     let live = async {
         let pid_file = prepared.has_a_predecessor().then(|| config.pid_file.clone()).flatten();
-        // On a worker, where what the predecessor says arrives without waking this thread.
-        let start = tokio::spawn(prepared.start(config));
-        // This thread waits for its descriptors meanwhile, and a file system takes its time. What
-        // goes wrong here goes wrong again before ready.
-        let pid_file = pid_file.and_then(|path| PidFile::prepare(path).ok());
-        let start = start.await??.with_pid_file(pid_file);
+        // On a worker: a file system takes its time. What goes wrong there goes wrong again before
+        // ready.
+        let pid_file = pid_file.map(|path| tokio::spawn(async { PidFile::prepare(path).ok() }));
+        // In this thread, which the application needs next: what the predecessor says has mostly
+        // arrived while the runtime was built, and then nobody has to be woken.
+        let start = prepared.start(config).await?;
+        let pid_file = match pid_file {
+            Some(written) => written.await.ok().flatten(),
+            None => None,
+        };
+        let start = start.with_pid_file(pid_file);
         let shared = start.shared();
         let result = tokio::select! {
             biased;
@@ -285,20 +289,12 @@ fn with_control(config: &Config, sockets: Inventory) -> Result<Inventory> {
 
 fn capture(config: &Config) -> Result<Captured> {
     config.check()?;
+    // The first upgrade would be too late to learn that there are none.
+    drop(offer::own_process()?);
     let program = Program::of_this_process()?;
-    let own_process = own_process()?;
     let signals = Signals::install(config.upgrade_signal, &config.stop_signals)?;
     let supervisor = if config.manager { birth::supervisor() } else { Supervisor::default() };
-    Ok(Captured { signals, program, own_process, supervisor, taker: false })
-}
-
-fn own_process() -> Result<Arc<OwnedFd>> {
-    let pid = nix::unistd::getpid().as_raw();
-    let pidfd = pidfd::open(pid).map_err(|error| {
-        Error::new(ErrorKind::Io, "a pidfd of this process (Linux 5.10 or later is needed)")
-            .with_source(error)
-    })?;
-    Ok(Arc::new(pidfd))
+    Ok(Captured { signals, program, supervisor, taker: false })
 }
 
 impl Config {

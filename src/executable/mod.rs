@@ -24,16 +24,20 @@ use crate::generation::Generation;
 use crate::spawn::Program;
 use crate::wire::{ExecutableRecord, Hash, Identity, Which};
 
-/// The program of a generation, with its file held open: it can be started again when the file has
+/// The file that this process runs, whatever has become of its name (`proc_pid_exe(5)`).
+const RUNNING: &str = "/proc/self/exe";
+
+/// The program of a generation, whose file can be opened: it can be started again when the file has
 /// been deleted or another one stands at its path.
 ///
-/// A deleted file takes its room on the disk for as long as this is held.
+/// A deleted file takes its room on the disk for as long as this is held, or its process lives.
 #[derive(Clone, Debug)]
 pub(crate) struct Executable(Arc<Held>);
 
 #[derive(Debug)]
 struct Held {
-    file: Arc<OwnedFd>,
+    /// None: it is what this process runs, and the kernel holds it.
+    file: Option<Arc<OwnedFd>>,
     record: ExecutableRecord,
     /// The hash of what the file held when [`ExecutableRecord::identity`] was taken.
     hash: OnceCell<Hash>,
@@ -43,8 +47,8 @@ impl Executable {
     /// The program that this process runs, also if its file has been deleted. `program` says how it
     /// was started.
     ///
-    /// To be called at birth: the lower the number of the descriptor, the less a start by it costs,
-    /// and what is written into the file later is noticed.
+    /// The kernel keeps the file of a process, so no descriptor of it stays open here: it is opened
+    /// when it is wanted, also if its name leads elsewhere by then.
     ///
     /// # Errors
     ///
@@ -58,8 +62,7 @@ impl Executable {
             let text = format!("executable {:?}: open the running file for reading", program.exe);
             Error::new(ErrorKind::Io, text).with_source(error)
         };
-        let file = File::open("/proc/self/exe").map_err(wrong)?;
-        let identity = Identity::of_file(&file).map_err(wrong)?;
+        let identity = Identity::of_path(Path::new(RUNNING)).map_err(wrong)?;
         let record = ExecutableRecord {
             of: Which::Running,
             generation,
@@ -69,7 +72,7 @@ impl Executable {
             cwd: program.cwd.clone(),
             identity,
         };
-        Ok(Self::held(record, file.into()))
+        Ok(Self::held(record, None))
     }
 
     /// Takes over what a predecessor offers. Whether the file is still what the record says is
@@ -96,12 +99,12 @@ impl Executable {
         if !path.is_absolute() {
             return Err(wrong("comes with a path that is not absolute"));
         }
-        Ok(Self::held(record, file))
+        Ok(Self::held(record, Some(file)))
     }
 
-    fn held(record: ExecutableRecord, file: OwnedFd) -> Self {
+    fn held(record: ExecutableRecord, file: Option<OwnedFd>) -> Self {
         let hash = OnceCell::new_with(record.identity.hash);
-        Self(Arc::new(Held { file: Arc::new(file), record, hash }))
+        Self(Arc::new(Held { file: file.map(Arc::new), record, hash }))
     }
 
     /// The path by which it was started.
@@ -143,8 +146,16 @@ impl Executable {
     }
 
     /// The file, to hand on together with its [record](Self::record).
-    pub(crate) fn file(&self) -> Arc<OwnedFd> {
-        Arc::clone(&self.0.file)
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`] if it is what this process runs, and cannot be opened for reading.
+    pub(crate) fn file(&self) -> Result<Arc<OwnedFd>> {
+        if let Some(file) = &self.0.file {
+            return Ok(Arc::clone(file));
+        }
+        let file = File::open(RUNNING).map_err(|error| self.unreadable(error))?;
+        Ok(Arc::new(file.into()))
     }
 
     /// What to say of it in an offer. None, with a line in the log, if it is too long to be said:
@@ -212,7 +223,9 @@ impl Executable {
         let ExecutableRecord { path, args, cwd, .. } = &self.0.record;
         let there = std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
         let held = self.found().ok().map(|found| (found.dev, found.ino));
-        let file = (there.is_none() || there != held).then(|| self.file());
+        let gone = there.is_none() || there != held;
+        // What cannot be opened can be started by its path alone, which then says what is missing.
+        let file = gone.then(|| self.file().ok()).flatten();
         // The kernel wants at least the name.
         let name = args.is_empty().then(|| path.clone().into_os_string());
         let args = args.iter().cloned().chain(name).collect();
@@ -221,7 +234,11 @@ impl Executable {
 
     /// What the open file is now.
     fn found(&self) -> Result<Identity> {
-        Identity::of_file(&self.0.file).map_err(|error| self.unreadable(error))
+        let found = match &self.0.file {
+            Some(file) => Identity::of_file(file),
+            None => Identity::of_path(Path::new(RUNNING)),
+        };
+        found.map_err(|error| self.unreadable(error))
     }
 
     fn looks_unchanged(&self) -> Result<bool> {
@@ -230,7 +247,7 @@ impl Executable {
     }
 
     async fn hash_now(&self) -> Result<Hash> {
-        hash::hash(self.file()).await.map_err(|error| self.unreadable(error))
+        hash::hash(self.file()?).await.map_err(|error| self.unreadable(error))
     }
 
     fn unreadable(&self, error: std::io::Error) -> Error {

@@ -144,7 +144,7 @@ async fn a_hash_that_was_taken_travels_and_is_believed() {
     let hash = executable.hashed().await.unwrap();
     let record = executable.record(Which::Running).unwrap();
     assert_eq!((record.of, record.identity.hash), (Which::Running, Some(hash)));
-    let file = executable.file().try_clone().unwrap();
+    let file = executable.file().unwrap().try_clone().unwrap();
     let next = Executable::adopt(record, file).unwrap();
     assert_eq!(next.identity().hash, Some(hash));
     next.verify().await.unwrap();

@@ -9,9 +9,9 @@
 //! is gone. A file that was overwritten in place is noticed, by its size and hash, and refused by its
 //! name.
 //!
-//! **Keep nothing for us.** Every generation holds the files of its own program and of the one before
-//! open, with their arguments and working directories. They can be started after their paths lead
-//! elsewhere or nowhere; the room on the disk is given back when the last generation that holds
+//! **Keep nothing for us.** Every generation holds the file of the program before its own open, and
+//! the kernel holds its own, with their arguments and working directories. They can be started after
+//! their paths lead elsewhere or nowhere; the room on the disk is given back when the last generation that holds
 //! them has ended. Three things cannot be kept: a script (its interpreter opens it by its path), a
 //! program with more than 256 arguments or 16 KiB of them, and one that may be executed but not read.
 //!

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::report::builder::MAX_NOTES as MAX_REPORTED;
+use crate::sys::pidfd;
 use crate::verdict::Verdict;
 use crate::wire::limits::{MAX_CLAIMED, MAX_NOTES};
 use crate::wire::{ExecutableRecord, Item, MAX_ITEMS, Message, Offer, Ready, Role, SocketRecord};
@@ -36,7 +37,6 @@ pub(crate) type Parcel = (Message, Vec<Arc<OwnedFd>>);
 /// sessions, programs, sockets.
 pub(crate) fn offer(
     verdict: &Verdict,
-    own_process: &Arc<OwnedFd>,
     life: Arc<OwnedFd>,
     elders: &[Elder],
     sessions: Option<OwnedFd>,
@@ -49,7 +49,7 @@ pub(crate) fn offer(
     })?;
     let mut items = vec![
         (Role::Verdict, Arc::new(register)),
-        (Role::Predecessor, Arc::clone(own_process)),
+        (Role::Predecessor, Arc::new(own_process()?)),
         (Role::Life, life),
     ];
     for elder in elders {
@@ -77,6 +77,18 @@ pub(crate) fn offer(
             (Message::Offer(Offer { items, last: index + 1 == count }), descriptors)
         })
         .collect())
+}
+
+/// A pidfd of this process.
+///
+/// # Errors
+///
+/// [`ErrorKind::Io`] on a kernel that has none, or none that do not block.
+pub(crate) fn own_process() -> Result<OwnedFd> {
+    pidfd::open(std::process::id().cast_signed()).map_err(|error| {
+        Error::new(ErrorKind::Io, "a pidfd of this process (Linux 5.10 or later is needed)")
+            .with_source(error)
+    })
 }
 
 /// A successor's 'ready': what it claimed, and what it bound newly, in as many frames as it takes.

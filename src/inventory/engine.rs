@@ -68,8 +68,12 @@ impl Inventory {
             let given = book.pick(claimed)?;
             book.given.clone_from(&given);
             book.control_claimed(claimed);
-            let pause = |core: Arc<Core>| core.park().map(|pause| (core, pause));
-            given.into_iter().filter_map(pause).collect()
+            let pause = |core: &Arc<Core>| Some((Arc::clone(core), core.park_at_once()?));
+            let raw = given.iter().filter_map(pause).collect();
+            drop(book);
+            // The successor waits for its turn, and not for this.
+            tokio::spawn(leave_epoll(given));
+            raw
         };
         let all = raw.into_iter().map(|(core, pause)| -> Pending<Result<()>> {
             Box::pin(async move {
@@ -362,6 +366,17 @@ impl Book {
                 core.add_leftover(Arc::new(fd));
             }
         }
+    }
+}
+
+/// So many listeners leave epoll before others may work.
+const AT_A_TIME: usize = 32;
+
+/// What is parked wakes nobody any more.
+async fn leave_epoll(parked: Vec<Arc<Core>>) {
+    for some in parked.chunks(AT_A_TIME) {
+        some.iter().for_each(|core| core.leave_epoll());
+        tokio::task::yield_now().await;
     }
 }
 

@@ -313,11 +313,12 @@ fn look(fd: &OwnedFd) -> io::Result<Looked> {
         }
         address => address?,
     };
-    let kind = socket.r#type()?;
     let listens = socket.is_listener()?;
     let domain = address.domain();
     let inet = domain == Domain::IPV4 || domain == Domain::IPV6;
     let unix = domain == Domain::UNIX;
+    // Of these only a stream can listen.
+    let kind = if inet && listens { Type::STREAM } else { socket.r#type()? };
     let (kind, what) = match kind {
         Type::STREAM if inet && listens => (Kind::Tcp, "a TCP listener"),
         Type::STREAM if unix && listens => (Kind::UnixStream, "a listener on a Unix stream socket"),

@@ -1,8 +1,8 @@
 //! The core of every listener and datagram socket: who may read from it, and when.
 //!
 //! One lock holds the state and the descriptors. A connection is accepted, and its drain guard
-//! taken, inside that lock. So parking is: take the lock, set the state, drop the registrations.
-//! When [`Core::park`] returns, no accept is in flight and none can follow; there is nothing to
+//! taken, inside that lock. So parking is: take the lock, set the state; the registrations may be
+//! dropped later. When [`Core::park`] returns, no accept is in flight and none can follow; there is nothing to
 //! wait for and nothing to acknowledge.
 
 use std::io;
@@ -154,6 +154,15 @@ impl Core {
     /// framework which owns the socket has yet to be told, by what is returned.
     #[must_use = "a framework that accepts on its own is told through it"]
     pub(crate) fn park(&self) -> Option<Arc<RawPause>> {
+        let pause = self.park_at_once();
+        self.leave_epoll();
+        pause
+    }
+
+    /// As [`park`](Self::park), but the sockets stay in epoll, where each of their connections
+    /// wakes somebody for nothing, until [`leave_epoll`](Self::leave_epoll).
+    #[must_use = "a framework that accepts on its own is told through it"]
+    pub(crate) fn park_at_once(&self) -> Option<Arc<RawPause>> {
         let mut inner = self.lock();
         // Who waits for a connection waits on, now for the end of the pause: with a thousand
         // listeners as many tasks would be woken for nothing while the successor needs the
@@ -162,11 +171,18 @@ impl Core {
             State::Open | State::Closing => {
                 inner.leaving |= inner.state == State::Closing;
                 inner.state = State::Parked;
-                inner.members.iter_mut().for_each(Member::deregister);
                 inner.tell();
                 inner.raw.pause()
             }
             State::Waiting | State::Parked | State::Ended => None,
+        }
+    }
+
+    /// Takes the sockets out of epoll if it is parked still.
+    pub(crate) fn leave_epoll(&self) {
+        let mut inner = self.lock();
+        if inner.state == State::Parked {
+            inner.members.iter_mut().for_each(Member::deregister);
         }
     }
 

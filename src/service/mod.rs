@@ -22,7 +22,6 @@ mod takeover;
 mod wishes;
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc};
@@ -61,7 +60,6 @@ const COMMANDS: usize = 64;
 pub(crate) struct Captured {
     pub signals: Signals,
     pub program: Program,
-    pub own_process: Arc<OwnedFd>,
     pub supervisor: Supervisor,
     /// Whether this process was started by somebody else than its predecessor.
     pub taker: bool,
@@ -81,7 +79,6 @@ pub(crate) struct Service {
     commands: mpsc::Receiver<Command>,
     signals: Ears,
     extra: Extra,
-    own_process: Arc<OwnedFd>,
     elders: Elders,
     /// Rejected successors on their way out.
     leaving: JoinSet<Gone>,
@@ -146,7 +143,6 @@ pub(crate) fn begin(
         commands: received,
         signals: Ears(Some(captured.signals)),
         extra: extra(&shared.config),
-        own_process: captured.own_process,
         elders: Elders::new(),
         leaving: JoinSet::new(),
         rejected: Vec::new(),

@@ -248,7 +248,6 @@ impl Service {
             accept_unenforceable: shared.config.accept_unenforceable,
             sockets: shared.sockets.clone(),
             paused,
-            own_process: Arc::clone(&self.own_process),
             elders: self.elders.offer(),
             journals: {
                 let (shared, elders) = (Arc::clone(&shared), self.elders.generations());

@@ -39,7 +39,6 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    /// To be called early: descriptors with low numbers are cheaper to start from.
     pub(crate) fn new(
         program: &Program,
         generation: Generation,
@@ -87,7 +86,10 @@ impl Programs {
         let previous = self.previous.iter().map(|executable| (Which::Previous, executable));
         let all = running.chain(previous);
         all.filter_map(|(of, executable)| {
-            Some(Offered { record: executable.record(of)?, file: executable.file() })
+            let file = executable.file().inspect_err(|error| {
+                crate::log::debug!(error = %chain(error), "nobody can roll back to this executable");
+            });
+            Some(Offered { record: executable.record(of)?, file: file.ok()? })
         })
         .collect()
     }
@@ -322,7 +324,8 @@ mod tests {
         let ours = Executable::of_this_process(&program, Generation::FIRST, "1.0").unwrap();
         // What the predecessor runs is what this process runs: there is what ran before that.
         let previous = |of: &[Which]| {
-            let same = (ours.record(Which::Running).unwrap(), ours.file().try_clone().unwrap());
+            let same =
+                (ours.record(Which::Running).unwrap(), ours.file().unwrap().try_clone().unwrap());
             let others = of.iter().copied().map(inherited);
             let executables = std::iter::once(same).chain(others).collect();
             let inherited = Inherited { executables, failures: Vec::new() };

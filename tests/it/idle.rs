@@ -50,6 +50,13 @@ fn p10_an_idle_service_has_no_thread_no_timer_and_no_wake_up() {
         let pid = if generation == 0 { server.pid(0) } else { server.upgrade_well() };
         let _silent = server.client("main");
         let Seen { threads, descriptors, .. } = idle(pid);
+        let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap();
+        let program = program.to_string_lossy();
+        let kept: Vec<_> = descriptors
+            .values()
+            .filter(|to| to.contains("pidfd") || to.starts_with(&*program))
+            .collect();
+        assert!(kept.is_empty(), "what an upgrade opens when it begins: {kept:?}");
         seen.push((threads, descriptors.len()));
     }
     // A first generation has no program before its own to keep.

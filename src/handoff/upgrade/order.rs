@@ -67,8 +67,6 @@ pub(crate) struct Order {
     pub sockets: Inventory,
     /// Whether an operator wants nothing to be accepted, whoever owns.
     pub paused: bool,
-    /// A pidfd of this process.
-    pub own_process: Arc<OwnedFd>,
     pub elders: Vec<offer::Elder>,
     /// What the successor could be rolled back to.
     pub programs: Vec<offer::Program>,

@@ -50,11 +50,11 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
         self.offered = sockets.len();
         let sessions = self.open_sessions();
         let journals = std::mem::replace(&mut self.order.journals, Box::new(Vec::new))();
-        let Order { own_process, elders, programs, .. } = &self.order;
+        let Order { elders, programs, .. } = &self.order;
         self.offer = Life::new().and_then(|(life, far)| {
             self.life = Some(life);
             let holdings = (programs.as_slice(), journals.as_slice());
-            offer::offer(&self.verdict, own_process, far, elders, sessions, holdings, sockets)
+            offer::offer(&self.verdict, far, elders, sessions, holdings, sockets)
         });
         let parcels = self.offer.as_deref().unwrap_or_default();
         let descriptors = parcels.iter().map(|(_, descriptors)| descriptors.len()).sum();
