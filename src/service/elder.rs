@@ -103,6 +103,8 @@ impl Service {
         let at_least = tokio::time::sleep(AT_LEAST);
         let makes_way = async {
             tokio::join!(crowded.notified(), at_least);
+            // However long the queue is, whoever stands in it moves. It ends: see `at_rest`.
+            shared.sessions.at_rest().await;
             crate::log::warn!("too many generations drain at once: what is left here is cut");
             hurry.notify_one();
             std::future::pending::<Infallible>().await

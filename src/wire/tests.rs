@@ -96,6 +96,7 @@ fn additions() -> Vec<(&'static str, Message)> {
         ("by", Message::Asked { by: Some(Asker::Operator { uid: 1_000, pid: 4_711 }) }),
         ("by", Message::Owner(Owner { queued_upgrade: true, queued_by: Some(Asker::Signal) })),
         ("hurried", Message::Offer(Offer { items: vec![hurried], last: true })),
+        ("more", Message::Sessions(Sessions { first: 2, items: vec![], bytes: None, more: true })),
     ]
 }
 
@@ -206,6 +207,7 @@ fn samples() -> Vec<Message> {
                 read_ahead: 7,
             }],
             bytes: Some(contents),
+            more: false,
         }),
         Message::SessionsAnswered(SessionsAnswered {
             taken: vec![17, 19],
@@ -384,6 +386,7 @@ fn the_longest_message_of_each_kind_fits_a_frame() {
             first: u64::MAX,
             items: vec![session; MAX_SESSIONS],
             bytes: Some(Contents { length: u64::MAX, checksum: u32::MAX }),
+            more: true,
         }),
         Message::SessionsAnswered(SessionsAnswered {
             taken: vec![u64::MAX; MAX_ITEMS],

@@ -82,3 +82,40 @@ async fn a_drain_that_is_hurried_takes_no_more() {
     let (_session, reason) = declined(soon(first.sessions.hand_off(session)).await);
     assert_eq!(reason, "the successor takes no more sessions");
 }
+
+/// A long queue of a slow predecessor is no reason to close what stands in it.
+#[tokio::test]
+async fn whoever_said_that_others_wait_is_waited_for() {
+    let middle = Side::new();
+    let mut came = middle.takes("chat");
+    let (ours, theirs) = channel();
+    middle.sessions.receive_from(theirs);
+    let (first, mut answers) = link::open(ours).unwrap();
+    let give = async |number, more| {
+        let (kind, listener) = (name("chat"), name("main"));
+        let session = SessionRecord {
+            kind,
+            version: 1,
+            listener,
+            peer: None,
+            name: None,
+            state: 0,
+            read_ahead: 0,
+        };
+        let items = vec![session];
+        let sessions = wire::Sessions { first: number, items, bytes: None, more };
+        let (stream, client) = StdStream::pair().unwrap();
+        let descriptors = vec![Arc::new(stream.into())];
+        first.send(Message::Sessions(sessions), descriptors).await.unwrap();
+        client
+    };
+    assert_eq!(soon(answers.recv()).await.unwrap().unwrap().message, Message::SessionsOpen);
+    let _one = give(0, true).await;
+    let _here = soon(came.recv()).await.unwrap();
+    let mut passes = std::pin::pin!(middle.sessions.pass_on());
+    let long = Duration::from_millis(1_200);
+    assert!(tokio::time::timeout(long, &mut passes).await.is_err(), "the others were given up");
+    let _other = give(1, false).await;
+    let _here_too = soon(came.recv()).await.unwrap();
+    soon(passes).await;
+}
