@@ -23,7 +23,7 @@ const GLANCE: Duration = Duration::from_millis(5);
 /// A file of this name in the server's directory makes each new generation sick in its probation.
 const DOOM: &str = "doom";
 
-/// A file of this name says that a generation has taken back what it had handed over.
+/// A file of this name says that the owner has taken back what it had handed over.
 const ROLLED_BACK: &str = "rolled-back";
 
 /// One generation of a framework's server.
@@ -45,8 +45,10 @@ pub fn main(
         let doomed = start.generation().get() > 0 && directory.join(DOOM).exists();
         let running = start.ready().await?;
         let note = directory.join(ROLLED_BACK);
+        let who = running.clone();
         running.on_roll_back(move || {
-            let written = fs::write(&note, "");
+            // The rejected one is told as well, perhaps when the note has been read already.
+            let written = if who.is_owner() { fs::write(&note, "") } else { Ok(()) };
             async move { written.unwrap_or_else(|error| tracing::error!(%error, "no note")) }
         });
         let server = running.clone();
