@@ -66,12 +66,17 @@
 //! let outcome = running.finished().await?;
 //! if let Outcome::HandedOver(drain) | Outcome::Stopped(drain) = &outcome {
 //!     for connection in &drain.cut {
-//!         tracing::warn!("cut: {connection}"); // listener, name, peer, age and reason
+//!         tracing::warn!("cut: {connection}"); // listener, name, peer, age, reason and cause
 //!     }
 //! }
 //! Ok(outcome)
 //! # }
 //! ```
+//!
+//! Each was cut for a [cause](crate::CutCause), by which [`cuts`](crate::DrainReport::cuts) counts
+//! them: it was there at the deadline, its generation was one too many, a stop was forced, or it was
+//! lost on its way to the successor. The log tells all of them in one line, by listener, protocol,
+//! cause and reason.
 //!
 //! A plain thread cannot wait for a phase. It reads with a timeout and asks
 //! [`Guard::phase`](crate::Guard::phase) in between, as `examples/threads.rs` does.

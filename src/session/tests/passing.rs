@@ -32,7 +32,8 @@ async fn what_still_comes_when_its_owner_hands_over_goes_on_to_the_next() {
     let mut came = last.takes("chat");
     let (hurry, settings) = (Notify::new(), DrainSettings::default());
     let arrived = middle.sessions.pass_on();
-    let drains = middle.drain.run_until_empty_after(arrived, &settings, &hurry);
+    let drains =
+        middle.drain.run_until_empty_after(arrived, &settings, crate::drain::forced(&hurry));
     let gives = async {
         for _ in 0..MANY {
             let (session, mut client) = first.session("chat");
@@ -56,7 +57,7 @@ async fn a_drain_does_not_wait_for_a_predecessor_that_gives_nothing() {
     let began = Instant::now();
     let drained = async |side: &Side| {
         let arrived = side.sessions.pass_on();
-        side.drain.run_until_empty_after(arrived, &settings, &hurry).await
+        side.drain.run_until_empty_after(arrived, &settings, crate::drain::forced(&hurry)).await
     };
     // Without a predecessor, and with one whose sessions nobody here takes.
     drained(&Side::new()).await;
@@ -76,7 +77,8 @@ async fn a_drain_that_is_hurried_takes_no_more() {
     let (hurry, settings) = (Notify::new(), DrainSettings::default());
     hurry.notify_one();
     let arrived = middle.sessions.pass_on();
-    let report = middle.drain.run_until_empty_after(arrived, &settings, &hurry).await;
+    let report =
+        middle.drain.run_until_empty_after(arrived, &settings, crate::drain::forced(&hurry)).await;
     assert!(report.hurried);
     let (session, _client) = first.session("chat");
     let (_session, reason) = declined(soon(first.sessions.hand_off(session)).await);
