@@ -85,10 +85,7 @@ impl Service {
             }
             let unheld = link_ended && life_ended;
             if unheld && child_ended && relation.tell(Event::Abandoned) {
-                if let Some(path) = &shared.config.pid_file {
-                    // It may have died before it could rename it.
-                    PidFile::sweep(path, relation.child.pid());
-                }
+                self.sweep_after(&relation);
                 return End::OwnsAgain;
             }
             if let Some(report) = over {
@@ -97,6 +94,13 @@ impl Service {
                 shared.manager.has_heard().await;
                 return End::Drained(report);
             }
+        }
+    }
+
+    /// The successor may have died before it could rename its PID file.
+    fn sweep_after(&self, relation: &Relation) {
+        if let Some(path) = &self.shared.config.pid_file {
+            PidFile::sweep(path, relation.child.pid());
         }
     }
 

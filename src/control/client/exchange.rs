@@ -45,6 +45,7 @@ impl Client {
         }
     }
 
+    /// One command, sent again while the service has no place for another client.
     pub(super) async fn exchange(
         &self,
         command: Command,
@@ -52,20 +53,38 @@ impl Client {
         mut news: impl FnMut(&News),
     ) -> Result<Answer> {
         let begun = Instant::now();
-        let talk = async {
-            let mut stream = self.send(command, deadline).await?;
-            loop {
-                match told(&mut stream).await? {
-                    Some(Told::News(item)) => news(&item),
-                    Some(Told::Last(last)) => return last.into(),
-                    None => {
-                        let text = "the service went away before it had answered";
-                        return Err(Error::new(ErrorKind::Link, text));
-                    }
+        loop {
+            let talk = self.talk(command.clone(), deadline, &mut news);
+            let told =
+                timeout_at(deadline, talk).await.unwrap_or_else(|_| Err(late(begun.elapsed())));
+            match told {
+                Err(error)
+                    if error.kind() == ErrorKind::Crowded && Instant::now() + AGAIN < deadline =>
+                {
+                    sleep(AGAIN).await;
+                }
+                told => return told,
+            }
+        }
+    }
+
+    async fn talk(
+        &self,
+        command: Command,
+        deadline: Instant,
+        mut news: impl FnMut(&News),
+    ) -> Result<Answer> {
+        let mut stream = self.send(command, deadline).await?;
+        loop {
+            match told(&mut stream).await? {
+                Some(Told::News(item)) => news(&item),
+                Some(Told::Last(last)) => return last.into(),
+                None => {
+                    let text = "the service went away before it had answered";
+                    return Err(Error::new(ErrorKind::Link, text));
                 }
             }
-        };
-        timeout_at(deadline, talk).await.unwrap_or_else(|_| Err(late(begun.elapsed())))
+        }
     }
 
     pub(super) async fn send(&self, command: Command, deadline: Instant) -> Result<UnixStream> {
