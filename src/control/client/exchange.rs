@@ -124,6 +124,9 @@ impl Client {
                     io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                         wrong(ErrorKind::NobodyThere, "nobody is there", error)
                     }
+                    io::ErrorKind::InvalidInput => {
+                        wrong(ErrorKind::Config, "a socket's path has at most 107 bytes", error)
+                    }
                     io::ErrorKind::PermissionDenied => {
                         wrong(ErrorKind::Credentials, "this user may not connect", error)
                     }
