@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use heirloom::{Config, DrainPhase, NotMoved, Outcome, Running, Session};
+use heirloom::{Config, DrainPhase, NotMoved, Outcome, Role, Running, Session};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::watch;
 
@@ -114,11 +114,11 @@ async fn serve(chat: Chat, session: Session, mut heard: usize) -> io::Result<()>
     let mut length = chat.room.length.subscribe();
     let mut reader = BufReader::new(session);
     let mut line = Vec::new();
-    let mut moves = true;
+    let (mut moves, mut parts) = (true, false);
     loop {
         tokio::select! {
             biased;
-            // The upgrade has committed.
+            // The upgrade has committed, or the service stops.
             () = guard.reached(DrainPhase::LameDuck), if moves => {
                 chat.room.close();
                 reader.write_all(&chat.room.since(&mut heard)).await?;
@@ -128,15 +128,21 @@ async fn serve(chat: Chat, session: Session, mut heard: usize) -> io::Result<()>
                 session.set_state(name.clone());
                 reader = match chat.running.hand_off(session).await {
                     Ok(()) => return Ok(()),
-                    // It stays, among those that stay, until the drain's deadline.
+                    // It stays, among those that stay, until the drain's deadline. At a stop
+                    // there is nobody to take it, and nothing to wait for.
                     Err(NotMoved::Declined { session, reason }) => {
-                        tracing::warn!(reason, "a session stays");
-                        moves = false;
+                        (moves, parts) = (false, chat.running.status().role == Role::Stopping);
+                        if !parts {
+                            tracing::warn!(reason, "a session stays");
+                        }
                         BufReader::new(*session)
                     }
                     Err(lost) => return Err(io::Error::other(lost)),
                 };
                 continue;
+            }
+            () = guard.reached(DrainPhase::Graceful), if parts => {
+                return reader.write_all(b"* the service stops\n").await;
             }
             Ok(()) = length.changed() => {
                 reader.write_all(&chat.room.since(&mut heard)).await?;

@@ -75,7 +75,9 @@ pub use self::http::tonic;
 #[cfg(feature = "axum")]
 pub use self::http::{axum, readiness_route};
 pub use config::{Config, TakeOver};
-pub use drain::{DrainOutcome, DrainPhase, DrainReport, Guard, Guards, Held, Progress};
+pub use drain::{
+    CutCause, CutCounts, DrainOutcome, DrainPhase, DrainReport, Guard, Guards, Held, Progress,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use executable::Preflight;
 pub use generation::Generation;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::drain::DrainReport;
+use crate::drain::{CutCounts, DrainReport};
 use crate::generation::Generation;
 use crate::name::Name;
 use crate::report::{Report, UpgradePhase};
@@ -133,6 +133,9 @@ pub enum Event {
         moved: u64,
         /// Connections that were cut.
         cut: u64,
+        /// The same by cause, if it has said so.
+        #[serde(default, skip_serializing_if = "CutCounts::is_empty")]
+        cuts: CutCounts,
     },
     /// The process of an older generation has ended.
     ElderEnded(Generation),

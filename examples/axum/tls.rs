@@ -16,6 +16,7 @@ pub(crate) fn acceptor() -> Result<TlsAcceptor, Box<dyn Error + Send + Sync>> {
     let mut config = ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(vec![cert.der().clone()], key)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // A client that names none of them (RFC 7301) is refused.
+    config.alpn_protocols = [&b"h2"[..], b"http/1.1", b"http/1.0"].map(<[u8]>::to_vec).to_vec();
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

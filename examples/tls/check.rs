@@ -54,6 +54,8 @@ async fn check() -> Result<(), Failure> {
     let old = old.transpose()?.ok_or("no certificate")?;
     roots.add(old.clone())?;
 
+    // As `curl --http1.0` does: whoever names a version of HTTP that is spoken is answered.
+    ask(&client_of(roots.clone(), &[b"http/1.0"]), &server).await?;
     let client = client(roots.clone());
     expect(&client, &server, HandshakeKind::Full, 0, &old).await?;
     expect(&client, &server, HandshakeKind::Resumed, 0, &old).await?;
@@ -83,7 +85,13 @@ fn issue(directory: &Path) -> Result<CertificateDer<'static>, Failure> {
 
 /// A client with a memory of its own.
 fn client(roots: RootCertStore) -> TlsConnector {
-    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    client_of(roots, &[])
+}
+
+/// One that names these protocols (ALPN, RFC 7301).
+fn client_of(roots: RootCertStore, protocols: &[&[u8]]) -> TlsConnector {
+    let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     TlsConnector::from(Arc::new(config))
 }
 

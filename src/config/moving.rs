@@ -23,8 +23,9 @@ impl Config {
     }
 
     /// How long a successor may leave open whether it takes a session that was
-    /// [handed over](crate::Running::hand_off). Default 5 s. After that this side closes its copy,
-    /// and hands nothing more over to it.
+    /// [handed over](crate::Running::hand_off). Default 5 s, counted from the moment it was sent, or
+    /// from the answer to the one before it if that came later: a long queue is no silence. After
+    /// that this side closes its copy, and hands nothing more over to it.
     pub fn session_deadline(mut self, deadline: Duration) -> Self {
         self.session_deadline = deadline;
         self

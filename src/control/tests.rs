@@ -199,6 +199,7 @@ fn answers_are_as_released() {
         drained: 4,
         moved: 1,
         cut_count: 2,
+        cuts: crate::drain::CutCounts::default(),
         cut: Vec::new(),
         left: 0,
         hurried: true,

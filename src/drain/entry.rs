@@ -194,6 +194,7 @@ impl Entry {
             reason,
             peer: self.peer(),
             age: self.age(),
+            cut: None,
         }
     }
 

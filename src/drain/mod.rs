@@ -5,8 +5,9 @@
 //! from. Each stands for an [`entry`], whose [`state`] says which phase it is in; entries come from
 //! the [`stock`] of their thread and go back there. [`count`] says how many there are and when there
 //! are none, [`registry`] is all of them over one [`hub`], and [`run`] walks through the phases and
-//! writes the report.
+//! writes the report, in which each that was cut has its [`cause`].
 
+mod cause;
 mod count;
 mod entry;
 mod guard;
@@ -31,6 +32,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use cause::forced;
+pub use cause::{CutCause, CutCounts};
 pub use guard::Guard;
 pub(crate) use run::DrainSettings;
 pub use run::{DrainOutcome, DrainReport};
@@ -155,10 +158,13 @@ pub struct Held {
     pub peer: Option<String>,
     /// The time since it was accepted.
     pub age: Duration,
+    /// Why it was cut, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<CutCause>,
 }
 
 impl fmt::Display for Held {
-    /// `http "upload" from 192.0.2.1:5000, 12 s: waits for the disk`.
+    /// `http "upload" from 192.0.2.1:5000, 12 s: waits for the disk; cut at the deadline`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.listener)?;
         if let Some(name) = &self.name {
@@ -168,8 +174,11 @@ impl fmt::Display for Held {
             write!(f, " from {peer}")?;
         }
         write!(f, ", {} s", self.age.as_secs())?;
-        match &self.reason {
-            Some(reason) => write!(f, ": {reason}"),
+        if let Some(reason) = &self.reason {
+            write!(f, ": {reason}")?;
+        }
+        match &self.cut {
+            Some(cause) => write!(f, "; cut {cause}"),
             None => Ok(()),
         }
     }

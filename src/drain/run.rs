@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::cause::forced;
 use super::count::Totals;
 use super::registry::after;
-use super::{Drain, DrainPhase, Held};
+use super::{CutCause, CutCounts, Drain, DrainPhase, Held};
 
 /// Counts that change while a drain runs are published at most this often.
 const PUBLISH_EVERY: Duration = Duration::from_millis(100);
@@ -88,23 +89,42 @@ pub struct DrainReport {
     /// after it, and those that were lost on their way to a newer generation, which did not say
     /// whether it took them.
     pub cut_count: u64,
+    /// The same by cause.
+    #[serde(default, skip_serializing_if = "CutCounts::is_empty")]
+    pub cuts: CutCounts,
     /// Those of them that were there at the deadline or were lost, by name: the oldest first, at
     /// most 1 000. The reason of a lost one says so.
     pub cut: Vec<Held>,
     /// Connections that were still there at the end, the grace of the forced ones included.
     pub left: u64,
-    /// Whether someone asked for the force before the deadline.
+    /// Whether the force came before the deadline: [`cuts`](Self::cuts) tells why.
     pub hurried: bool,
     /// The time from the start of the drain to its end.
     pub elapsed: Duration,
+}
+
+impl DrainReport {
+    /// Nothing but so many that ended by themselves.
+    fn new(drained: u64) -> Self {
+        Self {
+            outcome: DrainOutcome::Drained,
+            drained,
+            moved: 0,
+            cut_count: 0,
+            cuts: CutCounts::default(),
+            cut: Vec::new(),
+            left: 0,
+            hurried: false,
+            elapsed: Duration::ZERO,
+        }
+    }
 }
 
 /// Why the gentle part of a drain ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Gentle {
     Empty,
-    Hurried,
-    Deadline,
+    Over(CutCause),
 }
 
 impl Drain {
@@ -119,16 +139,17 @@ impl Drain {
     /// When cancelled, connections stay in the phase they are in and nothing more happens to them;
     /// [`reopen`](Self::reopen) lets newcomers be served again, another `run` goes on draining.
     pub(crate) async fn run(&self, settings: &DrainSettings, hurry: &Notify) -> DrainReport {
-        self.run_until_empty_after(std::future::ready(()), settings, hurry).await
+        self.run_until_empty_after(std::future::ready(()), settings, forced(hurry)).await
     }
 
     /// The same, but it does not end for want of guards before `arrived` has resolved: until then
-    /// more may come. That is dropped at the deadline and when the drain is hurried.
+    /// more may come. That is dropped at the deadline and when the drain is hurried, for the cause
+    /// that `hurried` gives.
     pub(crate) async fn run_until_empty_after(
         &self,
         arrived: impl Future<Output = ()>,
         settings: &DrainSettings,
-        hurry: &Notify,
+        hurried: impl Future<Output = CutCause>,
     ) -> DrainReport {
         let began = Instant::now();
         let noting = self.noting_changes();
@@ -142,26 +163,21 @@ impl Drain {
                 arrived.await;
                 self.empty().await;
             } => Gentle::Empty,
-            () = hurry.notified() => Gentle::Hurried,
-            () = self.gently(settings, began) => Gentle::Deadline,
-            () = self.publish_changes() => Gentle::Deadline,
+            cause = hurried => Gentle::Over(cause),
+            () = self.gently(settings, began) => Gentle::Over(CutCause::Deadline),
+            () = self.publish_changes() => Gentle::Over(CutCause::Deadline),
         };
-        let mut report = DrainReport {
-            outcome: DrainOutcome::Drained,
-            drained: self.totals().ended.saturating_sub(before.ended),
-            moved: 0,
-            cut_count: 0,
-            cut: Vec::new(),
-            left: 0,
-            hurried: gentle == Gentle::Hurried,
-            elapsed: Duration::ZERO,
-        };
-        report.cut = self.take_lost();
-        if gentle == Gentle::Empty {
-            report.cut_count = self.totals().lost.saturating_sub(before.lost);
-        } else {
-            self.force(settings.force_grace, before, &mut report).await;
+        let mut report = DrainReport::new(self.totals().ended.saturating_sub(before.ended));
+        report.hurried = !matches!(gentle, Gentle::Empty | Gentle::Over(CutCause::Deadline));
+        let lost = self.take_lost().into_iter();
+        report.cut = lost.map(|held| Held { cut: Some(CutCause::Lost), ..held }).collect();
+        match gentle {
+            Gentle::Empty => report.cut_count = self.totals().lost.saturating_sub(before.lost),
+            Gentle::Over(cause) => {
+                self.force(settings.force_grace, cause, before, &mut report).await;
+            }
         }
+        report.cuts.lost = self.totals().lost.saturating_sub(before.lost);
         report.cut.sort_by_key(|held| std::cmp::Reverse(held.age));
         report.cut.truncate(MAX_NAMED);
         report.outcome = match (report.cut_count, report.left) {
@@ -187,9 +203,15 @@ impl Drain {
     }
 
     /// Force and its grace; adds to the report what came of it.
-    async fn force(&self, grace: Duration, before: Totals, report: &mut DrainReport) {
+    async fn force(
+        &self,
+        grace: Duration,
+        cause: CutCause,
+        before: Totals,
+        report: &mut DrainReport,
+    ) {
         let (then, held) = self.held(MAX_NAMED);
-        report.cut.extend(held);
+        report.cut.extend(held.into_iter().map(|held| Held { cut: Some(cause), ..held }));
         report.drained = then.ended.saturating_sub(before.ended);
         self.advance(DrainPhase::Force);
         tokio::select! {
@@ -202,6 +224,8 @@ impl Drain {
         // All that came, less those that had ended by then, have left or were lost before.
         let others = then.ended.saturating_add(now.left).saturating_add(before.lost);
         report.cut_count = now.made.saturating_sub(others);
+        let lost = now.lost.saturating_sub(before.lost);
+        report.cuts = CutCounts::of(cause, report.cut_count.saturating_sub(lost));
         report.left = now.active();
     }
 

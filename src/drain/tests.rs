@@ -172,7 +172,9 @@ async fn a_drain_ends_at_the_deadline_and_names_who_was_cut_and_why() {
     assert_eq!((report.drained, report.cut_count, report.left), (1, 2, 1));
     assert_eq!(report.cut.len(), 2);
     let named = report.cut.iter().find(|held| held.name.is_some()).unwrap();
-    assert_eq!(named.to_string(), "http \"GET /events\" from 192.0.2.7:80, 10 s: endless stream");
+    let text = "http \"GET /events\" from 192.0.2.7:80, 10 s: endless stream; cut at the deadline";
+    assert_eq!(named.to_string(), text);
+    assert_eq!(report.cuts, CutCounts { deadline: 2, ..CutCounts::default() });
     assert!(report.elapsed.as_millis().abs_diff(11_000) <= 2, "{:?}", report.elapsed);
     assert!(!report.hurried);
     gentle.await.unwrap();
@@ -199,7 +201,9 @@ async fn what_is_lost_on_its_way_is_cut_and_named_and_not_drained() {
     assert_eq!((report.drained, report.moved, report.cut_count, report.left), (1, 1, 1, 0));
     let named: Vec<_> = report.cut.iter().map(ToString::to_string).collect();
     let why = "lost on its way to the successor: the successor did not answer in time";
-    assert_eq!(named, [format!("http from 192.0.2.7:80, 0 s: {why}")]);
+    let cut = "cut on the way to a newer generation";
+    assert_eq!(named, [format!("http from 192.0.2.7:80, 0 s: {why}; {cut}")]);
+    assert_eq!(report.cuts, CutCounts { lost: 1, ..CutCounts::default() });
     ends.await.unwrap();
     going.await.unwrap();
 
@@ -210,6 +214,7 @@ async fn what_is_lost_on_its_way_is_cut_and_named_and_not_drained() {
     let report = drain.run(&settings(), &Notify::new()).await;
     assert_eq!(report.outcome, DrainOutcome::Forced);
     assert_eq!((report.drained, report.cut_count, report.cut.len(), report.left), (0, 2, 2, 1));
+    assert_eq!(report.cuts, CutCounts { deadline: 1, lost: 1, ..CutCounts::default() });
     going.await.unwrap();
     drop(deaf);
 }
@@ -223,6 +228,8 @@ async fn a_drain_that_is_hurried_forces_at_once() {
     let report = drain.run(&settings(), &hurry).await;
     assert_eq!((report.outcome, report.cut_count), (DrainOutcome::Cut, 1));
     assert!(report.hurried);
+    assert_eq!(report.cuts, CutCounts { forced: 1, ..CutCounts::default() });
+    assert_eq!(report.cut[0].cut, Some(CutCause::Forced));
     assert!(report.elapsed <= ms(1), "{:?}", report.elapsed);
     task.await.unwrap();
 }

@@ -66,12 +66,17 @@
 //! let outcome = running.finished().await?;
 //! if let Outcome::HandedOver(drain) | Outcome::Stopped(drain) = &outcome {
 //!     for connection in &drain.cut {
-//!         tracing::warn!("cut: {connection}"); // listener, name, peer, age and reason
+//!         tracing::warn!("cut: {connection}"); // listener, name, peer, age, reason and cause
 //!     }
 //! }
 //! Ok(outcome)
 //! # }
 //! ```
+//!
+//! Each was cut for a [cause](crate::CutCause), by which [`cuts`](crate::DrainReport::cuts) counts
+//! them: it was there at the deadline, its generation was one too many, a stop was forced, or it was
+//! lost on its way to the successor. The log tells all of them in one line, by listener, protocol,
+//! cause and reason.
 //!
 //! A plain thread cannot wait for a phase. It reads with a timeout and asks
 //! [`Guard::phase`](crate::Guard::phase) in between, as `examples/threads.rs` does.
@@ -81,5 +86,5 @@
 //! [`drain_spread`](crate::Config::drain_spread) spreads the graceful closings. Generations drain
 //! side by side, at most [`max_draining`](crate::Config::max_draining) of them; beyond that the
 //! oldest is hurried: what it still has is cut, requests in flight included, as soon as it has
-//! drained for 1 s. Whoever upgrades more often than requests take allows for more generations. A
+//! drained for 1 s and no connection of it waits for its turn to move. Whoever upgrades more often than requests take allows for more generations. A
 //! forced stop cuts at once.

@@ -72,10 +72,13 @@
 //!   there by then.
 //! - There is no successor at a stop.
 //! - A successor that hands over itself, because the next upgrade follows at once, passes on what
-//!   still comes, until its predecessor has given nothing for 500 ms. A connection that becomes idle
-//!   in the predecessor later than that ends there, as the table says.
-//! - Beyond [`max_draining`](crate::Config::max_draining) generations the oldest is hurried, and what
-//!   has not moved by then is cut, but not before its drain is 1 s old.
+//!   still comes, until its predecessor has given nothing for 500 ms, or for
+//!   [`session_deadline`](crate::Config::session_deadline) if it has said that others wait. A
+//!   connection that becomes idle in the predecessor later than that ends there, as the table says.
+//! - Beyond [`max_draining`](crate::Config::max_draining) generations the oldest is hurried: what is
+//!   in flight there is cut, but not before its drain is 1 s old, nor before all that wait for their
+//!   turn have moved, however many they are.
+//! - At the drain's deadline whoever still waits is cut.
 //!
 //! **A request that arrives meanwhile is answered by one side, once.** This side reads nothing of a
 //! connection that is on its way, so what arrives lies in the kernel for whoever goes on with it.

@@ -126,6 +126,7 @@
 //! | `heirloom_window_before_errors_total`, `heirloom_window_before_requests_total` | in as much time before |
 //! | `heirloom_connections_active{listener}`, `heirloom_connections_accepted_total` | connections |
 //! | `heirloom_connections_drained_total{outcome}` | `drained`, `moved` to a newer generation, or `cut` |
+//! | `heirloom_connections_cut_total{cause}` | those cut at the `deadline`, for want of `room` ([`max_draining`](crate::Config::max_draining)), by a `forced` stop, or `lost` on the way to a newer generation |
 //! | `heirloom_requests_total{outcome}` | requests, `succeeded` or `failed` |
 //! | `heirloom_generation`, `heirloom_generations_live`, `heirloom_ready`, `heirloom_upgrade_running` | how it stands |
 //!

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::totals::Totals;
 use super::{Drained, Report};
+use crate::drain::CutCounts;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::sys::{file_size, memfd};
@@ -49,6 +50,9 @@ pub(crate) struct Tally {
     pub drained: u64,
     /// Connections that its drain has cut.
     pub cut: u64,
+    /// The same by cause, as far as generations have said.
+    #[serde(skip_serializing_if = "CutCounts::is_empty")]
+    pub cuts: CutCounts,
     /// Connections that a newer generation has taken over.
     pub moved: u64,
 }
@@ -60,6 +64,7 @@ impl Tally {
         self.failed = self.failed.max(other.failed);
         self.drained = self.drained.max(other.drained);
         self.cut = self.cut.max(other.cut);
+        self.cuts = self.cuts.join(other.cuts, u64::max);
         self.moved = self.moved.max(other.moved);
     }
 
@@ -69,6 +74,7 @@ impl Tally {
         self.failed += other.failed;
         self.drained += other.drained;
         self.cut += other.cut;
+        self.cuts = self.cuts.join(other.cuts, u64::saturating_add);
         self.moved += other.moved;
     }
 }

@@ -193,6 +193,11 @@ fn connections(text: &mut impl Sink, tally: &Tally) {
     {
         text.sample("heirloom_connections_drained_total", &[("outcome", outcome)], count);
     }
+    let name = "heirloom_connections_cut";
+    text.family(name, "counter", "Connections that a drain after a hand-over has cut, and why.");
+    for (cause, count) in tally.cuts.all() {
+        text.sample("heirloom_connections_cut_total", &[("cause", cause.as_str())], count);
+    }
     let name = "heirloom_requests";
     text.family(name, "counter", "Requests that the application has counted.");
     for (outcome, count) in [("succeeded", tally.succeeded), ("failed", tally.failed)] {

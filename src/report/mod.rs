@@ -1,6 +1,7 @@
 //! What became of an upgrade: one report for each that was asked for.
 
 pub(crate) mod builder;
+pub(crate) mod cuts;
 pub(crate) mod file;
 #[cfg(test)]
 pub(crate) mod golden;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Plain, Time};
-use crate::drain::{DrainReport, Held};
+use crate::drain::{CutCause, CutCounts, DrainReport, Held};
 use crate::name::Name;
 use crate::wire::Asker;
 
@@ -197,7 +197,10 @@ pub struct Drained {
     pub moved: u64,
     /// Connections that were cut.
     pub cut: u64,
-    /// Those of them that were there at the deadline, by listener and protocol: the greatest groups
+    /// The same by cause.
+    #[serde(default, skip_serializing_if = "CutCounts::is_empty")]
+    pub cuts: CutCounts,
+    /// Those of them that are known by name, by listener, protocol and cause: the greatest groups
     /// first, at most 16.
     pub cut_by: Vec<CutGroup>,
     /// From the hand-over to the end of the drain.
@@ -219,6 +222,9 @@ pub struct CutGroup {
     pub oldest: Duration,
     /// The age of the youngest.
     pub youngest: Duration,
+    /// Why they were cut. None if an earlier version has written this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<CutCause>,
 }
 
 impl Drained {
@@ -226,8 +232,11 @@ impl Drained {
         let mut groups: Vec<CutGroup> = Vec::new();
         for held in &report.cut {
             let protocol = protocol(held);
-            let same =
-                |group: &CutGroup| group.listener == held.listener && group.protocol == protocol;
+            let same = |group: &CutGroup| {
+                group.listener == held.listener
+                    && group.protocol == protocol
+                    && group.cause == held.cut
+            };
             let known = groups.iter().position(same).and_then(|at| groups.get_mut(at));
             match known {
                 Some(group) => {
@@ -241,6 +250,7 @@ impl Drained {
                     count: 1,
                     oldest: held.age,
                     youngest: held.age,
+                    cause: held.cut,
                 }),
             }
         }
@@ -250,52 +260,58 @@ impl Drained {
             drained: report.drained,
             moved: report.moved,
             cut: report.cut_count,
+            cuts: report.cuts,
             cut_by: groups,
             elapsed: report.elapsed,
         }
     }
 }
 
-fn protocol(held: &Held) -> Option<String> {
+pub(super) fn protocol(held: &Held) -> Option<String> {
     let word = held.name.as_deref()?.split_whitespace().next()?;
     Some(word.chars().take(PROTOCOL).collect())
 }
 
 impl fmt::Display for Drained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { drained, moved, cut, cut_by, elapsed } = self;
+        let Self { drained, moved, cut, cut_by, elapsed, cuts: _ } = self;
         write!(f, "{drained} drained, {moved} moved, {cut} cut in {}", Time(*elapsed))?;
         for group in cut_by {
             let protocol = group.protocol.as_deref().unwrap_or("connections");
             let (count, listener) = (group.count, &group.listener);
             write!(f, "; cut: {count} {} of {listener}", Plain(protocol))?;
             write!(f, ", {} to {} old", Time(group.youngest), Time(group.oldest))?;
+            if let Some(cause) = group.cause {
+                write!(f, ", {cause}")?;
+            }
         }
         Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::drain::DrainOutcome;
 
-    fn held(listener: &str, name: Option<&str>, seconds: u64) -> Held {
+    pub(in crate::report) fn held(listener: &str, name: Option<&str>, seconds: u64) -> Held {
         Held {
             listener: listener.parse().unwrap(),
             name: name.map(str::to_owned),
             reason: None,
             peer: None,
             age: Duration::from_secs(seconds),
+            cut: Some(CutCause::Deadline),
         }
     }
 
-    fn report(cut: Vec<Held>) -> DrainReport {
+    pub(in crate::report) fn report(cut: Vec<Held>) -> DrainReport {
         DrainReport {
             outcome: DrainOutcome::Cut,
             drained: 4,
             moved: 2,
             cut_count: cut.len() as u64,
+            cuts: CutCounts::of(CutCause::Deadline, cut.len() as u64),
             cut,
             left: 0,
             hurried: false,
@@ -314,9 +330,9 @@ mod tests {
         assert_eq!(
             drained.to_string(),
             "4 drained, 2 moved, 4 cut in 30.0 s; \
-             cut: 2 HTTP/1.1 of http, 31.0 s to 40.0 s old; \
-             cut: 1 connections of feed, 7000.0 s to 7000.0 s old; \
-             cut: 1 HTTP/2 of http, 90.0 s to 90.0 s old"
+             cut: 2 HTTP/1.1 of http, 31.0 s to 40.0 s old, at the deadline; \
+             cut: 1 connections of feed, 7000.0 s to 7000.0 s old, at the deadline; \
+             cut: 1 HTTP/2 of http, 90.0 s to 90.0 s old, at the deadline"
         );
     }
 

@@ -5,6 +5,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::builder::{MAX_NOTES, ReportBuilder};
 use super::*;
+use crate::drain::CutCounts;
 
 const FIRST: Generation = Generation::FIRST;
 
@@ -52,9 +53,11 @@ pub(crate) fn drained() -> Drained {
         count: 2,
         oldest: Duration::from_secs(90),
         youngest: Duration::from_millis(31_500),
+        cause: None,
     };
     let elapsed = Duration::from_secs(30);
-    Drained { drained: 40, moved: 3, cut: 2, cut_by: vec![group], elapsed }
+    let cuts = CutCounts::default();
+    Drained { drained: 40, moved: 3, cut: 2, cuts, cut_by: vec![group], elapsed }
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! A generation after its commit: it drains, and owns again if every newer one dies.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use tokio::sync::Notify;
 use super::command::passed_on;
 use super::{Command, PidFileState, Role, Service, Shared, Urgency, refuse};
 use crate::birth::Asked;
-use crate::drain::DrainReport;
+use crate::drain::{CutCause, CutCounts, DrainReport, forced};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::handoff::life::Life;
 use crate::handoff::predecessor::Event;
@@ -20,7 +19,7 @@ use crate::link::Envelope;
 use crate::pid_file::{PidFile, Published};
 use crate::report::AskedBy;
 use crate::report::journal::Tally;
-use crate::wire::{CutItem, LastReport, MAX_CUT, Message, Progress};
+use crate::wire::{Causes, CutItem, LastReport, MAX_CUT, Message, Progress};
 
 /// However many generations drain, none is hurried for that before it has drained for so long: what
 /// is idle moves within that time, and short requests end.
@@ -110,15 +109,19 @@ impl Service {
         let at_least = tokio::time::sleep(AT_LEAST);
         let makes_way = async {
             tokio::join!(crowded.notified(), at_least);
+            // However long the queue is, whoever stands in it moves. It ends: see `at_rest`.
+            shared.sessions.at_rest().await;
             crate::log::warn!("too many generations drain at once: what is left here is cut");
-            hurry.notify_one();
-            std::future::pending::<Infallible>().await
+            CutCause::Room
         };
-        tokio::select! {
-            biased;
-            report = shared.drain.run_until_empty_after(passed_on, &shared.config.drain, hurry) => report,
-            never = makes_way => match never {},
-        }
+        let hurried = async {
+            tokio::select! {
+                biased;
+                cause = forced(hurry) => cause,
+                cause = makes_way => cause,
+            }
+        };
+        shared.drain.run_until_empty_after(passed_on, &shared.config.drain, hurried).await
     }
 
     /// A newer generation owns: what an owner has goes, and the drain begins.
@@ -255,8 +258,9 @@ impl Service {
     }
 
     async fn send_last_report(shared: &Shared, relation: &Relation, report: &DrainReport) {
-        let DrainReport { drained, moved, cut_count: cut, .. } = *report;
-        shared.journal.merge(shared.generation, Tally { drained, moved, cut, ..shared.tally() });
+        let DrainReport { drained, moved, cut_count: cut, cuts, .. } = *report;
+        let tally = Tally { drained, moved, cut, cuts, ..shared.tally() };
+        shared.journal.merge(shared.generation, tally);
         shared.upgrade_drained(relation.generation, report);
         let message = Message::LastReport(last_report(report));
         let sent = relation.sender.send(message, Vec::new());
@@ -297,6 +301,11 @@ fn millis(length: std::time::Duration) -> u64 {
     u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }
 
+fn causes(cuts: CutCounts) -> Causes {
+    let CutCounts { deadline, room, forced, lost } = cuts;
+    Causes { deadline, room, forced, lost }
+}
+
 fn last_report(report: &DrainReport) -> LastReport {
     let listed = report.cut.iter().take(MAX_CUT);
     let cut: Vec<CutItem> = listed
@@ -313,6 +322,7 @@ fn last_report(report: &DrainReport) -> LastReport {
         unlisted: report.cut_count.saturating_sub(cut.len() as u64),
         cut,
         forced: report.hurried,
+        causes: causes(report.cuts),
         elapsed_ms: millis(report.elapsed),
     }
 }

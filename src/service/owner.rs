@@ -17,7 +17,7 @@ use super::programs::Next;
 use super::{Command, Event, Gone, Reign, Reply, Role, Service, Urgency};
 use crate::birth::Asked;
 use crate::control::Accepting;
-use crate::drain::DrainReport;
+use crate::drain::{CutCounts, DrainReport};
 use crate::error::{Error, ErrorKind, chain};
 use crate::generation::Generation;
 use crate::handoff::upgrade::{self, Ended, Order, Relation, Word};
@@ -25,7 +25,7 @@ use crate::pid_file::PidFile;
 use crate::report::builder::ReportBuilder;
 use crate::report::{AskedBy, Report};
 use crate::requests::ErrorBudget;
-use crate::wire::{Figures, Identity, Message};
+use crate::wire::{Causes, Figures, Identity, Message};
 
 type Running = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
@@ -376,8 +376,10 @@ impl Service {
             News::Progress(_) => self.survey_elders(),
             News::Drained(report) => {
                 let cut = (report.cut.len() as u64).saturating_add(report.unlisted);
+                let Causes { deadline, room, forced, lost } = report.causes;
+                let cuts = CutCounts { deadline, room, forced, lost };
                 let (drained, moved) = (report.drained, report.moved);
-                self.shared.event(Event::ElderDrained { generation, drained, moved, cut });
+                self.shared.event(Event::ElderDrained { generation, drained, moved, cut, cuts });
             }
             News::Ended => {
                 self.elders.forget(generation);

@@ -10,8 +10,8 @@ use crate::birth::Asked;
 use crate::control::Accepting;
 use crate::drain::DrainReport;
 use crate::error::{Error, ErrorKind};
-use crate::report::Drained;
 use crate::report::file::Entry;
+use crate::report::{Drained, cuts};
 use crate::wire::Message;
 
 /// What whoever asks for anything is told.
@@ -174,7 +174,10 @@ const NAMED_CUTS: usize = 16;
 /// The end of a drain, and who was cut by it.
 pub(super) fn tell_drain(report: &DrainReport) {
     for held in report.cut.iter().take(NAMED_CUTS) {
-        crate::log::warn!(target: "heirloom::handoff", %held, hurried = report.hurried, "cut at the end of the drain");
+        crate::log::warn!(target: "heirloom::handoff", %held, "cut at the end of the drain");
+    }
+    if let Some(cut) = cuts::told(report) {
+        crate::log::warn!(target: "heirloom::handoff", cuts = %report.cuts, "cut: {cut}");
     }
     let DrainReport { drained, moved, cut_count: cut, elapsed, .. } = *report;
     crate::log::info!(target: "heirloom::handoff", step = "drained", outcome = %report.outcome, drained, moved, cut, ?elapsed);

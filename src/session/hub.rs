@@ -26,8 +26,8 @@ use crate::spawn::Process;
 /// Sessions that may wait for the channel; the others wait with whoever hands them over.
 const QUEUE: usize = 1_024;
 
-/// A predecessor that has given nothing for so long has nothing more to give for now. Its idle
-/// connections come without a pause.
+/// A predecessor that has given nothing for so long has nothing more to give for now, unless it has
+/// said that others wait. Its idle connections come without a pause.
 const QUIET: Duration = Duration::from_millis(500);
 
 /// How long things may take.
@@ -58,8 +58,17 @@ struct Inner {
     out: Mutex<Option<Out>>,
     /// Ends the taking.
     stop: Mutex<Option<oneshot::Sender<()>>>,
-    /// When one came last; ends with the taking.
-    arrivals: Mutex<Option<watch::Receiver<Instant>>>,
+    /// How the predecessor's come; ends with the taking.
+    arrivals: Mutex<Option<watch::Receiver<Arrivals>>>,
+}
+
+/// How sessions come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrivals {
+    /// Since when the predecessor could have given the next ones.
+    pub(super) since: Instant,
+    /// It has said that others wait.
+    pub(super) more: bool,
 }
 
 /// The way to the successor.
@@ -119,6 +128,19 @@ impl Sessions {
         lock(&self.inner.out).as_ref().is_some_and(|out| !out.queue.is_closed())
     }
 
+    /// Resolves when no session is under way to the successor and none waits for its turn. Without
+    /// a word from the successor for a deadline none does any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub(crate) async fn at_rest(&self) {
+        let turns = lock(&self.inner.out).as_ref().map(|out| out.turns.clone());
+        if let Some(turns) = turns {
+            turns.at_rest().await;
+        }
+    }
+
     /// Whether there is a successor that may take sessions like these: it has declined none.
     #[cfg(feature = "http")]
     pub(crate) fn may_take(&self, key: &Key) -> bool {
@@ -154,6 +176,7 @@ impl Sessions {
         if turns.are_refused(&Key::of(&session.about)) {
             return Err(NotMoved::declined(session, "the successor has declined others like it"));
         }
+        let _wish = turns.wish();
         let Session { stream, about } = session;
         match stream.into_fd() {
             Ok(stream) => leave(queue, about, stream).await,
@@ -196,7 +219,8 @@ impl Sessions {
     pub(crate) fn receive_from(&self, channel: OwnedFd) {
         let (stop, stopped) = oneshot::channel();
         *lock(&self.inner.stop) = Some(stop);
-        let (came, arrivals) = watch::channel(Instant::now());
+        let none = Arrivals { since: Instant::now(), more: false };
+        let (came, arrivals) = watch::channel(none);
         *lock(&self.inner.arrivals) = Some(arrivals);
         tokio::spawn(receiver::run(self.clone(), channel, stopped, came));
     }
@@ -221,8 +245,9 @@ impl Sessions {
         let _stops = Stops(self);
         let Some(mut arrivals) = arrivals.filter(|_| self.has_handlers()) else { return };
         loop {
-            let quiet = *arrivals.borrow_and_update() + QUIET;
-            match timeout_at(quiet, arrivals.changed()).await {
+            let Arrivals { since, more } = *arrivals.borrow_and_update();
+            let patience = if more { self.inner.settings.deadline.max(QUIET) } else { QUIET };
+            match timeout_at(since + patience, arrivals.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return,
                 Err(_) => break,

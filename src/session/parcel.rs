@@ -16,7 +16,7 @@ pub(super) const LONGEST: usize = 16 << 20;
 /// The sessions of one frame bring at most this many bytes, unless a single one has more.
 pub(super) const GATHERED: usize = 4 << 20;
 
-/// One frame for these sessions, numbered from `first` on.
+/// One frame for these sessions, numbered from `first` on, and whether others wait behind them.
 ///
 /// # Errors
 ///
@@ -24,6 +24,7 @@ pub(super) const GATHERED: usize = 4 << 20;
 pub(super) fn pack<'a>(
     first: u64,
     sessions: impl Iterator<Item = (&'a About, &'a Arc<OwnedFd>)>,
+    more: bool,
 ) -> Result<(Message, Vec<Arc<OwnedFd>>)> {
     let (mut items, mut descriptors) = (Vec::new(), Vec::new());
     let mut bytes: Option<StateWriter> = None;
@@ -51,7 +52,7 @@ pub(super) fn pack<'a>(
         }
         None => None,
     };
-    Ok((Message::Sessions(Sessions { first, items, bytes }), descriptors))
+    Ok((Message::Sessions(Sessions { first, items, bytes, more }), descriptors))
 }
 
 fn record(about: &About) -> SessionRecord {
@@ -83,7 +84,7 @@ pub(super) struct Arrived {
 /// [`ErrorKind::Protocol`] if the bytes are not what the records say.
 pub(super) fn unpack(sessions: Sessions, descriptors: Vec<OwnedFd>) -> Result<Vec<Arrived>> {
     let wrong = |text: &str| Error::new(ErrorKind::Protocol, format!("sessions: {text}"));
-    let Sessions { first, items, bytes } = sessions;
+    let Sessions { first, items, bytes, more: _ } = sessions;
     let mut descriptors = descriptors.into_iter();
     let streams: Vec<OwnedFd> = descriptors.by_ref().take(items.len()).collect();
     let bytes = match (bytes, descriptors.next()) {

@@ -9,7 +9,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::handlers::{Found, Handler};
-use super::hub::Sessions;
+use super::hub::{Arrivals, Sessions};
 use super::parcel::{self, Arrived};
 use super::session::{About, Session};
 use super::stream::SessionStream;
@@ -34,6 +34,8 @@ struct Receiver {
     undecided: VecDeque<Arrived>,
     /// What was declined for good, as nobody took it then.
     refused: HashSet<Key>,
+    /// The sender has said that others wait.
+    others: bool,
 }
 
 /// What is decided of some sessions.
@@ -49,10 +51,9 @@ pub(super) async fn run(
     hub: Sessions,
     socket: OwnedFd,
     mut stop: oneshot::Receiver<()>,
-    came: watch::Sender<Instant>,
+    came: watch::Sender<Arrivals>,
 ) {
-    let opened = link::open(socket);
-    let (sender, mut receiver) = match opened {
+    let (sender, mut receiver) = match link::open(socket) {
         Ok(link) => link,
         Err(error) => {
             crate::log::error!(error = %chain(&error), "no sessions can be taken");
@@ -61,8 +62,7 @@ pub(super) async fn run(
     };
     let mut registered = hub.registered();
     let patient_until = Instant::now() + LATE_HANDLER;
-    let (undecided, refused) = (VecDeque::new(), HashSet::new());
-    let mut this = Receiver { hub, sender, patient_until, undecided, refused };
+    let mut this = Receiver::new(hub, sender, patient_until);
     // Nobody is without service while it waits for an application's first word.
     while !this.hub.has_handlers() {
         tokio::select! {
@@ -71,7 +71,7 @@ pub(super) async fn run(
             envelope = receiver.recv() => match arrived(envelope) {
                 Came::Nothing => {}
                 // None has been asked for.
-                Came::Sessions(_) | Came::Nonsense => return this.close().await,
+                Came::Sessions(..) | Came::Nonsense => return this.close().await,
                 Came::End => return,
             },
             _ = registered.changed() => {}
@@ -87,8 +87,9 @@ pub(super) async fn run(
             biased;
             _ = &mut stop => break,
             envelope = receiver.recv() => match arrived(envelope) {
-                Came::Sessions(arrived) => {
-                    came.send_replace(Instant::now());
+                Came::Sessions(arrived, more) => {
+                    this.others = more;
+                    came.send_replace(Arrivals { since: Instant::now(), more: true });
                     this.decide(arrived)
                 }
                 Came::Nothing => continue,
@@ -101,12 +102,15 @@ pub(super) async fn run(
         if !this.answer(decided).await {
             return;
         }
+        // However long that took, the predecessor had to wait for it.
+        came.send_replace(Arrivals { since: Instant::now(), more: this.others });
     }
     this.close().await;
 }
 
 enum Came {
-    Sessions(Vec<Arrived>),
+    /// And whether others wait behind them.
+    Sessions(Vec<Arrived>, bool),
     Nothing,
     End,
     Nonsense,
@@ -116,13 +120,14 @@ fn arrived(envelope: Result<Option<Envelope>>) -> Came {
     let unpacked = match envelope {
         Ok(None) => return Came::End,
         Ok(Some(Envelope { message: Message::Sessions(sessions), descriptors, .. })) => {
-            parcel::unpack(sessions, descriptors)
+            let more = sessions.more;
+            parcel::unpack(sessions, descriptors).map(|arrived| (arrived, more))
         }
         Ok(Some(_)) => return Came::Nothing,
         Err(error) => Err(error),
     };
     match unpacked {
-        Ok(arrived) => Came::Sessions(arrived),
+        Ok((arrived, more)) => Came::Sessions(arrived, more),
         Err(error) => {
             crate::log::error!(error = %chain(&error), "no more sessions are taken");
             Came::Nonsense
@@ -131,6 +136,11 @@ fn arrived(envelope: Result<Option<Envelope>>) -> Came {
 }
 
 impl Receiver {
+    fn new(hub: Sessions, sender: LinkSender, patient_until: Instant) -> Self {
+        let (undecided, refused) = (VecDeque::new(), HashSet::new());
+        Self { hub, sender, patient_until, undecided, refused, others: false }
+    }
+
     /// What is in the channel, undecided or not even read, stays where it was.
     async fn close(self) {
         let last = self.sender.send(Message::SessionsClosed, Vec::new());

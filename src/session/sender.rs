@@ -196,7 +196,7 @@ impl Sender {
     fn late(&self) -> Option<Instant> {
         let since = match self.channel {
             Channel::Silent => Some(self.began),
-            Channel::Open | Channel::Shut => self.underway.oldest(),
+            Channel::Open | Channel::Shut => self.underway.silent_since(),
         };
         since.and_then(|since| since.checked_add(self.deadline))
     }
@@ -236,7 +236,8 @@ impl Sender {
         if self.underway.next() == first {
             return;
         }
-        match parcel::pack(first, self.underway.from(first)) {
+        let more = self.turns.wishes() > self.underway.len();
+        match parcel::pack(first, self.underway.from(first), more) {
             Ok((message, descriptors)) => {
                 let count = self.underway.next() - first;
                 crate::log::debug!(target: "heirloom::handoff", step = "send sessions", count);

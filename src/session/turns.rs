@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 #[cfg(feature = "http")]
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::session::About;
 use crate::name::Name;
@@ -35,6 +35,25 @@ pub(super) struct Turns {
     inner: Arc<Mutex<Inner>>,
     /// How many of one key may leave at once.
     window: usize,
+    pending: Pending,
+}
+
+/// How many want to leave and have not been settled.
+#[derive(Clone, Debug, Default)]
+struct Pending(Arc<watch::Sender<usize>>);
+
+/// One that wants to leave. Dropped once that is settled.
+#[derive(Debug)]
+#[must_use = "dropped, it does not count"]
+pub(super) struct Wish(Pending);
+
+impl Drop for Wish {
+    fn drop(&mut self) {
+        self.0.0.send_if_modified(|count| {
+            *count = count.saturating_sub(1);
+            *count == 0
+        });
+    }
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +80,7 @@ struct Place {
 pub(crate) struct Turn {
     /// Whose, and the place that it takes; none if nobody counts.
     place: Option<(Turns, Key, OwnedSemaphorePermit)>,
+    _wish: Option<Wish>,
 }
 
 #[cfg(feature = "http")]
@@ -75,13 +95,33 @@ impl Turn {
     /// Nobody else wants to leave.
     #[cfg(test)]
     pub(crate) fn at_once() -> Self {
-        Self { place: None }
+        Self { place: None, _wish: None }
     }
 }
 
 impl Turns {
     pub(super) fn new(window: usize) -> Self {
-        Self { inner: Arc::default(), window }
+        Self { inner: Arc::default(), window, pending: Pending::default() }
+    }
+
+    /// One wants to leave.
+    pub(super) fn wish(&self) -> Wish {
+        self.pending.0.send_if_modified(|count| {
+            *count += 1;
+            false
+        });
+        Wish(self.pending.clone())
+    }
+
+    /// How many want to leave, those under way included.
+    pub(super) fn wishes(&self) -> usize {
+        *self.pending.0.borrow()
+    }
+
+    /// Resolves when nobody wants to leave. Cancel safe.
+    pub(super) async fn at_rest(&self) {
+        // An error would mean that the other end, which is held here, has gone.
+        let _ = self.pending.0.subscribe().wait_for(|count| *count == 0).await;
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -138,6 +178,7 @@ impl Turns {
     /// Resolves when one like these may leave; `None` when none may any more.
     #[cfg(feature = "http")]
     pub(super) async fn next(self, key: Key) -> Option<Turn> {
+        let wish = self.wish();
         let turns = {
             let mut inner = self.lock();
             if inner.shut || inner.refused.contains(&key) {
@@ -151,6 +192,6 @@ impl Turns {
             Arc::clone(&place.turns)
         };
         let permit = turns.acquire_owned().await.ok()?;
-        Some(Turn { place: Some((self, key, permit)) })
+        Some(Turn { place: Some((self, key, permit)), _wish: Some(wish) })
     }
 }

@@ -1,4 +1,4 @@
-//! The sender's account of what was sent and has not been answered. No I/O, no clock of its own.
+//! The sender's account of what was sent and has not been answered. No I/O.
 //!
 //! **Contract:** each session is settled once: taken, declined, taken back, or lost.
 
@@ -27,6 +27,8 @@ pub(super) struct Suspended {
 #[derive(Default)]
 pub(super) struct Underway {
     next: u64,
+    /// When the one that had been due longest was last answered: the next one's turn has come then.
+    answered: Option<Instant>,
     waiting: BTreeMap<u64, (Instant, Suspended)>,
 }
 
@@ -56,17 +58,26 @@ impl Underway {
         later.map(|(_, (_, suspended))| (&suspended.about, &suspended.stream))
     }
 
-    /// Since when the oldest has waited.
-    pub(super) fn oldest(&self) -> Option<Instant> {
-        self.waiting.first_key_value().map(|(_, (since, _))| *since)
+    /// Since when the receiver has been silent about the oldest: since that was sent, or since it
+    /// answered the one before.
+    pub(super) fn silent_since(&self) -> Option<Instant> {
+        let (_, (sent, _)) = self.waiting.first_key_value()?;
+        Some(self.answered.map_or(*sent, |answered| answered.max(*sent)))
+    }
+
+    /// Takes one out that was answered. It was given up before if it is not there.
+    fn settle(&mut self, number: u64) -> Option<Suspended> {
+        let oldest = self.waiting.first_key_value().is_some_and(|(first, _)| *first == number);
+        let (_, suspended) = self.waiting.remove(&number)?;
+        if oldest {
+            self.answered = Some(Instant::now());
+        }
+        Some(suspended)
     }
 
     /// The receiver has it.
     pub(super) fn taken(&mut self, number: u64) {
-        let Some((_, Suspended { about, stream, reply })) = self.waiting.remove(&number) else {
-            // It was given up before.
-            return;
-        };
+        let Some(Suspended { about, stream, reply }) = self.settle(number) else { return };
         about.guard.leaves();
         drop((about, stream));
         // Nobody need wait for it.
@@ -75,7 +86,7 @@ impl Underway {
 
     /// The receiver does not take it; returns what it was.
     pub(super) fn declined(&mut self, number: u64, reason: &str) -> Option<Key> {
-        let (_, suspended) = self.waiting.remove(&number)?;
+        let suspended = self.settle(number)?;
         let key = Key::of(&suspended.about);
         suspended.back(reason);
         Some(key)

@@ -232,6 +232,9 @@ pub(crate) struct LastReport {
     pub cut: Vec<CutItem>,
     /// Connections that were cut and are not in the list.
     pub unlisted: u64,
+    /// How many were cut for which cause. An older elder does not say.
+    #[serde(default, skip_serializing_if = "Causes::is_none")]
+    pub causes: Causes,
     /// Whether the drain ended before all of them were closed.
     pub forced: bool,
     /// How long the drain took, in milliseconds.
@@ -355,6 +358,30 @@ impl Ready {
     pub(super) fn fitted(&self) -> Self {
         let notes = self.notes.iter().map(|note| fit(note, MAX_NOTE)).collect();
         Self { notes, ..self.clone() }
+    }
+}
+
+/// Connections that were cut, by cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Causes {
+    /// At the drain's deadline.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub deadline: u64,
+    /// As too many generations drained.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub room: u64,
+    /// By a forced stop.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub forced: u64,
+    /// On the way to the owner.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub lost: u64,
+}
+
+impl Causes {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
     }
 }
 

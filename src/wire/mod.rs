@@ -18,8 +18,8 @@ pub(crate) mod version;
 mod tests;
 
 pub(crate) use body::{
-    Asker, Budget, CutItem, Expect, Expected, Failed, Figures, Hello, LastReport, Offer, Owner,
-    Progress, Ready, Refuse, Taken, Welcome,
+    Asker, Budget, Causes, CutItem, Expect, Expected, Failed, Figures, Hello, LastReport, Offer,
+    Owner, Progress, Ready, Refuse, Taken, Welcome,
 };
 pub(crate) use executable::{ExecutableRecord, FailureRecord, Hash, Identity, Which};
 pub(crate) use frame::{FrameKind, HEADER, Header, WireError};

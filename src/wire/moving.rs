@@ -80,6 +80,9 @@ pub(crate) struct Sessions {
     /// What the last descriptor holds: state and read-ahead of each session, in order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<Contents>,
+    /// Whether others wait behind them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
 }
 
 /// All that is said of a session that moves.

@@ -82,6 +82,16 @@ fn additions() -> Vec<(&'static str, Message)> {
     let items = [executable(Which::Running), bare].map(|record| item(Role::Executable(record)));
     let lives = [Role::Life, Role::ElderLife { generation: generation(3) }].map(item);
     let hurried = item(Role::ElderLink { generation: generation(3), hurried: true });
+    let causes = Causes { deadline: 5, room: 4, forced: 3, lost: 2 };
+    let caused = LastReport {
+        drained: 7,
+        moved: 8,
+        cut: vec![],
+        unlisted: 14,
+        causes,
+        forced: true,
+        elapsed_ms: 9,
+    };
     vec![
         ("executables", Message::Offer(Offer { items: items.to_vec(), last: true })),
         ("lives", Message::Offer(Offer { items: lives.to_vec(), last: true })),
@@ -96,6 +106,8 @@ fn additions() -> Vec<(&'static str, Message)> {
         ("by", Message::Asked { by: Some(Asker::Operator { uid: 1_000, pid: 4_711 }) }),
         ("by", Message::Owner(Owner { queued_upgrade: true, queued_by: Some(Asker::Signal) })),
         ("hurried", Message::Offer(Offer { items: vec![hurried], last: true })),
+        ("causes", Message::LastReport(caused)),
+        ("more", Message::Sessions(Sessions { first: 2, items: vec![], bytes: None, more: true })),
     ]
 }
 
@@ -173,6 +185,7 @@ fn samples() -> Vec<Message> {
             moved: 0,
             cut: vec![cut],
             unlisted: 2,
+            causes: Causes::default(),
             forced: false,
             elapsed_ms: 30_000,
         }),
@@ -206,6 +219,7 @@ fn samples() -> Vec<Message> {
                 read_ahead: 7,
             }],
             bytes: Some(contents),
+            more: false,
         }),
         Message::SessionsAnswered(SessionsAnswered {
             taken: vec![17, 19],
@@ -384,6 +398,7 @@ fn the_longest_message_of_each_kind_fits_a_frame() {
             first: u64::MAX,
             items: vec![session; MAX_SESSIONS],
             bytes: Some(Contents { length: u64::MAX, checksum: u32::MAX }),
+            more: true,
         }),
         Message::SessionsAnswered(SessionsAnswered {
             taken: vec![u64::MAX; MAX_ITEMS],
@@ -426,6 +441,7 @@ fn whatever_an_elder_says_travels_whole() {
             moved: u64::MAX,
             cut: vec![sort; 1_000],
             unlisted: u64::MAX / 2,
+            causes: Causes { deadline: u64::MAX, room: u64::MAX, forced: u64::MAX, lost: u64::MAX },
             forced: false,
             elapsed_ms: u64::MAX,
         };

@@ -18,7 +18,10 @@ use tokio::task::JoinSet;
 use crate::support::process;
 use crate::support::wait::{pause, until};
 
-trials![p6_no_line_of_a_chat_is_lost_or_doubled_across_upgrades];
+trials![
+    p6_no_line_of_a_chat_is_lost_or_doubled_across_upgrades,
+    a_stop_does_not_wait_for_guests_who_say_nothing,
+];
 
 const UPGRADES: usize = 4;
 
@@ -206,4 +209,24 @@ fn p6_no_line_of_a_chat_is_lost_or_doubled_across_upgrades() {
              order; from the commit to the elder's end {took:?}"
         );
     }
+}
+
+/// There is nobody to move them to, so they are told; the drain's deadline is 30 s.
+fn a_stop_does_not_wait_for_guests_who_say_nothing() {
+    let chat = Chat::start();
+    let pid = chat.pid().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let began = Instant::now();
+    runtime.block_on(async {
+        let mut guest = Guest::join(chat.address, 0, false).await;
+        process::signal(pid, Signal::SIGTERM);
+        let mut last = String::new();
+        while guest.stream.read_line(&mut last).await.unwrap() > 0 {}
+        assert_eq!(last, "* the service stops\n");
+    });
+    until("the end of the chat", || {
+        (!process::lives(pid) || process::is_zombie(pid)).then_some(())
+    });
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(!chat.log().contains("cut at the end"), "{}", chat.log());
 }

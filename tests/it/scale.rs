@@ -118,6 +118,16 @@ fn p7_the_oldest_is_hurried_when_too_many_drain() {
     let report = &end.data["Ok"]["handed_over"];
     assert_eq!((&report["hurried"], &report["cut_count"]), (&true.into(), &1.into()), "{report}");
     assert_eq!(report["cut"][0]["reason"], "held", "{report}");
+    // Everybody is told why: the report, the log, the owner and the metrics of whoever asks.
+    assert_eq!((&report["cuts"]["room"], &report["cut"][0]["cut"]), (&1.into(), &"room".into()));
+    let told = server
+        .until_entry("event", |entry| entry.data["elder_drained"]["generation"] == 0)
+        .data["elder_drained"]["cuts"]["room"]
+        .clone();
+    assert_eq!(told, 1);
+    let log = std::fs::read_to_string(server.path("trace.log")).unwrap();
+    let line = "cut: 1 connections of main as too many generations drained: held";
+    assert!(log.contains(line), "{log}");
     let note = server.until_report(2).notes.join("\n");
     assert!(note.contains("hurries the oldest"), "{note:?}");
     assert_eq!(held[1].ask("release"), "released 1");

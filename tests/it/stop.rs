@@ -74,6 +74,7 @@ fn p7_a_second_stop_cuts_what_is_left() {
     server.until_gone(pid);
     let outcome = server.until_entry("outcome", |entry| entry.pid == pid);
     assert_eq!(outcome.data["Ok"]["stopped"]["hurried"], true, "{}", outcome.data);
+    assert_eq!(outcome.data["Ok"]["stopped"]["cuts"]["forced"], 1, "{}", outcome.data);
 }
 
 /// P7, P12.
@@ -89,6 +90,8 @@ fn p7_a_drain_ends_at_its_deadline_and_names_what_was_cut() {
     assert_eq!(report["outcome"], "cut", "{report}");
     assert_eq!(report["cut"][0]["reason"], "held", "{report}");
     assert_eq!(report["cut"][0]["listener"], "main", "{report}");
+    assert_eq!(report["cut"][0]["cut"], "deadline", "{report}");
+    assert_eq!(report["cuts"]["deadline"], 1, "{report}");
 }
 
 /// P7. An application that waits for its database for ever is stopped like any other.

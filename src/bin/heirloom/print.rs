@@ -140,8 +140,10 @@ impl Printer {
             return self.document(&json!({ "drained": report }));
         }
         let (drained, cut) = (report.drained, report.cut_count);
+        let why =
+            if report.cuts.is_empty() { String::new() } else { format!(" ({})", report.cuts) };
         let mut text =
-            format!("{what} after {}: {drained} drained, {cut} cut\n", time(report.elapsed));
+            format!("{what} after {}: {drained} drained, {cut} cut{why}\n", time(report.elapsed));
         for held in &report.cut {
             let _ = writeln!(text, "  cut: {}", plain(&held.to_string()));
         }

@@ -96,9 +96,10 @@ fn words(event: &Event) -> String {
         Event::SuccessorLeft { generation, accepted: None } => {
             format!("generation {generation}, taken back, has gone without a word")
         }
-        Event::ElderDrained { generation, drained, moved, cut } => {
+        Event::ElderDrained { generation, drained, moved, cut, cuts } => {
+            let why = if cuts.is_empty() { String::new() } else { format!(" ({cuts})") };
             format!(
-                "generation {generation} has drained: {drained} ended, {moved} moved, {cut} cut"
+                "generation {generation} has drained: {drained} ended, {moved} moved, {cut} cut{why}"
             )
         }
         Event::ElderEnded(generation) => format!("generation {generation} has ended"),

@@ -152,7 +152,8 @@ fn what_is_handed_on_is_as_released() {
     }
     known.totals = Totals::default();
     known.reports.iter().for_each(|report| known.totals.add(report));
-    let tally = Tally { accepted: 7, succeeded: 5, failed: 1, drained: 2, cut: 3, moved: 4 };
+    let (accepted, succeeded, failed, cuts) = (7, 5, 1, CutCounts::default());
+    let tally = Tally { accepted, succeeded, failed, drained: 2, cut: 3, cuts, moved: 4 };
     assert!(known.merge(generation(1), tally, &[]));
     crate::report::golden::is_as_released(
         "journal-v1",

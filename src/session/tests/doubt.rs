@@ -215,7 +215,7 @@ async fn a_handler_begins_after_the_acknowledgement() {
     greeted(&mut elder).await;
     let (stream, _client) = StdStream::pair().unwrap();
     let items = vec![record("chat", 0)];
-    let sessions = Message::Sessions(wire::Sessions { first: 3, items, bytes: None });
+    let sessions = Message::Sessions(wire::Sessions { first: 3, items, bytes: None, more: false });
     elder.sender.send(sessions, vec![Arc::new(stream.into())]).await.unwrap();
     let _serves = soon(came.recv()).await.unwrap();
     let here = tokio::time::timeout(Duration::ZERO, elder.receiver.recv()).await;
@@ -233,7 +233,7 @@ async fn an_owner_whose_elder_was_gone_before_it_spoke_takes_nothing() {
     client.set_nonblocking(true).unwrap();
     let mut client = UnixStream::from_std(client).unwrap();
     let items = vec![record("chat", 0)];
-    let sessions = Message::Sessions(wire::Sessions { first: 0, items, bytes: None });
+    let sessions = Message::Sessions(wire::Sessions { first: 0, items, bytes: None, more: false });
     let frame = sessions.frame(1).unwrap();
     scm::send(ours.as_fd(), &frame, &[stream.as_fd()]).unwrap();
     drop((ours, stream));
@@ -251,7 +251,7 @@ async fn an_owner_goes_on_with_what_came_if_the_elder_is_gone_when_it_answers() 
     greeted(&mut elder).await;
     let (stream, mut client) = StdStream::pair().unwrap();
     let items = vec![record("chat", 0)];
-    let sessions = Message::Sessions(wire::Sessions { first: 0, items, bytes: None });
+    let sessions = Message::Sessions(wire::Sessions { first: 0, items, bytes: None, more: false });
     elder.sender.send(sessions, vec![Arc::new(stream.into())]).await.unwrap();
     // The owner has not run since.
     drop(elder);
@@ -270,7 +270,8 @@ async fn nonsense_is_not_taken_and_what_came_before_is() {
         let mut came = owner.takes("chat");
         greeted(&mut elder).await;
         let items = vec![record];
-        let sessions = Message::Sessions(wire::Sessions { first: 8, items, bytes: None });
+        let sessions =
+            Message::Sessions(wire::Sessions { first: 8, items, bytes: None, more: false });
         elder.sender.send(sessions, vec![Arc::new(pipe.try_clone().unwrap())]).await.unwrap();
         let envelope = soon(elder.receiver.recv()).await.unwrap().unwrap();
         match envelope.message {
@@ -283,5 +284,33 @@ async fn nonsense_is_not_taken_and_what_came_before_is() {
             other => panic!("{other:?}"),
         }
         assert!(came.try_recv().is_err());
+    }
+}
+
+/// A queue that is answered slowly and in order is no silence.
+#[tokio::test]
+async fn a_slow_owner_takes_more_than_fits_into_one_deadline() {
+    const COUNT: usize = 4;
+    let (elder, mut owner, _process) = elder(3 * SHORT);
+    let mut moves = JoinSet::new();
+    for _ in 0..COUNT {
+        let (session, client) = elder.session("chat");
+        let sessions = elder.sessions.clone();
+        moves.spawn(async move { (sessions.hand_off(session).await, client) });
+    }
+    owner.say(Message::SessionsOpen).await;
+    let (mut heard, mut held) = (0, Vec::new());
+    while heard < COUNT {
+        let (_, count, descriptors) = owner.hears().await;
+        heard += count;
+        held.push(descriptors);
+    }
+    for number in 0..COUNT {
+        tokio::time::sleep(SHORT).await;
+        owner.takes(number as u64).await;
+    }
+    while let Some(moved) = soon(moves.join_next()).await {
+        let (moved, _client) = moved.unwrap();
+        moved.unwrap();
     }
 }

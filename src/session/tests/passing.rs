@@ -32,7 +32,8 @@ async fn what_still_comes_when_its_owner_hands_over_goes_on_to_the_next() {
     let mut came = last.takes("chat");
     let (hurry, settings) = (Notify::new(), DrainSettings::default());
     let arrived = middle.sessions.pass_on();
-    let drains = middle.drain.run_until_empty_after(arrived, &settings, &hurry);
+    let drains =
+        middle.drain.run_until_empty_after(arrived, &settings, crate::drain::forced(&hurry));
     let gives = async {
         for _ in 0..MANY {
             let (session, mut client) = first.session("chat");
@@ -56,7 +57,7 @@ async fn a_drain_does_not_wait_for_a_predecessor_that_gives_nothing() {
     let began = Instant::now();
     let drained = async |side: &Side| {
         let arrived = side.sessions.pass_on();
-        side.drain.run_until_empty_after(arrived, &settings, &hurry).await
+        side.drain.run_until_empty_after(arrived, &settings, crate::drain::forced(&hurry)).await
     };
     // Without a predecessor, and with one whose sessions nobody here takes.
     drained(&Side::new()).await;
@@ -76,9 +77,47 @@ async fn a_drain_that_is_hurried_takes_no_more() {
     let (hurry, settings) = (Notify::new(), DrainSettings::default());
     hurry.notify_one();
     let arrived = middle.sessions.pass_on();
-    let report = middle.drain.run_until_empty_after(arrived, &settings, &hurry).await;
+    let report =
+        middle.drain.run_until_empty_after(arrived, &settings, crate::drain::forced(&hurry)).await;
     assert!(report.hurried);
     let (session, _client) = first.session("chat");
     let (_session, reason) = declined(soon(first.sessions.hand_off(session)).await);
     assert_eq!(reason, "the successor takes no more sessions");
+}
+
+/// A long queue of a slow predecessor is no reason to close what stands in it.
+#[tokio::test]
+async fn whoever_said_that_others_wait_is_waited_for() {
+    let middle = Side::new();
+    let mut came = middle.takes("chat");
+    let (ours, theirs) = channel();
+    middle.sessions.receive_from(theirs);
+    let (first, mut answers) = link::open(ours).unwrap();
+    let give = async |number, more| {
+        let (kind, listener) = (name("chat"), name("main"));
+        let session = SessionRecord {
+            kind,
+            version: 1,
+            listener,
+            peer: None,
+            name: None,
+            state: 0,
+            read_ahead: 0,
+        };
+        let items = vec![session];
+        let sessions = wire::Sessions { first: number, items, bytes: None, more };
+        let (stream, client) = StdStream::pair().unwrap();
+        let descriptors = vec![Arc::new(stream.into())];
+        first.send(Message::Sessions(sessions), descriptors).await.unwrap();
+        client
+    };
+    assert_eq!(soon(answers.recv()).await.unwrap().unwrap().message, Message::SessionsOpen);
+    let _one = give(0, true).await;
+    let _here = soon(came.recv()).await.unwrap();
+    let mut passes = std::pin::pin!(middle.sessions.pass_on());
+    let long = Duration::from_millis(1_200);
+    assert!(tokio::time::timeout(long, &mut passes).await.is_err(), "the others were given up");
+    let _other = give(1, false).await;
+    let _here_too = soon(came.recv()).await.unwrap();
+    soon(passes).await;
 }
