@@ -189,7 +189,7 @@ impl Sessions {
         let deadline = self.inner.settings.deadline;
         let sender = Sender::new(link, process, leaving, turns.clone(), deadline);
         *lock(&self.inner.out) = Some(Out { queue, turns });
-        tokio::spawn(sender.run());
+        crate::task::spawn(sender.run());
     }
 
     /// From now on sessions of the predecessor are taken from this channel.
@@ -198,7 +198,7 @@ impl Sessions {
         *lock(&self.inner.stop) = Some(stop);
         let (came, arrivals) = watch::channel(Instant::now());
         *lock(&self.inner.arrivals) = Some(arrivals);
-        tokio::spawn(receiver::run(self.clone(), channel, stopped, came));
+        crate::task::spawn(receiver::run(self.clone(), channel, stopped, came));
     }
 
     /// No more sessions are taken; those that are taken are served.
