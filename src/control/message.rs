@@ -247,8 +247,8 @@ pub(crate) enum Answer {
 /// The last frame of every exchange.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Last {
-    Ok(Answer),
+pub(super) enum Last<A = Answer> {
+    Ok(A),
     Error { kind: String, text: String },
 }
 
@@ -264,8 +264,8 @@ impl From<Result<Answer, Error>> for Last {
     }
 }
 
-impl From<Last> for Result<Answer, Error> {
-    fn from(last: Last) -> Self {
+impl<A> From<Last<A>> for Result<A, Error> {
+    fn from(last: Last<A>) -> Self {
         match last {
             Last::Ok(answer) => Ok(answer),
             Last::Error { kind, text } => Err(Error::new(kind_of(&kind), fit(&text, MAX_TEXT))),

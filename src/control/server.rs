@@ -123,7 +123,7 @@ impl Clients {
         match timeout(CROWDED, place).await {
             Ok(Ok(place)) => {
                 let clients = self.clone();
-                tokio::spawn(async move { clients.serve(stream, place).await });
+                crate::task::spawn(async move { clients.serve(stream, place).await });
             }
             _ => {
                 let text = format!("{MAX_CLIENTS} clients are connected already");
@@ -283,7 +283,7 @@ impl Answering {
         self.pause();
         let before = self.task.take();
         let clients = self.clients.clone();
-        self.task = Some(tokio::spawn(async move {
+        self.task = Some(crate::task::spawn(async move {
             // epoll(7) has a socket once only: as long as it is not over, ours would be refused.
             if let Some(before) = before {
                 let _ = before.await;

@@ -164,7 +164,7 @@ pub(crate) fn begin(
         taker: captured.taker,
         store: Store::new(&shared.manager, &supervisor, &shared.sockets),
     };
-    tokio::spawn(task.live(adoption));
+    crate::task::spawn(task.live(adoption));
     Ok(shared)
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -76,7 +77,7 @@ impl Client {
     ) -> Result<Answer> {
         let mut stream = self.send(command, deadline).await?;
         loop {
-            match told(&mut stream).await? {
+            match told::<News, Answer>(&mut stream).await? {
                 Some(Told::News(item)) => news(&item),
                 Some(Told::Last(last)) => return last.into(),
                 None => {
@@ -94,12 +95,16 @@ impl Client {
         let left = deadline.saturating_duration_since(Instant::now());
         match frame::send(&mut stream, REQUEST, &request, left).await {
             // The service may have refused before it had read: its answer is there then.
-            Err(error) if error.kind() == ErrorKind::Link => match told(&mut stream).await {
-                Ok(Some(Told::Last(Last::Error { kind, text }))) => {
-                    Err(Result::from(Last::Error { kind, text }).err().unwrap_or(error))
+            Err(error) if error.kind() == ErrorKind::Link => {
+                match told::<News, Answer>(&mut stream).await {
+                    Ok(Some(Told::Last(Last::Error { kind, text }))) => {
+                        Err(Result::<Answer>::from(Last::Error { kind, text })
+                            .err()
+                            .unwrap_or(error))
+                    }
+                    _ => Err(error),
                 }
-                _ => Err(error),
-            },
+            }
             sent => sent.map(|()| stream),
         }
     }
@@ -137,13 +142,15 @@ impl Client {
     }
 }
 
-pub(super) enum Told {
-    News(News),
-    Last(Last),
+pub(super) enum Told<N = News, A = Answer> {
+    News(N),
+    Last(Last<A>),
 }
 
 /// The next frame that means something here. `None`: the service has closed.
-pub(super) async fn told(stream: &mut UnixStream) -> Result<Option<Told>> {
+pub(super) async fn told<N: DeserializeOwned, A: DeserializeOwned>(
+    stream: &mut UnixStream,
+) -> Result<Option<Told<N, A>>> {
     loop {
         match frame::receive(stream).await? {
             Some((NEWS, payload)) => {
