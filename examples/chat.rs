@@ -54,7 +54,7 @@ struct Chat {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().log_internal_errors(false).with_writer(std::io::stderr).init();
     let mut listen = String::from("127.0.0.1:7200");
     let mut probation = Duration::from_secs(5);
     let mut pid_file = std::env::temp_dir().join("heirloom-chat.pid");

@@ -25,7 +25,7 @@ use heirloom::{Config, Conn, DrainPhase, Generation, Outcome};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().log_internal_errors(false).with_writer(std::io::stderr).init();
     let mut listen = String::from("127.0.0.1:7000");
     let mut socket = std::env::temp_dir().join("heirloom-echo.sock");
     let mut pid_file = std::env::temp_dir().join("heirloom-echo.pid");

@@ -28,7 +28,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().log_internal_errors(false).with_writer(std::io::stderr).init();
     let mut listen = String::from("127.0.0.1:8080");
     let mut pid_file = std::env::temp_dir().join("heirloom-hello.pid");
     let mut args = std::env::args().skip(1);

@@ -28,7 +28,7 @@ const INCUBATION: Duration = Duration::from_millis(1_200);
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().log_internal_errors(false).with_writer(std::io::stderr).init();
     let release = std::fs::read_to_string("RELEASE").unwrap_or_default();
     let mut lines = release.lines().map(str::to_owned);
     let version = lines.next().unwrap_or_else(|| String::from("unversioned"));

@@ -51,7 +51,7 @@ struct Contents {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().log_internal_errors(false).with_writer(std::io::stderr).init();
     let mut listen = String::from("127.0.0.1:7100");
     let mut pid_file = std::env::temp_dir().join("heirloom-state.pid");
     let mut args = std::env::args().skip(1);

@@ -27,7 +27,7 @@ use heirloom::{BlockingConn, Config, DrainPhase, Generation, TcpListener};
 const LOOK_UP: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().log_internal_errors(false).with_writer(std::io::stderr).init();
     let mut listen = String::from("127.0.0.1:7001");
     let mut pid_file = std::env::temp_dir().join("heirloom-threads.pid");
     let mut args = std::env::args().skip(1);

@@ -40,6 +40,8 @@ pub enum ErrorKind {
     HeldOff,
     /// Another upgrade is running.
     Busy,
+    /// As many clients of a control socket as may be are connected.
+    Crowded,
     /// What was asked for does not fit the moment: there is no upgrade to commit, nothing to take
     /// back.
     NotNow,

@@ -128,7 +128,7 @@ impl Hooks {
             return Ok(());
         }
         let (all, mut task) = (self.clone(), JoinSet::new());
-        task.spawn(async move {
+        crate::task::spawn_in(&mut task, async move {
             let _floor = all.floor("on_yield").await;
             for hook in hooks {
                 hook().await?;
@@ -159,12 +159,12 @@ impl Hooks {
             return;
         }
         let (all, telling) = (self.clone(), Telling::begin(&self.telling));
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             let _telling = telling;
             let _floor = all.floor(name).await;
             for hook in hooks {
                 // In a task of its own, so that those after it are told even if it panics.
-                if tokio::spawn(async move { hook().await }).await.is_err() {
+                if crate::task::spawn(async move { hook().await }).await.is_err() {
                     crate::log::error!("a hook of the application's {name} panicked");
                 }
             }

@@ -66,6 +66,7 @@ mod state;
 mod status;
 mod sys;
 mod systemd;
+mod task;
 mod verdict;
 mod wire;
 

@@ -149,6 +149,15 @@ pub(crate) struct Published {
 }
 
 impl Published {
+    /// Whether the file is still there and still holds our number.
+    pub(crate) fn is_ours(&self) -> io::Result<bool> {
+        let text = match read(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            text => text?,
+        };
+        Ok(text.is_some_and(|text| text == format!("{}\n", self.pid).as_bytes()))
+    }
+
     /// Removes the file at the final stop, but only if it still holds our number: a later
     /// generation, or another program, may have put its own there.
     ///
@@ -161,17 +170,12 @@ impl Published {
             Error::new(ErrorKind::Io, format!("PID file {:?}: cannot {verb} it", self.path))
                 .with_source(error)
         };
-        let ours = format!("{}\n", self.pid);
-        match read(&self.path) {
-            Ok(Some(text)) if text == ours.as_bytes() => match fs::remove_file(&self.path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    Err(wrong("remove", error))
-                }
-                _ => Ok(()),
-            },
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(wrong("read", error)),
+        if !self.is_ours().map_err(|error| wrong("read", error))? {
+            return Ok(());
+        }
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(wrong("remove", error)),
+            _ => Ok(()),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::error::Error as StdError;
 use std::io::Write as _;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
@@ -76,11 +77,22 @@ where
 
 type Failure = Box<dyn StdError + Send + Sync>;
 
-fn try_run<F, E>(config: Config, app: F) -> Result<Outcome, Failure>
+/// The application, from its start to its end.
+type App<'a> = Box<dyn FnOnce(Starting) -> Pin<Box<dyn Future<Output = Done> + 'a>> + 'a>;
+
+/// How an application or a generation ended.
+type Done = Result<Outcome, Failure>;
+
+/// All that depends on the type of an application: the rest is compiled once, in this crate.
+fn try_run<F, E>(config: Config, app: F) -> Done
 where
     F: AsyncFnOnce(Starting) -> Result<Outcome, E>,
     E: Into<Failure>,
 {
+    in_runtime(config, Box::new(|start| Box::pin(async { app(start).await.map_err(Into::into) })))
+}
+
+fn in_runtime(config: Config, app: App<'_>) -> Done {
     let prepared = Prepared::now(&config)?;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = config.worker_threads {
@@ -90,34 +102,38 @@ where
         Error::new(ErrorKind::Io, "the runtime could not be built").with_source(error)
     })?;
     let shutdown = config.shutdown;
-    let live = async {
-        let pid_file = prepared.has_a_predecessor().then(|| config.pid_file.clone()).flatten();
-        // On a worker: a file system takes its time. What goes wrong there goes wrong again before
-        // ready.
-        let pid_file = pid_file.map(|path| tokio::spawn(async { PidFile::prepare(path).ok() }));
-        // In this thread, which the application needs next: what the predecessor says has mostly
-        // arrived while the runtime was built, and then nobody has to be woken.
-        let start = prepared.start(config).await?;
-        let pid_file = match pid_file {
-            Some(written) => written.await.ok().flatten(),
-            None => None,
-        };
-        let start = start.with_pid_file(pid_file);
-        let shared = start.shared();
-        let result = tokio::select! {
-            biased;
-            result = app(start) => result.map_err(Into::into),
-            outcome = over_before_ready(&shared) => Ok(outcome),
-        };
-        if let Err(error) = &result {
-            give_up(&shared, chain(error.as_ref())).await;
-        }
-        result
-    };
+    // On the heap, so that tokio has one kind of future to drive in whatever runtime.
+    let live: Pin<Box<dyn Future<Output = Done> + '_>> = Box::pin(live(prepared, config, app));
     // The drop of a runtime, as a panic would bring it about, waits for every blocking task.
     let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on(live)));
     runtime.shutdown_timeout(shutdown);
     result.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// The life of a generation, in its runtime.
+async fn live(prepared: Prepared, config: Config, app: App<'_>) -> Done {
+    let pid_file = prepared.has_a_predecessor().then(|| config.pid_file.clone()).flatten();
+    // On a worker: a file system takes its time. What goes wrong there goes wrong again before
+    // ready.
+    let pid_file = pid_file.map(|path| crate::task::spawn(async { PidFile::prepare(path).ok() }));
+    // In this thread, which the application needs next: what the predecessor says has mostly
+    // arrived while the runtime was built, and then nobody has to be woken.
+    let start = prepared.start(config).await?;
+    let pid_file = match pid_file {
+        Some(written) => written.await.ok().flatten(),
+        None => None,
+    };
+    let start = start.with_pid_file(pid_file);
+    let shared = start.shared();
+    let result = tokio::select! {
+        biased;
+        result = app(start) => result,
+        outcome = over_before_ready(&shared) => Ok(outcome),
+    };
+    if let Err(error) = &result {
+        give_up(&shared, chain(error.as_ref())).await;
+    }
+    result
 }
 
 /// The end of a generation whose application still starts: it was asked to stop, or is not wanted

@@ -285,7 +285,7 @@ impl Running {
     {
         let handler = Arc::new(handler);
         let farewell = self.shared.config.farewell();
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             loop {
                 match listener.accept().await {
                     Ok(Some(connection)) => {

@@ -24,7 +24,7 @@ use heirloom::Config;
 use options::Options;
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().log_internal_errors(false).with_writer(std::io::stderr).init();
     let Some(options) = Options::parse(std::env::args().skip(1)) else {
         tracing::error!("usage: axum {}", options::USAGE);
         return ExitCode::from(2);

@@ -50,7 +50,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().log_internal_errors(false).with_writer(std::io::stderr).init();
     if std::env::args().nth(1).as_deref() == Some("check") {
         return check::main();
     }

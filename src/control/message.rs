@@ -122,6 +122,11 @@ impl Command {
         }
     }
 
+    /// Whether its client stays for as long as it likes, and takes up a place.
+    pub(super) fn stays(&self) -> bool {
+        matches!(self, Self::Watch | Self::TakeOver { .. })
+    }
+
     /// Whether it changes anything, so that the log names who gave it.
     pub(super) fn changes(&self) -> bool {
         match self {
@@ -242,8 +247,8 @@ pub(crate) enum Answer {
 /// The last frame of every exchange.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Last {
-    Ok(Answer),
+pub(super) enum Last<A = Answer> {
+    Ok(A),
     Error { kind: String, text: String },
 }
 
@@ -259,8 +264,8 @@ impl From<Result<Answer, Error>> for Last {
     }
 }
 
-impl From<Last> for Result<Answer, Error> {
-    fn from(last: Last) -> Self {
+impl<A> From<Last<A>> for Result<A, Error> {
+    fn from(last: Last<A>) -> Self {
         match last {
             Last::Ok(answer) => Ok(answer),
             Last::Error { kind, text } => Err(Error::new(kind_of(&kind), fit(&text, MAX_TEXT))),
@@ -269,7 +274,7 @@ impl From<Last> for Result<Answer, Error> {
 }
 
 /// Kinds of errors as they travel.
-const KINDS: [ErrorKind; 22] = [
+const KINDS: [ErrorKind; 23] = [
     ErrorKind::Config,
     ErrorKind::Birth,
     ErrorKind::Descriptor,
@@ -285,6 +290,7 @@ const KINDS: [ErrorKind; 22] = [
     ErrorKind::RolledBack,
     ErrorKind::HeldOff,
     ErrorKind::Busy,
+    ErrorKind::Crowded,
     ErrorKind::NotNow,
     ErrorKind::NotReady,
     ErrorKind::StateRefused,
@@ -311,6 +317,7 @@ fn word(kind: ErrorKind) -> &'static str {
         ErrorKind::RolledBack => "rolled-back",
         ErrorKind::HeldOff => "held-off",
         ErrorKind::Busy => "busy",
+        ErrorKind::Crowded => "crowded",
         ErrorKind::NotNow => "not-now",
         ErrorKind::NotReady => "not-ready",
         ErrorKind::StateRefused => "state-refused",

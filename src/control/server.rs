@@ -25,8 +25,10 @@ use crate::sys::watch::Watched;
 use crate::wire::text::fit;
 use crate::wire::{FrameKind, agree};
 
-/// So many clients are heard at once; the next one is told 'busy'.
+/// So many clients are heard at once; the next one is told that it is one too many.
 pub(super) const MAX_CLIENTS: usize = 256;
+/// So many of them may stay for as long as they like, so that there is room for commands.
+const MAX_STAYING: usize = 128;
 /// So long the next one waits before it is told so.
 const CROWDED: Duration = Duration::from_millis(20);
 /// How long a client may take for its request.
@@ -67,18 +69,26 @@ impl Teller {
     }
 }
 
+/// What a client takes up until it has its answer.
+pub(super) struct Places {
+    _one: OwnedSemaphorePermit,
+    _long: Option<OwnedSemaphorePermit>,
+}
+
 /// The clients of one service.
 #[derive(Clone)]
 pub(crate) struct Clients {
     desk: Arc<dyn Desk>,
     access: Arc<Access>,
     places: Arc<Semaphore>,
+    long_places: Arc<Semaphore>,
 }
 
 impl Clients {
     pub(crate) fn new(desk: Arc<dyn Desk>, access: Access) -> Self {
         let places = Arc::new(Semaphore::new(MAX_CLIENTS));
-        Self { desk, access: Arc::new(access), places }
+        let long_places = Arc::new(Semaphore::new(MAX_STAYING));
+        Self { desk, access: Arc::new(access), places, long_places }
     }
 
     async fn accept(self, socket: Arc<OwnedFd>) {
@@ -113,12 +123,12 @@ impl Clients {
         match timeout(CROWDED, place).await {
             Ok(Ok(place)) => {
                 let clients = self.clone();
-                tokio::spawn(async move { clients.serve(stream, place).await });
+                crate::task::spawn(async move { clients.serve(stream, place).await });
             }
             _ => {
                 let text = format!("{MAX_CLIENTS} clients are connected already");
-                let busy = Err(Error::new(ErrorKind::Busy, text));
-                frame::send_at_once(&stream, ANSWER, &Last::from(busy));
+                let crowded = Err(Error::new(ErrorKind::Crowded, text));
+                frame::send_at_once(&stream, ANSWER, &Last::from(crowded));
             }
         }
     }
@@ -131,30 +141,64 @@ impl Clients {
     }
 
     async fn serve(self, mut stream: UnixStream, place: OwnedSemaphorePermit) {
-        let result = match self.access.check(&stream) {
-            Ok(peer) => match timeout(FIRST_WORD, self.request(&mut stream)).await {
-                Ok(Ok(Some(Command::TakeOver { service, program }))) => {
-                    match taker::process(stream.as_fd(), peer.pid) {
-                        Ok(process) => {
-                            let taker = Taker::new(stream, peer, process, program, place);
-                            crate::log::info!(target: "heirloom::control", %taker, "asks for the turn");
-                            return self.desk.take_over(service, taker).await;
-                        }
-                        Err(error) => error,
+        let refused = match self.hear(&mut stream).await {
+            Ok(Some((peer, command, long_place))) => {
+                let places = Places { _one: place, _long: long_place };
+                match self.begin(stream, peer, command, places).await {
+                    Ok(()) => return,
+                    Err((back, error)) => {
+                        stream = back;
+                        error
                     }
                 }
-                Ok(Ok(Some(command))) => return self.work(stream, peer, command).await,
-                Ok(Ok(None)) => return,
-                Ok(Err(error)) => error,
-                Err(_) => {
-                    let text = format!("no request came within {FIRST_WORD:?}");
-                    Error::new(ErrorKind::Timeout, text)
-                }
-            },
+            }
+            Ok(None) => return,
             Err(error) => error,
         };
-        crate::log::warn!(target: "heirloom::control", error = %result.chain(), "a client was refused");
-        frame::send_at_once(&stream, ANSWER, &Last::from(Err(result)));
+        crate::log::warn!(target: "heirloom::control", error = %refused.chain(), "a client was refused");
+        frame::send_at_once(&stream, ANSWER, &Last::from(Err(refused)));
+    }
+
+    /// What a client asks for, and the place that it needs if it stays.
+    async fn hear(
+        &self,
+        stream: &mut UnixStream,
+    ) -> Result<Option<(Peer, Command, Option<OwnedSemaphorePermit>)>> {
+        let peer = self.access.check(stream)?;
+        let command = timeout(FIRST_WORD, self.request(stream)).await.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Timeout, format!("no request came within {FIRST_WORD:?}")))
+        })?;
+        let Some(command) = command else { return Ok(None) };
+        let long_place = match command.stays() {
+            true => Some(Arc::clone(&self.long_places).try_acquire_owned().map_err(|_| {
+                let text = format!("{MAX_STAYING} clients watch or wait for their turn already");
+                Error::new(ErrorKind::Crowded, text)
+            })?),
+            false => None,
+        };
+        Ok(Some((peer, command, long_place)))
+    }
+
+    async fn begin(
+        &self,
+        stream: UnixStream,
+        peer: Peer,
+        command: Command,
+        places: Places,
+    ) -> std::result::Result<(), (UnixStream, Error)> {
+        match command {
+            Command::TakeOver { service, program } => {
+                let process = match taker::process(stream.as_fd(), peer.pid) {
+                    Ok(process) => process,
+                    Err(error) => return Err((stream, error)),
+                };
+                let taker = Taker::new(stream, peer, process, program, places);
+                crate::log::info!(target: "heirloom::control", %taker, "asks for the turn");
+                self.desk.take_over(service, taker).await;
+            }
+            command => self.work(stream, peer, command).await,
+        }
+        Ok(())
     }
 
     async fn request(&self, stream: &mut UnixStream) -> Result<Option<Command>> {
@@ -180,11 +224,12 @@ impl Clients {
 
     async fn work(&self, mut stream: UnixStream, peer: Peer, command: Command) {
         let (uid, pid) = (peer.uid, peer.pid);
-        if command.changes() {
-            crate::log::info!(target: "heirloom::control", command = command.name(), uid, pid, "command");
-        }
+        let name = command.changes().then(|| command.name());
         let (teller, mut news) = mpsc::channel(NEWS_WAITING);
         let mut reply = self.desk.answer(command, peer, Teller(teller));
+        if let Some(command) = name {
+            crate::log::info!(target: "heirloom::control", command, uid, pid, "command");
+        }
         let (mut read, mut write) = stream.split();
         let answer = loop {
             let mut more = [0];
@@ -238,7 +283,7 @@ impl Answering {
         self.pause();
         let before = self.task.take();
         let clients = self.clients.clone();
-        self.task = Some(tokio::spawn(async move {
+        self.task = Some(crate::task::spawn(async move {
             // epoll(7) has a socket once only: as long as it is not over, ours would be refused.
             if let Some(before) = before {
                 let _ = before.await;

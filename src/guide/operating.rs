@@ -25,8 +25,8 @@
 //! | 1 | anything else went wrong; whether it was done is not known |
 //! | 2 | the command line, or where the socket is, cannot be understood |
 //! | 3 | nobody answers at the socket |
-//! | 4 | refused: this user, this command at this moment, or not ready |
-//! | 5 | another upgrade runs (with `--no-queue`) |
+//! | 4 | refused: this user, this command at this moment, one more client, or not ready |
+//! | 5 | an upgrade runs: `--no-queue`, `--exe`, `pause`, `resume` and `drain` do not wait for its end |
 //! | 6 | failed before the successor served: nothing has changed |
 //! | 7 | the successor served, and was taken back |
 //! | 8 | no answer in time; what was asked for goes on |

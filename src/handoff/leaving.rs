@@ -61,7 +61,7 @@ pub(crate) fn watch(
         let pid = child.pid();
         let (left, mut accepted) = oneshot::channel();
         let last_words = last_words(link, count, left).instrument(Span::current());
-        let last_words = tokio::spawn(last_words);
+        let last_words = crate::task::spawn(last_words);
         let exit = child.end(grace).await;
         crate::log::info!(target: "heirloom::handoff", pid, exit = %exit, "the rejected successor ended");
         // Its last word may be in the link still, which ends with it.
@@ -71,7 +71,7 @@ pub(crate) fn watch(
         let _ = tell.send(exit);
         accepted.ok()?.ok()
     };
-    let task = tokio::spawn(leaving.instrument(Span::current()));
+    let task = crate::task::spawn(leaving.instrument(Span::current()));
     Leaving { task, link: sender, status, figures }
 }
 
@@ -84,7 +84,7 @@ where
     F: Future<Output = Result<(Child, OwnedFd)>> + Send + 'static,
 {
     let (tell, status) = oneshot::channel();
-    let task = tokio::spawn(async move {
+    let task = crate::task::spawn(async move {
         if let Ok((child, _link)) = spawning.await {
             let _ = tell.send(child.end(Duration::ZERO).await);
         }

@@ -35,7 +35,7 @@ pub(super) async fn ask(
         What::Custom(check) => {
             // In a task of its own, so that a panic is a failure; it ends with this future.
             let mut task = JoinSet::new();
-            task.spawn(check(candidate.clone()));
+            crate::task::spawn_in(&mut task, check(candidate.clone()));
             match task.join_next().await {
                 Some(Ok(Ok(()))) => Ok(None),
                 Some(Ok(Err(error))) => {

@@ -46,7 +46,7 @@ pub(crate) async fn baseline(
     for (index, check) in policy.checks.iter().enumerate() {
         let (limit, check) = (check.timeout.saturating_mul(2), check.clone());
         let mut rounds = Rounds::new(check, Arc::clone(&subject), announce.clone());
-        asking.spawn(async move {
+        crate::task::spawn_in(&mut asking, async move {
             (index, timeout(limit, rounds.next()).await.map_or(Past::Unknown, past))
         });
     }

@@ -67,7 +67,7 @@ pub(crate) async fn answer_here(
         if ready.send(announced).is_err() {
             continue;
         }
-        waiting.spawn(async move {
+        crate::task::spawn_in(&mut waiting, async move {
             let mut told = pin!(told);
             tokio::select! {
                 Ok(by) = &mut told => {

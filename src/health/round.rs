@@ -117,8 +117,8 @@ impl Rounds {
                 if let Some(stream) = stream {
                     // The next round begins as if it had gone; it is closed when it has been read,
                     // or with the time for one answer more.
-                    self.closing
-                        .spawn(async move { _ = timeout(limit, read_to_end(stream)).await });
+                    let read = async move { _ = timeout(limit, read_to_end(stream)).await };
+                    crate::task::spawn_in(&mut self.closing, read);
                 }
                 self.who(traces, &mut patience).await
             }

@@ -60,7 +60,7 @@ impl Watch {
                 noted: false,
             };
             let results = open.clone();
-            checks.spawn(task.run(index, results));
+            crate::task::spawn_in(&mut checks, task.run(index, results));
         }
         let thresholds = policy.checks.iter().map(HealthCheck::thresholds).collect();
         let vitals = Vitals::new(thresholds, policy.min_healthy_time, Instant::now());

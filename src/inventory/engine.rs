@@ -72,7 +72,7 @@ impl Inventory {
             let raw = given.iter().filter_map(pause).collect();
             drop(book);
             // The successor waits for its turn, and not for this.
-            tokio::spawn(leave_epoll(given));
+            crate::task::spawn(leave_epoll(given));
             raw
         };
         let all = raw.into_iter().map(|(core, pause)| -> Pending<Result<()>> {

@@ -179,7 +179,7 @@ impl Book {
 
 /// Tells frameworks in a task of their own: nothing waits for what they make of it.
 pub(crate) fn in_background(telling: impl Future<Output = Vec<String>> + Send + 'static) {
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         for failure in telling.await {
             crate::log::error!(target: "heirloom::handoff", failure, "a framework did not follow");
         }

@@ -102,7 +102,7 @@ impl Pipe {
             work: Notify::new(),
             room: Notify::new(),
         });
-        runtime.spawn(Task(Arc::clone(&shared)).run());
+        crate::task::spawn_on(runtime, Task(Arc::clone(&shared)).run());
         Self { _last: Arc::new(Last(Arc::clone(&shared))), shared }
     }
 

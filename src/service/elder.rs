@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::command::passed_on;
-use super::{Command, Role, Service, Shared, Urgency, refuse};
+use super::{Command, PidFileState, Role, Service, Shared, Urgency, refuse};
 use crate::birth::Asked;
 use crate::drain::{CutCause, CutCounts, DrainReport, forced};
 use crate::error::{Error, ErrorKind, Result, chain};
@@ -16,7 +16,7 @@ use crate::handoff::upgrade::Relation;
 use crate::hooks::Moment;
 use crate::inventory::in_background;
 use crate::link::Envelope;
-use crate::pid_file::PidFile;
+use crate::pid_file::{PidFile, Published};
 use crate::report::AskedBy;
 use crate::report::journal::Tally;
 use crate::wire::{Causes, CutItem, LastReport, MAX_CUT, Message, Progress};
@@ -45,18 +45,19 @@ impl Service {
         let mut child_ended = false;
         let mut life_ended = relation.life.is_none();
         let mut drained = None;
+        // Who is to stop the service looks into the PID file, and finds this process until then.
+        let mut heir = std::pin::pin!(tokio::time::sleep(shared.config.deadlines.commit));
         loop {
             tokio::select! {
                 biased;
+                // What was asked goes to the owner even if nothing is left to drain, and whom it
+                // was meant for is judged by what was known then.
+                asked = self.signals.next() => self.asked_as_elder(&mut relation, asked),
                 envelope = relation.receiver.recv(), if !link_ended => {
                     link_ended = self.heard_as_elder(&mut relation, envelope);
                 }
                 _ = relation.child.ended(), if !child_ended => child_ended = true,
                 () = ended(relation.life.as_ref()), if !life_ended => life_ended = true,
-                // What was asked goes to the owner even if nothing is left to drain.
-                asked = self.signals.next() => {
-                    self.asked_as_elder(&mut relation, asked);
-                }
                 Some(command) = self.commands.recv() => {
                     self.told_as_elder(&mut relation, command);
                 }
@@ -70,8 +71,10 @@ impl Service {
                 Some(gone) = self.leaving.join_next() => self.gone(gone.ok()),
                 () = hurry.notified(), if drained.is_some() => self.leaving.abort_all(),
                 () = crowded.notified(), if drained.is_some() => self.leaving.abort_all(),
+                () = &mut heir, if !heir.is_elapsed() => {}
             }
-            let over = drained.take_if(|_| self.leaving.is_empty());
+            let waits = drained.is_some() && !link_ended && !heir.is_elapsed() && self.is_named();
+            let over = drained.take_if(|_| self.leaving.is_empty() && !waits);
             if over.is_some()
                 && link_ended
                 && !(child_ended && life_ended)
@@ -81,10 +84,7 @@ impl Service {
             }
             let unheld = link_ended && life_ended;
             if unheld && child_ended && relation.tell(Event::Abandoned) {
-                if let Some(path) = &shared.config.pid_file {
-                    // It may have died before it could rename it.
-                    PidFile::sweep(path, relation.child.pid());
-                }
+                self.sweep_after(&relation);
                 return End::OwnsAgain;
             }
             if let Some(report) = over {
@@ -93,6 +93,13 @@ impl Service {
                 shared.manager.has_heard().await;
                 return End::Drained(report);
             }
+        }
+    }
+
+    /// The successor may have died before it could rename its PID file.
+    fn sweep_after(&self, relation: &Relation) {
+        if let Some(path) = &self.shared.config.pid_file {
+            PidFile::sweep(path, relation.child.pid());
         }
     }
 
@@ -126,9 +133,8 @@ impl Service {
         for passed_on in self.elders.asked_meanwhile() {
             post(relation, passed_on);
         }
-        self.pid_file = None;
         (self.hurry, self.crowded) = (Arc::default(), Arc::default());
-        self.stops = false;
+        (self.stops, self.heir_is_known) = (false, false);
         if self.forced {
             self.hurry.notify_one();
         }
@@ -171,6 +177,7 @@ impl Service {
                 relation.tell(Event::ServiceStops);
             }
             Message::NewOwner { generation, paused, .. } => {
+                self.heir_is_known = true;
                 self.highest = self.highest.max(generation);
                 if let Some(paused) = paused {
                     self.keep_to(paused);
@@ -183,17 +190,32 @@ impl Service {
         false
     }
 
-    /// Signals that reach an elder are meant for the service: an upgrade goes to the owner, a stop
-    /// is heeded here, a second one cuts what is left.
+    /// An upgrade that a signal asks for goes to the owner. A stop is heeded here, and a second one
+    /// cuts what is left. Until the PID file names the new owner, a stop is meant for the service.
     fn asked_as_elder(&mut self, relation: &mut Relation, asked: Asked) {
         match asked {
             Asked::Upgrade => post(relation, Message::Asked { by: AskedBy::Signal.asker() }),
-            Asked::Stop if self.stop_asked => self.hurry.notify_one(),
             Asked::Stop => {
-                self.stop_asked = true;
-                relation.tell(Event::Stop);
+                let again = std::mem::replace(&mut self.stop_asked, true);
+                if relation.child.is_ours() && self.is_named() {
+                    crate::log::info!(target: "heirloom::handoff", step = "stop passed on", "the PID file still names this process");
+                    post(relation, Message::StopAsked { hurry: again });
+                }
+                if again {
+                    self.hurry.notify_one();
+                } else {
+                    relation.tell(Event::Stop);
+                }
             }
         }
+    }
+
+    /// Whether who looks into the PID file still finds this process, and the new owner is about to
+    /// change that.
+    fn is_named(&self) -> bool {
+        let ours = |published: &Published| published.is_ours().unwrap_or_default();
+        !self.heir_is_known
+            && matches!(&self.pid_file, Some(PidFileState::Published(published)) if ours(published))
     }
 
     fn told_as_elder(&mut self, relation: &mut Relation, command: Command) {

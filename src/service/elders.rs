@@ -137,7 +137,7 @@ impl Elders {
         life: Option<Arc<OwnedFd>>,
     ) {
         let (link, pidfd) = (sender.socket(), process.pidfd());
-        let task = tokio::spawn(read(generation, receiver, process, self.tell.clone()));
+        let task = crate::task::spawn(read(generation, receiver, process, self.tell.clone()));
         let watched = Some(Watched { sender, task });
         let (process, progress) = (pidfd, None);
         self.held.push(Held { generation, hurried: false, link, process, life, watched, progress });
@@ -152,7 +152,7 @@ impl Elders {
             match open(elder) {
                 Ok((sender, receiver, process)) => {
                     let tell = self.tell.clone();
-                    let task = tokio::spawn(read(elder.generation, receiver, process, tell));
+                    let task = crate::task::spawn(read(elder.generation, receiver, process, tell));
                     elder.watched = Some(Watched { sender, task });
                 }
                 Err(error) => {

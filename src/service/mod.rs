@@ -96,6 +96,8 @@ pub(crate) struct Service {
     crowded: Arc<Notify>,
     /// The owner has said that the service stops.
     stops: bool,
+    /// A newer owner has put its number into the PID file, and has said so.
+    heir_is_known: bool,
     stop_asked: bool,
     /// Somebody asked twice: nothing is waited for.
     forced: bool,
@@ -153,6 +155,7 @@ pub(crate) fn begin(
         hurry: Arc::new(Notify::new()),
         crowded: Arc::new(Notify::new()),
         stops: false,
+        heir_is_known: false,
         stop_asked: false,
         forced: false,
         draining: None,
@@ -161,7 +164,7 @@ pub(crate) fn begin(
         taker: captured.taker,
         store: Store::new(&shared.manager, &supervisor, &shared.sockets),
     };
-    tokio::spawn(task.live(adoption));
+    crate::task::spawn(task.live(adoption));
     Ok(shared)
 }
 

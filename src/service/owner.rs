@@ -325,7 +325,7 @@ impl Service {
                 if let Some((task, link)) = leaving {
                     self.rejected.extend(link);
                     let temporary = self.shared.config.pid_file.clone().zip(report.successor_pid);
-                    self.leaving.spawn(finished(report.to, task, temporary));
+                    crate::task::spawn_in(&mut self.leaving, finished(report.to, task, temporary));
                 }
                 None
             }

@@ -120,7 +120,7 @@ impl Programs {
             let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
             failures.proved(&running.identity());
         };
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             if let Some(running) = &running {
                 proved(running);
                 identify(running).await;
@@ -147,7 +147,7 @@ impl Programs {
         }
         let (failures, identity) = (Arc::clone(&self.failures), identity.clone());
         let (path, one_at_a_time) = (path.to_owned(), Arc::clone(&self.one_at_a_time));
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             // It may fail again and again in less time than it takes to read it.
             let _alone = one_at_a_time.lock().await;
             if failures.lock().unwrap_or_else(PoisonError::into_inner).knows(&identity) {

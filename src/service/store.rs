@@ -95,7 +95,7 @@ impl Store {
             count += 1;
             open.entry(storable.name).or_default().insert(inode, storable.descriptor);
             if let Some(core) = storable.core {
-                self.ends.spawn(async move { core.ended().await });
+                crate::task::spawn_in(&mut self.ends, async move { core.ended().await });
             }
         }
         let names: Vec<Name> = self.stored.keys().cloned().collect();

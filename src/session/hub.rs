@@ -212,7 +212,7 @@ impl Sessions {
         let deadline = self.inner.settings.deadline;
         let sender = Sender::new(link, process, leaving, turns.clone(), deadline);
         *lock(&self.inner.out) = Some(Out { queue, turns });
-        tokio::spawn(sender.run());
+        crate::task::spawn(sender.run());
     }
 
     /// From now on sessions of the predecessor are taken from this channel.
@@ -222,7 +222,7 @@ impl Sessions {
         let none = Arrivals { since: Instant::now(), more: false };
         let (came, arrivals) = watch::channel(none);
         *lock(&self.inner.arrivals) = Some(arrivals);
-        tokio::spawn(receiver::run(self.clone(), channel, stopped, came));
+        crate::task::spawn(receiver::run(self.clone(), channel, stopped, came));
     }
 
     /// No more sessions are taken; those that are taken are served.

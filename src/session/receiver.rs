@@ -223,7 +223,7 @@ impl Receiver {
     fn begin(&self, session: Session, handler: &Handler) {
         let cut = session.guard().clone().cut(self.hub.settings().farewell);
         let handler = Arc::clone(handler);
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             tokio::select! {
                 // Called in here, so that a panic of the application's is this session's alone.
                 () = async { handler(session).await } => {}

@@ -173,7 +173,7 @@ impl Child {
     ///
     /// It runs as a task of its own from the call on, and goes on if the future is dropped.
     pub(crate) fn end(mut self, grace: Duration) -> impl Future<Output = Exit> + Send + 'static {
-        let task = self.runtime.clone().spawn(async move {
+        let task = crate::task::spawn_on(&self.runtime.clone(), async move {
             if let Ok(exit) = tokio::time::timeout(grace, self.ended()).await {
                 return exit;
             }
@@ -196,7 +196,7 @@ impl Drop for Child {
             let _ = self.signal(Signal::SIGKILL);
         }
         if !matches!(pidfd::wait(self.fd.as_fd()), Ok(Some(_))) {
-            self.runtime.spawn(async move { reap(&watched).await });
+            crate::task::spawn_on(&self.runtime, async move { reap(&watched).await });
         }
     }
 }

@@ -87,7 +87,7 @@ impl Notifier {
         }
         queue.waiting.push_back(message);
         if !std::mem::replace(&mut queue.running, true) {
-            self.0.runtime.spawn(run(Arc::clone(&self.0)));
+            crate::task::spawn_on(&self.0.runtime, run(Arc::clone(&self.0)));
         }
     }
 

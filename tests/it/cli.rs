@@ -22,6 +22,7 @@ trials![
     a_watcher_prints_what_changes_until_the_service_ends,
     a_watcher_whose_reader_has_gone_ends,
     whoever_names_no_service_is_told_how,
+    a_service_is_looked_for_by_its_name_where_systemd_has_it_too,
     nothing_is_coloured_on_a_pipe,
     an_answer_that_could_not_be_written_is_none,
     a_deadline_that_no_clock_reaches_is_one_too,
@@ -69,6 +70,8 @@ fn every_end_has_its_exit_code() {
     let operator = Operator::of(server.directory());
     assert_eq!(code(&server, &["status"]), 0, "done");
     assert_eq!(code(&server, &["improve"]), 2, "usage");
+    let long = format!("/tmp/{}", "a".repeat(108));
+    assert_eq!(code(&server, &["status", "--socket", &long]), 2, "usage");
     assert_eq!(code(&server, &["status", "--timeout", "soon"]), 2, "usage");
     assert_eq!(code(&server, &["commit"]), 4, "refused");
     server.next_release(|next| next.start = Start::Fail("no licence".into()));
@@ -207,6 +210,16 @@ fn whoever_names_no_service_is_told_how() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(said.contains("--socket PATH, or set HEIRLOOM_SOCKET"), "{said}");
     }
+}
+
+fn a_service_is_looked_for_by_its_name_where_systemd_has_it_too() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_heirloom"));
+    command.args(["status", "--service", "no-such-service"]);
+    let bare = command.env_remove("RUNTIME_DIRECTORY").env_remove("XDG_RUNTIME_DIR");
+    let output = bare.output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("/run/no-such-service/no-such-service.sock"), "{said}");
 }
 
 fn an_answer_that_could_not_be_written_is_none() {

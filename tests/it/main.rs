@@ -95,6 +95,7 @@ fn main() -> ExitCode {
         probation::trials(),
         judgement::trials(),
         control::trials(),
+        control::crowds::trials(),
         control::holds::trials(),
         control::moments::trials(),
         control::paths::trials(),

@@ -12,6 +12,7 @@ use crate::support::wait::until;
 use crate::support::{Load, Release, Server, process};
 
 trials![
+    durations_without_end_mean_never,
     p2_a_successor_that_dies_in_probation_is_replaced_at_once,
     p2_a_successor_that_stalls_in_probation_is_rolled_back,
     p6_a_successor_that_is_told_to_stop_finishes_what_it_accepted,
@@ -403,4 +404,35 @@ fn p10_a_parked_predecessor_is_not_woken() {
     let woken = process::wake_ups(predecessor) - before;
     load.finish().assert_unharmed();
     assert!(woken < 50, "woken {woken} times by 500 connections to the successor");
+}
+
+/// No arithmetic of a deadline goes wrong with them.
+fn durations_without_end_mean_never() {
+    let never = Duration::MAX;
+    let server = Server::start(Release {
+        control: true,
+        gap: never,
+        hello: never,
+        adopt: never,
+        ready: never,
+        silence: never,
+        commit: never,
+        drain: never,
+        shutdown: never,
+        progress: never,
+        take_over_deadline: never,
+        hold_off: Some(never),
+        ..Release::default()
+    });
+    let mut held = server.client("main");
+    held.ask("hold");
+    server.next_release(|release| release.probation = never);
+    server.upgrade_well();
+    assert_eq!(held.ask("release"), "released 0");
+    let owner = server.pid(1);
+    server.signal(owner, Signal::SIGHUP);
+    let successor = server.until_role(2, "successor");
+    server.signal(owner, Signal::SIGTERM);
+    server.until_gone(successor);
+    server.until_gone(owner);
 }

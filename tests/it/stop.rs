@@ -18,6 +18,8 @@ trials![
     p7_a_stop_before_the_first_readiness_ends_the_process,
     p7_a_stop_before_the_turn_gives_the_upgrade_up,
     p7_a_stop_in_probation_ends_both,
+    p7_a_stop_of_whom_the_pid_file_still_names_stops_the_service,
+    p7_a_stop_of_an_elder_leaves_the_owner,
     p7_a_blocking_task_that_never_ends_keeps_nobody_alive,
     p12_an_upgrade_asked_for_during_another_is_remembered,
     p12_an_upgrade_asked_of_a_sleeping_predecessor_is_run_by_the_owner,
@@ -139,6 +141,41 @@ fn p7_a_stop_in_probation_ends_both() {
     assert_eq!(with_successor.ask("release"), "released 1");
     server.until_gone(pid);
     assert!(!process::lives(successor), "the predecessor outlives its successor");
+}
+
+/// P7. The commit is a moment ahead of the PID file, by which stops find the service.
+fn p7_a_stop_of_whom_the_pid_file_still_names_stops_the_service() {
+    let server = Server::start(Release { pid_file: true, ..Release::default() });
+    let mut held = held(&server, 0);
+    server.fault(Side::Successor, "owner", Action::Stop);
+    let pid = server.pid(0);
+    server.signal(pid, Signal::SIGHUP);
+    server.until_role(0, "elder");
+    let successor = server.pid(1);
+    until("it to stop", || process::is_stopped(successor).then_some(()));
+    assert_eq!(std::fs::read_to_string(server.pid_file(pid)).unwrap(), format!("{pid}\n"));
+    server.signal(pid, Signal::SIGTERM);
+    server.until_entry("step", |entry| entry.data["step"] == "stop passed on");
+    assert_eq!(held.ask("release"), "released 0");
+    server.signal(successor, Signal::SIGCONT);
+    server.until_gone(successor);
+    server.until_gone(pid);
+}
+
+/// P7. By then the PID file names its successor.
+fn p7_a_stop_of_an_elder_leaves_the_owner() {
+    let server = Server::start(Release { pid_file: true, ..Release::default() });
+    let mut held = held(&server, 0);
+    let pid = server.pid(0);
+    server.upgrade_well();
+    let named = format!("{}\n", server.pid(1));
+    let file = server.pid_file(pid);
+    until("its number", || (std::fs::read_to_string(&file).ok()? == named).then_some(()));
+    server.signal(pid, Signal::SIGTERM);
+    assert_eq!(held.ask("release"), "released 0");
+    server.until_gone(pid);
+    assert_eq!(server.client("main").who().unwrap().generation, 1);
+    server.stop();
 }
 
 /// P7. A runtime's drop would wait for it.

@@ -29,6 +29,7 @@ pub(crate) struct Identity {
 /// The server's `main`.
 pub(crate) fn main(dir: PathBuf, options: &Options) -> ExitCode {
     tracing_subscriber::fmt()
+        .log_internal_errors(false)
         .with_ansi(false)
         .with_writer(std::io::stderr)
         .with_max_level(tracing::Level::INFO)

@@ -131,12 +131,14 @@ impl Args {
 /// The default place by our environment; else where a service of that name has it under systemd.
 fn find(service: &str) -> heirloom::Result<Client> {
     let usual = Client::of(service);
-    let system = Path::new("/run").join(service).join(format!("{service}.sock"));
-    let here = usual.as_ref().is_ok_and(|client| client.path().exists());
-    if !here && !service.contains('/') && system.exists() {
-        return Ok(Client::new(system));
+    if service.is_empty() || service.contains('/') {
+        return usual;
     }
-    usual
+    let system = Path::new("/run").join(service).join(format!("{service}.sock"));
+    match usual {
+        Ok(client) if client.path().exists() || !system.exists() => Ok(client),
+        _ => Ok(Client::new(system)),
+    }
 }
 
 /// `500ms`, `30s`, `5m`, `1h`; a bare number is seconds.

@@ -40,7 +40,8 @@ impl Exit {
             Self::Usage => "the command line, or where the socket is, cannot be understood",
             Self::NobodyThere => "nobody answers at the socket",
             Self::Refused => {
-                "the service refused: this user, this command at this moment, or not ready"
+                "the service refused: this user, this command at this moment, one more client, or not \
+                 ready"
             }
             Self::Busy => "another upgrade runs",
             Self::FailedBeforeYield => {
@@ -66,6 +67,7 @@ impl From<ErrorKind> for Exit {
             ErrorKind::Credentials
             | ErrorKind::NotNow
             | ErrorKind::NotReady
+            | ErrorKind::Crowded
             | ErrorKind::Stopping
             | ErrorKind::Protocol => Self::Refused,
             ErrorKind::Busy => Self::Busy,
@@ -122,6 +124,7 @@ mod tests {
             (ErrorKind::Credentials, 4),
             (ErrorKind::NotNow, 4),
             (ErrorKind::NotReady, 4),
+            (ErrorKind::Crowded, 4),
             (ErrorKind::Busy, 5),
             (ErrorKind::RolledBack, 7),
             (ErrorKind::Timeout, 8),

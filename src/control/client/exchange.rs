@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -45,6 +46,7 @@ impl Client {
         }
     }
 
+    /// One command, sent again while the service has no place for another client.
     pub(super) async fn exchange(
         &self,
         command: Command,
@@ -52,20 +54,38 @@ impl Client {
         mut news: impl FnMut(&News),
     ) -> Result<Answer> {
         let begun = Instant::now();
-        let talk = async {
-            let mut stream = self.send(command, deadline).await?;
-            loop {
-                match told(&mut stream).await? {
-                    Some(Told::News(item)) => news(&item),
-                    Some(Told::Last(last)) => return last.into(),
-                    None => {
-                        let text = "the service went away before it had answered";
-                        return Err(Error::new(ErrorKind::Link, text));
-                    }
+        loop {
+            let talk = self.talk(command.clone(), deadline, &mut news);
+            let told =
+                timeout_at(deadline, talk).await.unwrap_or_else(|_| Err(late(begun.elapsed())));
+            match told {
+                Err(error)
+                    if error.kind() == ErrorKind::Crowded && Instant::now() + AGAIN < deadline =>
+                {
+                    sleep(AGAIN).await;
+                }
+                told => return told,
+            }
+        }
+    }
+
+    async fn talk(
+        &self,
+        command: Command,
+        deadline: Instant,
+        mut news: impl FnMut(&News),
+    ) -> Result<Answer> {
+        let mut stream = self.send(command, deadline).await?;
+        loop {
+            match told::<News, Answer>(&mut stream).await? {
+                Some(Told::News(item)) => news(&item),
+                Some(Told::Last(last)) => return last.into(),
+                None => {
+                    let text = "the service went away before it had answered";
+                    return Err(Error::new(ErrorKind::Link, text));
                 }
             }
-        };
-        timeout_at(deadline, talk).await.unwrap_or_else(|_| Err(late(begun.elapsed())))
+        }
     }
 
     pub(super) async fn send(&self, command: Command, deadline: Instant) -> Result<UnixStream> {
@@ -75,12 +95,16 @@ impl Client {
         let left = deadline.saturating_duration_since(Instant::now());
         match frame::send(&mut stream, REQUEST, &request, left).await {
             // The service may have refused before it had read: its answer is there then.
-            Err(error) if error.kind() == ErrorKind::Link => match told(&mut stream).await {
-                Ok(Some(Told::Last(Last::Error { kind, text }))) => {
-                    Err(Result::from(Last::Error { kind, text }).err().unwrap_or(error))
+            Err(error) if error.kind() == ErrorKind::Link => {
+                match told::<News, Answer>(&mut stream).await {
+                    Ok(Some(Told::Last(Last::Error { kind, text }))) => {
+                        Err(Result::<Answer>::from(Last::Error { kind, text })
+                            .err()
+                            .unwrap_or(error))
+                    }
+                    _ => Err(error),
                 }
-                _ => Err(error),
-            },
+            }
             sent => sent.map(|()| stream),
         }
     }
@@ -105,6 +129,9 @@ impl Client {
                     io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                         wrong(ErrorKind::NobodyThere, "nobody is there", error)
                     }
+                    io::ErrorKind::InvalidInput => {
+                        wrong(ErrorKind::Config, "a socket's path has at most 107 bytes", error)
+                    }
                     io::ErrorKind::PermissionDenied => {
                         wrong(ErrorKind::Credentials, "this user may not connect", error)
                     }
@@ -115,13 +142,15 @@ impl Client {
     }
 }
 
-pub(super) enum Told {
-    News(News),
-    Last(Last),
+pub(super) enum Told<N = News, A = Answer> {
+    News(N),
+    Last(Last<A>),
 }
 
 /// The next frame that means something here. `None`: the service has closed.
-pub(super) async fn told(stream: &mut UnixStream) -> Result<Option<Told>> {
+pub(super) async fn told<N: DeserializeOwned, A: DeserializeOwned>(
+    stream: &mut UnixStream,
+) -> Result<Option<Told<N, A>>> {
     loop {
         match frame::receive(stream).await? {
             Some((NEWS, payload)) => {

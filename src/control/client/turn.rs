@@ -6,14 +6,16 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
+use serde::Deserialize;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::exchange::{AGAIN, Told, told};
 use crate::control::access::Access;
 use crate::control::frame::{self, REQUEST};
-use crate::control::message::{Answer, Command, Last, News, Request};
+use crate::control::message::{Command, Request};
 use crate::error::{Error, ErrorKind, Result};
+use crate::generation::Generation;
 use crate::wire::{Identity, SPOKEN};
 
 /// What is said and compared when the turn is asked for.
@@ -84,6 +86,27 @@ pub(crate) async fn ask_for_turn(
     }
 }
 
+/// Of [`News`](crate::control::News) what concerns who asks for the turn. A service asks for its
+/// turn, and shall not carry what reads the rest.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "news", rename_all = "kebab-case")]
+enum Heard {
+    Queued {
+        owner: Generation,
+    },
+    #[serde(other)]
+    Other,
+}
+
+/// The same of an [`Answer`](crate::control::message::Answer).
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+enum Answered {
+    Turn,
+    #[serde(other)]
+    Other,
+}
+
 fn too_late(path: &Path, length: Duration, waits: bool) -> Error {
     let (kind, why) = match waits {
         true => (ErrorKind::Busy, "another upgrade is still running"),
@@ -129,18 +152,18 @@ async fn one(mut stream: UnixStream, asking: &Asking, waits: &mut bool) -> Resul
     let sent = frame::send(&mut stream, REQUEST, &request, Duration::MAX).await;
     loop {
         match told(&mut stream).await? {
-            Some(Told::News(News::Queued { owner })) => {
+            Some(Told::News(Heard::Queued { owner })) => {
                 *waits = true;
                 crate::log::info!(target: "heirloom::control", %owner, "waits for the turn: another upgrade runs");
             }
-            Some(Told::News(_)) => {}
-            Some(Told::Last(Last::Ok(Answer::Turn))) => break,
-            Some(Told::Last(last)) => {
-                let text = "takeover: an answer to something else";
-                return Err(Result::<Answer>::from(last)
-                    .err()
-                    .unwrap_or_else(|| Error::new(ErrorKind::Protocol, text)));
-            }
+            Some(Told::News(Heard::Other)) => {}
+            Some(Told::Last(last)) => match Result::<Answered>::from(last)? {
+                Answered::Turn => break,
+                Answered::Other => {
+                    let text = "takeover: an answer to something else";
+                    return Err(Error::new(ErrorKind::Protocol, text));
+                }
+            },
             None => {
                 sent?;
                 let text = "takeover: whoever was asked ended before it had answered";
@@ -160,6 +183,32 @@ mod tests {
     use socket2::{Domain, SockAddr, Socket, Type};
 
     use super::*;
+    use crate::control::message::{Answer, Last, News, Started};
+
+    fn read<T: serde::de::DeserializeOwned>(said: &impl serde::Serialize) -> T {
+        serde_json::from_slice(&serde_json::to_vec(said).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn who_asks_for_the_turn_understands_what_concerns_it_and_lets_the_rest_be() {
+        let (owner, to) = (Generation::FIRST, Generation::FIRST.next());
+        assert_eq!(read::<Heard>(&News::Queued { owner }), Heard::Queued { owner });
+        assert_eq!(read::<Heard>(&News::Started { from: owner, to }), Heard::Other);
+        let reason = "loads".to_owned();
+        assert_eq!(read::<Heard>(&News::NotYet { reason }), Heard::Other);
+        let said = |answer| Result::<Answered>::from(read::<Last<Answered>>(&Last::from(answer)));
+        assert_eq!(said(Ok(Answer::Turn)).unwrap(), Answered::Turn);
+        for other in [
+            Answer::Done,
+            Answer::Upgrade { started: Started::Begun },
+            Answer::Text { text: "a".to_owned() },
+        ] {
+            assert_eq!(said(Ok(other)).unwrap(), Answered::Other);
+        }
+        let error = said(Err(Error::new(ErrorKind::Busy, "not now"))).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Busy);
+        assert!(error.chain().to_string().contains("not now"), "{}", error.chain());
+    }
 
     #[tokio::test]
     async fn p4_a_service_that_accepts_nobody_is_not_waited_for_beyond_the_deadline() {

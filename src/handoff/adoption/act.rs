@@ -141,7 +141,7 @@ impl Adoption {
             return self.post(message);
         }
         let sender = self.sender.clone();
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             for (message, descriptors) in parcels {
                 if let Err(error) = sender.send(message, descriptors).await {
                     crate::log::debug!(target: "heirloom::handoff", error = %chain(&error), "not sent");

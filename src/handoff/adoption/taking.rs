@@ -66,7 +66,7 @@ impl Adoption {
         let result = match (stated.answer, descriptors.into_iter().next()) {
             (Answer::Here { version, contents }, Some(file)) => {
                 let limit = states.limits().length;
-                tokio::spawn(async move {
+                crate::task::spawn(async move {
                     // The application may have given up.
                     let _ =
                         reply.send(verified(name, version, contents, file, limit).await.map(Some));
@@ -115,7 +115,7 @@ impl Adoption {
         }
         let states = states.clone();
         let mut done = JoinSet::new();
-        done.spawn(async move {
+        crate::task::spawn_in(&mut done, async move {
             let limit = states.limits().length;
             for (Delta { name, version, contents }, file) in deltas {
                 states.apply(verified(name, version, contents, file, limit).await?).await?;

@@ -99,7 +99,7 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
         self.outdate_rejected();
         let sender = sender.clone();
         let parcels = std::mem::replace(&mut self.offer, Ok(Vec::new()));
-        self.offering = Some(tokio::spawn(async move {
+        self.offering = Some(crate::task::spawn(async move {
             for (message, descriptors) in parcels? {
                 sender.send(message, descriptors).await?;
             }

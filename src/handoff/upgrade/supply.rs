@@ -39,7 +39,7 @@ impl Supply {
         }
         while self.answers.try_join_next().is_some() {}
         let (states, given) = (self.states.clone(), Arc::clone(&self.given));
-        self.answers.spawn(async move {
+        crate::task::spawn_in(&mut self.answers, async move {
             let mut descriptors = Vec::new();
             let answer = match states.snapshot(&take.name, take.versions).await {
                 Answered::Here { provided, contents, file } => {

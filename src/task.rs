@@ -1,0 +1,41 @@
+//! Tasks of this crate.
+//!
+//! **Contract:** a task's future is on the heap behind one type for each output.
+//!
+//! tokio compiles its harness anew for each type of future that is spawned, and for each of its
+//! schedulers: some ten kilobytes a task. What is spawned here shares it, for an allocation more; only
+//! what serves a single connection is spawned as it is.
+
+use std::pin::Pin;
+
+use tokio::runtime::Handle;
+use tokio::task::{JoinHandle, JoinSet};
+
+/// What a task does, whatever it is.
+type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Spawns a task in the runtime that this code runs in.
+pub(crate) fn spawn<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<T> {
+    let work: Work<T> = Box::pin(work);
+    tokio::spawn(work)
+}
+
+/// Spawns a task in `runtime`.
+pub(crate) fn spawn_on<T: Send + 'static>(
+    runtime: &Handle,
+    work: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<T> {
+    let work: Work<T> = Box::pin(work);
+    runtime.spawn(work)
+}
+
+/// Spawns a task that ends with `tasks` at the latest.
+pub(crate) fn spawn_in<T: Send + 'static>(
+    tasks: &mut JoinSet<T>,
+    work: impl Future<Output = T> + Send + 'static,
+) {
+    let work: Work<T> = Box::pin(work);
+    tasks.spawn(work);
+}
