@@ -33,6 +33,7 @@ mod config;
 mod drain;
 mod error;
 mod executable;
+mod forward;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;

@@ -1,6 +1,6 @@
 //! The connection of a check.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+use crate::forward::writes_to;
 
 /// A client's connection to the generation under check, made by
 /// [`Candidate::connect`](crate::Candidate::connect): for TLS, HTTP/2 or a protocol of your own.
@@ -52,46 +54,8 @@ impl AsyncRead for CheckStream {
 }
 
 impl AsyncWrite for CheckStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.inner {
-            Inner::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Inner::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.inner {
-            Inner::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Inner::Unix(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.inner {
-            Inner::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Inner::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.inner {
-            Inner::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Inner::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match &self.inner {
-            Inner::Tcp(stream) => stream.is_write_vectored(),
-            Inner::Unix(stream) => stream.is_write_vectored(),
-        }
-    }
+    writes_to!(
+        Self { inner: Inner::Tcp(stream), .. } => stream,
+        Self { inner: Inner::Unix(stream), .. } => stream
+    );
 }

@@ -11,7 +11,7 @@
 //! back, and theirs is the order among each other.
 
 use std::future::Future;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -23,6 +23,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::io::PREFACE;
 use super::ledger::Ledger;
+use crate::forward::writes_to;
 
 /// How long a client has to be quiet: as long as its answer took to come, for what is queued behind
 /// that answer is as slow; but no less than a client under load needs between two of its writes,
@@ -262,31 +263,5 @@ impl Sorting {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for LatePong<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
+    writes_to!(Self { stream, .. } => stream);
 }

@@ -39,13 +39,19 @@ fn patient() -> Release {
 
 /// So many clients that have been answered.
 fn visitors(server: &Server, socket: &str, count: usize) -> Vec<Visitor> {
+    /// Many at once are sooner done than one after the other.
+    const AT_ONCE: usize = 100;
     let address = server.address(socket);
-    let connect = |number| {
-        let mut visitor = Visitor::connect_as(&address, number);
-        assert!(!visitor.get("/").unwrap().says_close);
-        visitor
-    };
-    (0..count).map(connect).collect()
+    let mut visitors: Vec<Visitor> = Vec::with_capacity(count);
+    while visitors.len() < count {
+        let some = visitors.len()..count.min(visitors.len() + AT_ONCE);
+        let first = some.start;
+        visitors.extend(some.map(|number| Visitor::connect_as(&address, number)));
+        let new = visitors.get_mut(first..).unwrap();
+        new.iter_mut().for_each(|visitor| visitor.send(get("/")).unwrap());
+        new.iter_mut().for_each(|visitor| assert!(!visitor.answer().unwrap().says_close));
+    }
+    visitors
 }
 
 /// How many connections this elder says that have moved, and that have ended there.

@@ -43,7 +43,7 @@ const FLOORS: [&[&str]; 6] = [
 ];
 
 /// The vocabulary beside the stairs: everybody may import it, and it imports nothing else.
-const BESIDE: [&str; 5] = ["error", "name", "generation", "log", "task"];
+const BESIDE: [&str; 6] = ["error", "name", "generation", "log", "task", "forward"];
 
 /// They re-export and explain, and hold no logic.
 const FRONT: [&str; 2] = ["lib", "guide"];
