@@ -102,7 +102,7 @@ async fn on_a_thread<T: Send + 'static>(
 ) -> Result<T> {
     let runtime = Handle::current();
     let (tell, started) = oneshot::channel();
-    let thread = std::thread::Builder::new().name("heirloom-spawn".into()).spawn(move || {
+    let thread = crate::task::in_a_thread("heirloom-spawn", move || {
         let _in = runtime.enter();
         // If nobody waits any more the child ends with what is dropped here.
         let _ = tell.send(start());

@@ -4,9 +4,11 @@
 //!
 //! tokio compiles its harness anew for each type of future that is spawned, and for each of its
 //! schedulers: some ten kilobytes a task. What is spawned here shares it, for an allocation more; only
-//! what serves a single connection is spawned as it is.
+//! what serves a single connection is spawned as it is. The same goes for threads.
 
+use std::io;
 use std::pin::Pin;
+use std::thread;
 
 use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, JoinSet};
@@ -38,4 +40,14 @@ pub(crate) fn spawn_in<T: Send + 'static>(
 ) {
     let work: Work<T> = Box::pin(work);
     tasks.spawn(work);
+}
+
+/// Does this in a short-lived thread of its own.
+///
+/// # Errors
+///
+/// No thread could be had.
+pub(crate) fn in_a_thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let work: Box<dyn FnOnce() + Send> = Box::new(work);
+    thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
 }

@@ -10,7 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::frame::{self, ANSWER, NEWS, REQUEST};
-use super::message::{Last, News, Request};
+use super::message::{Last, News};
+use super::request::Request;
 use crate::error::{Error, Result};
 use crate::fuzz::script::Script;
 use crate::wire::HEADER;

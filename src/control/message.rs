@@ -12,39 +12,22 @@ use crate::report::{Report, Summary, UpgradePhase};
 use crate::status::Event;
 use crate::wire::Identity;
 use crate::wire::text::fit;
-use crate::wire::version::Range;
 
 /// The longest text of an error, in bytes of UTF-8.
 const MAX_TEXT: usize = 16 * 1024;
 
-/// The one frame that a client sends.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Request {
-    /// The versions of the protocol that it speaks.
-    pub protocol: Range,
-    /// Its own version, for people.
-    #[serde(default)]
-    pub client: String,
-    #[serde(flatten)]
-    pub command: Command,
-}
-
 /// What a client asks for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     /// What is there.
     Status,
     /// The next generation is to be started.
     Upgrade {
         /// Instead of the program that the service would start.
-        #[serde(default)]
         executable: Option<PathBuf>,
         /// Whether to be told 'busy' while another one runs, instead of 'queued'.
-        #[serde(default)]
         unless_busy: bool,
         /// Whether to be told how it goes and ends, or only that it began.
-        #[serde(default)]
         wait: bool,
     },
     /// How the first upgrade ends that a generation after this one runs.
@@ -57,7 +40,6 @@ pub(crate) enum Command {
     /// The previous release is to run again, as the next generation.
     RollBack {
         /// Only if this is the newest generation.
-        #[serde(default)]
         of: Option<Generation>,
     },
     /// The upgrade that runs is not wanted.
@@ -74,7 +56,6 @@ pub(crate) enum Command {
     /// Drain and end.
     Stop {
         /// Whether what is left is cut at once.
-        #[serde(default)]
         force: bool,
     },
     /// What happens from now on.
@@ -91,16 +72,14 @@ pub(crate) enum Command {
         /// The service that it means.
         service: String,
         /// What it runs, if it knows.
-        #[serde(default)]
         program: Option<Identity>,
     },
     /// A command of a later version.
-    #[serde(other)]
     Unknown,
 }
 
 impl Command {
-    /// Its name, for logs.
+    /// Its name, in a request and in logs.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Status => "status",

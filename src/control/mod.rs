@@ -35,6 +35,7 @@ mod frame;
 pub(crate) mod fuzz;
 mod message;
 mod path;
+mod request;
 mod server;
 mod taker;
 #[cfg(test)]

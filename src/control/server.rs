@@ -17,7 +17,8 @@ use tokio::time::{sleep, timeout};
 
 use super::access::{Access, Peer};
 use super::frame::{self, ANSWER, NEWS, REQUEST};
-use super::message::{Answer, Command, Last, News, Request};
+use super::message::{Answer, Command, Last, News};
+use super::request::Request;
 use super::taker::{self, Taker};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::socket::accept4;

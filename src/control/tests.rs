@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::message::{Answer, Command, Last, News, Request};
+use super::message::{Answer, Command, Last, News};
 use super::path::{checked, place};
+use super::request::Request;
 use super::*;
 use crate::error::{Error, ErrorKind};
 

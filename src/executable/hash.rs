@@ -23,7 +23,7 @@ const CHUNK: usize = 256 * 1024;
 /// Cancelled, the thread ends after the chunk that it is reading.
 pub(super) async fn hash(file: Arc<OwnedFd>) -> io::Result<Hash> {
     let (tell, hashed) = oneshot::channel();
-    std::thread::Builder::new().name("heirloom-hash".into()).spawn(move || {
+    crate::task::in_a_thread("heirloom-hash", move || {
         let result = hash_while(&file, || !tell.is_closed());
         // Cancelled: nobody waits.
         let _ = tell.send(result);

@@ -71,8 +71,7 @@ impl From<PathBuf> for JournalFile {
 }
 
 /// What happened.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug)]
 pub(crate) enum Entry {
     /// An upgrade has its outcome.
     Upgrade(Box<Report>),
@@ -82,14 +81,44 @@ pub(crate) enum Entry {
     Stopped { generation: Generation, drain: Drained },
 }
 
-/// One line.
+/// One line: one of the last three is there.
 #[derive(Serialize)]
-struct Line<'a> {
+pub(super) struct Line<'a> {
     /// When it was written, in milliseconds since 1970.
     unix_ms: u64,
     service: &'a str,
-    #[serde(flatten)]
-    entry: &'a Entry,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upgrade: Option<&'a Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drained: Option<After<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stopped: Option<End<'a>>,
+}
+
+#[derive(Serialize)]
+struct After<'a> {
+    to: Generation,
+    drain: &'a Drained,
+}
+
+#[derive(Serialize)]
+struct End<'a> {
+    generation: Generation,
+    drain: &'a Drained,
+}
+
+impl<'a> Line<'a> {
+    pub(super) fn new(unix_ms: u64, service: &'a str, entry: &'a Entry) -> Self {
+        let mut line = Self { unix_ms, service, upgrade: None, drained: None, stopped: None };
+        match entry {
+            Entry::Upgrade(report) => line.upgrade = Some(report),
+            Entry::Drained { to, drain } => line.drained = Some(After { to: *to, drain }),
+            Entry::Stopped { generation, drain } => {
+                line.stopped = Some(End { generation: *generation, drain });
+            }
+        }
+        line
+    }
 }
 
 /// Writes one generation's entries.
@@ -122,8 +151,7 @@ impl Writer {
     pub(crate) fn write(&self, entry: &Entry) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let unix_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        let Ok(mut line) = serde_json::to_vec(&Line { unix_ms, service: &self.service, entry })
-        else {
+        let Ok(mut line) = serde_json::to_vec(&Line::new(unix_ms, &self.service, entry)) else {
             return;
         };
         line.push(b'\n');
@@ -139,8 +167,7 @@ impl Writer {
         }
         drop(lines);
         let writer = self.clone();
-        let thread = std::thread::Builder::new().name("heirloom-journal".into());
-        if let Err(error) = thread.spawn(move || writer.run()) {
+        if let Err(error) = crate::task::in_a_thread("heirloom-journal", move || writer.run()) {
             crate::log::warn!(path = ?self.file.path, %error, "the journal cannot be written now");
             self.queue.busy.send_replace(false);
         }

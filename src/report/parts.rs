@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Plain, Time};
 use crate::drain::{CutCause, CutCounts, DrainReport, Held};
 use crate::name::Name;
-use crate::wire::Asker;
+use crate::wire::{Asker, Who};
 
 /// A drain's cut connections are told in at most this many groups.
 const GROUPS: usize = 16;
@@ -17,7 +17,7 @@ const PROTOCOL: usize = 32;
 
 /// Who asked for an upgrade.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(tag = "who", rename_all = "snake_case")]
+#[serde(try_from = "Who", into = "Who")]
 #[non_exhaustive]
 pub enum AskedBy {
     /// Whoever sent the upgrade signal.
@@ -41,8 +41,38 @@ pub enum AskedBy {
     /// Somebody whom an earlier version did not write down, or a later one calls by a name that
     /// this one does not know.
     #[default]
-    #[serde(other)]
     Unknown,
+}
+
+impl From<AskedBy> for Who {
+    fn from(by: AskedBy) -> Self {
+        match by {
+            AskedBy::Signal => Self::called("signal"),
+            AskedBy::Application => Self::called("application"),
+            AskedBy::Unattended => Self::called("unattended"),
+            AskedBy::PassedOn => Self::called("passed_on"),
+            AskedBy::Operator { uid, pid } => Self::operator(uid, pid),
+            AskedBy::Unknown => Self::called("unknown"),
+        }
+    }
+}
+
+impl TryFrom<Who> for AskedBy {
+    type Error = &'static str;
+
+    fn try_from(who: Who) -> Result<Self, Self::Error> {
+        Ok(match who.word() {
+            "signal" => Self::Signal,
+            "application" => Self::Application,
+            "unattended" => Self::Unattended,
+            "passed_on" => Self::PassedOn,
+            Who::OPERATOR => {
+                let (uid, pid) = who.numbers()?;
+                Self::Operator { uid, pid }
+            }
+            _ => Self::Unknown,
+        })
+    }
 }
 
 impl From<Option<Asker>> for AskedBy {

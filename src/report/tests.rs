@@ -165,7 +165,13 @@ fn the_log_has_one_span_and_one_line_for_each_phase() {
 fn what_is_written_to_a_file_is_as_released() {
     #[derive(serde::Serialize, serde::Deserialize, Debug)]
     struct Line(serde_json::Value);
-    let line = |entry: file::Entry| Line(serde_json::to_value(entry).unwrap());
+    let line = |entry: file::Entry| {
+        let mut line = serde_json::to_value(file::Line::new(7, "shop", &entry)).unwrap();
+        let fields = line.as_object_mut().unwrap();
+        assert_eq!(fields.remove("unix_ms"), Some(7.into()));
+        assert_eq!(fields.remove("service"), Some("shop".into()));
+        Line(line)
+    };
     let generation = FIRST.next();
     golden::is_as_released(
         "journal-v1",

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::handlers::{Found, Handler, Handlers};
 use super::parcel::LONGEST;
@@ -247,7 +247,8 @@ impl Sessions {
         loop {
             let Arrivals { since, more } = *arrivals.borrow_and_update();
             let patience = if more { self.inner.settings.deadline.max(QUIET) } else { QUIET };
-            match timeout_at(since + patience, arrivals.changed()).await {
+            let patience = patience.saturating_sub(since.elapsed());
+            match timeout(patience, arrivals.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return,
                 Err(_) => break,

@@ -14,7 +14,7 @@ pub(super) async fn in_a_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T> {
     let (done, ended) = oneshot::channel();
-    let thread = std::thread::Builder::new().name("heirloom-state".into()).spawn(move || {
+    let thread = crate::task::in_a_thread("heirloom-state", move || {
         // Whoever asked may have stopped waiting.
         let _ = done.send(work());
     });

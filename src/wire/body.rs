@@ -10,6 +10,7 @@ use super::limits::{
 use super::record::{Address, Item};
 use super::text::{self, Line, fit};
 use super::version::Range;
+use super::who::Who;
 use crate::generation::Generation;
 use crate::name::Name;
 
@@ -178,7 +179,7 @@ pub(crate) struct Owner {
 
 /// Whose wish an upgrade is that another generation runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "who", rename_all = "snake_case")]
+#[serde(try_from = "Who", into = "Who")]
 pub(crate) enum Asker {
     Signal,
     Application,
@@ -189,8 +190,36 @@ pub(crate) enum Asker {
         pid: i32,
     },
     /// One of a later version.
-    #[serde(other)]
     Unknown,
+}
+
+impl From<Asker> for Who {
+    fn from(asker: Asker) -> Self {
+        match asker {
+            Asker::Signal => Self::called("signal"),
+            Asker::Application => Self::called("application"),
+            Asker::Unattended => Self::called("unattended"),
+            Asker::Operator { uid, pid } => Self::operator(uid, pid),
+            Asker::Unknown => Self::called("unknown"),
+        }
+    }
+}
+
+impl TryFrom<Who> for Asker {
+    type Error = &'static str;
+
+    fn try_from(who: Who) -> Result<Self, Self::Error> {
+        Ok(match who.word() {
+            "signal" => Self::Signal,
+            "application" => Self::Application,
+            "unattended" => Self::Unattended,
+            Who::OPERATOR => {
+                let (uid, pid) = who.numbers()?;
+                Self::Operator { uid, pid }
+            }
+            _ => Self::Unknown,
+        })
+    }
 }
 
 /// How far an elder's drain is.

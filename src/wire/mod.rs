@@ -13,6 +13,7 @@ pub(crate) mod moving;
 pub(crate) mod record;
 pub(crate) mod text;
 pub(crate) mod version;
+mod who;
 
 #[cfg(test)]
 mod tests;
@@ -30,3 +31,4 @@ pub(crate) use moving::{
 };
 pub(crate) use record::{Address, Item, Kind, Member, Role, SocketRecord};
 pub(crate) use version::{Range, SPOKEN, agree};
+pub(crate) use who::Who;

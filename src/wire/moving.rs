@@ -38,7 +38,7 @@ pub(crate) struct Stated {
 
 /// What came of the wish for a state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "is", rename_all = "kebab-case")]
+#[serde(try_from = "Word", into = "Word")]
 pub(crate) enum Answer {
     /// The frame's descriptor holds it.
     Here {
@@ -52,9 +52,55 @@ pub(crate) enum Answer {
     /// It is not handed over.
     Refused {
         /// Why, for people.
-        #[serde(deserialize_with = "text::bounded::<_, MAX_REASON>")]
         reason: String,
     },
+}
+
+/// An [`Answer`] in a payload: what all of them say, side by side.
+#[derive(Serialize, Deserialize)]
+struct Word {
+    is: Is,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    version: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    contents: Option<Contents>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "text::maybe::<_, MAX_REASON>")]
+    reason: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Is {
+    Here,
+    Unknown,
+    Refused,
+}
+
+impl From<Answer> for Word {
+    fn from(answer: Answer) -> Self {
+        let (is, version, contents, reason) = match answer {
+            Answer::Here { version, contents } => (Is::Here, Some(version), Some(contents), None),
+            Answer::Unknown => (Is::Unknown, None, None, None),
+            Answer::Refused { reason } => (Is::Refused, None, None, Some(reason)),
+        };
+        Self { is, version, contents, reason }
+    }
+}
+
+impl TryFrom<Word> for Answer {
+    type Error = &'static str;
+
+    fn try_from(word: Word) -> Result<Self, Self::Error> {
+        Ok(match word.is {
+            Is::Here => Self::Here {
+                version: word.version.ok_or("missing field `version`")?,
+                contents: word.contents.ok_or("missing field `contents`")?,
+            },
+            Is::Unknown => Self::Unknown,
+            Is::Refused => Self::Refused { reason: word.reason.ok_or("missing field `reason`")? },
+        })
+    }
 }
 
 /// What has changed in a state since it was taken. Comes with one descriptor.

@@ -9,7 +9,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Client;
 use crate::control::frame::{self, ANSWER, NEWS, REQUEST};
-use crate::control::message::{Answer, Command, Last, News, Request};
+use crate::control::message::{Answer, Command, Last, News};
+use crate::control::request::Request;
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::SPOKEN;
 

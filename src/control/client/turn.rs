@@ -13,7 +13,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::exchange::{AGAIN, Told, told};
 use crate::control::access::Access;
 use crate::control::frame::{self, REQUEST};
-use crate::control::message::{Command, Request};
+use crate::control::message::Command;
+use crate::control::request::Request;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::wire::{Identity, SPOKEN};
@@ -89,22 +90,28 @@ pub(crate) async fn ask_for_turn(
 /// Of [`News`](crate::control::News) what concerns who asks for the turn. A service asks for its
 /// turn, and shall not carry what reads the rest.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
-#[serde(tag = "news", rename_all = "kebab-case")]
-enum Heard {
-    Queued {
-        owner: Generation,
-    },
-    #[serde(other)]
-    Other,
+struct Heard {
+    news: String,
+    owner: Option<Generation>,
+}
+
+impl Heard {
+    /// Who owns, if what was said is that the turn is another's.
+    fn queued(&self) -> Option<Generation> {
+        self.owner.filter(|_| self.news == "queued")
+    }
 }
 
 /// The same of an [`Answer`](crate::control::message::Answer).
 #[derive(Debug, PartialEq, Eq, Deserialize)]
-#[serde(tag = "answer", rename_all = "kebab-case")]
-enum Answered {
-    Turn,
-    #[serde(other)]
-    Other,
+struct Answered {
+    answer: String,
+}
+
+impl Answered {
+    fn is_the_turn(&self) -> bool {
+        self.answer == "turn"
+    }
 }
 
 fn too_late(path: &Path, length: Duration, waits: bool) -> Error {
@@ -151,19 +158,20 @@ async fn one(mut stream: UnixStream, asking: &Asking, waits: &mut bool) -> Resul
     // A service that refuses before it has read has its answer there.
     let sent = frame::send(&mut stream, REQUEST, &request, Duration::MAX).await;
     loop {
-        match told(&mut stream).await? {
-            Some(Told::News(Heard::Queued { owner })) => {
-                *waits = true;
-                crate::log::info!(target: "heirloom::control", %owner, "waits for the turn: another upgrade runs");
-            }
-            Some(Told::News(Heard::Other)) => {}
-            Some(Told::Last(last)) => match Result::<Answered>::from(last)? {
-                Answered::Turn => break,
-                Answered::Other => {
-                    let text = "takeover: an answer to something else";
-                    return Err(Error::new(ErrorKind::Protocol, text));
+        match told::<Heard, Answered>(&mut stream).await? {
+            Some(Told::News(heard)) => {
+                if let Some(owner) = heard.queued() {
+                    *waits = true;
+                    crate::log::info!(target: "heirloom::control", %owner, "waits for the turn: another upgrade runs");
                 }
-            },
+            }
+            Some(Told::Last(last)) => {
+                if Result::<Answered>::from(last)?.is_the_turn() {
+                    break;
+                }
+                let text = "takeover: an answer to something else";
+                return Err(Error::new(ErrorKind::Protocol, text));
+            }
             None => {
                 sent?;
                 let text = "takeover: whoever was asked ended before it had answered";
@@ -192,18 +200,18 @@ mod tests {
     #[test]
     fn who_asks_for_the_turn_understands_what_concerns_it_and_lets_the_rest_be() {
         let (owner, to) = (Generation::FIRST, Generation::FIRST.next());
-        assert_eq!(read::<Heard>(&News::Queued { owner }), Heard::Queued { owner });
-        assert_eq!(read::<Heard>(&News::Started { from: owner, to }), Heard::Other);
+        assert_eq!(read::<Heard>(&News::Queued { owner }).queued(), Some(owner));
+        assert_eq!(read::<Heard>(&News::Started { from: owner, to }).queued(), None);
         let reason = "loads".to_owned();
-        assert_eq!(read::<Heard>(&News::NotYet { reason }), Heard::Other);
+        assert_eq!(read::<Heard>(&News::NotYet { reason }).queued(), None);
         let said = |answer| Result::<Answered>::from(read::<Last<Answered>>(&Last::from(answer)));
-        assert_eq!(said(Ok(Answer::Turn)).unwrap(), Answered::Turn);
+        assert!(said(Ok(Answer::Turn)).unwrap().is_the_turn());
         for other in [
             Answer::Done,
             Answer::Upgrade { started: Started::Begun },
             Answer::Text { text: "a".to_owned() },
         ] {
-            assert_eq!(said(Ok(other)).unwrap(), Answered::Other);
+            assert!(!said(Ok(other)).unwrap().is_the_turn());
         }
         let error = said(Err(Error::new(ErrorKind::Busy, "not now"))).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Busy);

@@ -88,7 +88,13 @@ async fn a_drain_that_is_hurried_takes_no_more() {
 /// A long queue of a slow predecessor is no reason to close what stands in it.
 #[tokio::test]
 async fn whoever_said_that_others_wait_is_waited_for() {
-    let middle = Side::new();
+    // Whatever the deadline is.
+    for deadline in [Duration::from_secs(20), Duration::MAX] {
+        waits_for_others(Side::with(deadline)).await;
+    }
+}
+
+async fn waits_for_others(middle: Side) {
     let mut came = middle.takes("chat");
     let (ours, theirs) = channel();
     middle.sessions.receive_from(theirs);
