@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::sys::scm::{self, Credentials};
 use crate::sys::watch::Watched;
+use crate::task::Work;
 use crate::wire::Message;
 use crate::wire::limits::MAX_FDS;
 
@@ -93,23 +94,25 @@ impl LinkSender {
     /// # Cancel safety
     ///
     /// A frame is never torn. Cancelled, the message is sent whole or not at all.
-    pub(crate) async fn send(
+    pub(crate) fn send(
         &self,
         message: Message,
         descriptors: Vec<Arc<OwnedFd>>,
-    ) -> Result<()> {
-        let (written, done) = oneshot::channel();
-        let mut frame = Outgoing::new(&message, descriptors, Some(written))?;
-        loop {
-            let room = self.pipe.room();
-            match self.pipe.push(frame) {
-                Ok(()) => break,
-                Err(Refused::Broken) => return Err(self.refusal(&message)),
-                Err(Refused::Full(back)) => frame = *back,
+    ) -> Work<'_, Result<()>> {
+        Box::pin(async move {
+            let (written, done) = oneshot::channel();
+            let mut frame = Outgoing::new(&message, descriptors, Some(written))?;
+            loop {
+                let room = self.pipe.room();
+                match self.pipe.push(frame) {
+                    Ok(()) => break,
+                    Err(Refused::Broken) => return Err(self.refusal(&message)),
+                    Err(Refused::Full(back)) => frame = *back,
+                }
+                room.await;
             }
-            room.await;
-        }
-        done.await.map_err(|_| self.refusal(&message))
+            done.await.map_err(|_| self.refusal(&message))
+        })
     }
 
     /// Queues a message without descriptors and does not wait.

@@ -4,7 +4,8 @@
 //!
 //! tokio compiles its harness anew for each type of future that is spawned, and for each of its
 //! schedulers: some ten kilobytes a task. What is spawned here shares it, for an allocation more; only
-//! what serves a single connection is spawned as it is. The same goes for threads.
+//! what serves a single connection is spawned as it is. The same goes for threads, and for a future
+//! that is awaited in many places.
 
 use std::io;
 use std::pin::Pin;
@@ -13,14 +14,15 @@ use std::thread;
 use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// What a task does, whatever it is.
-type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// What a task does, whatever it is. What is awaited in many places is one, too: as it is, each of
+/// them would hold it.
+pub(crate) type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Spawns a task in the runtime that this code runs in.
 pub(crate) fn spawn<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> JoinHandle<T> {
-    let work: Work<T> = Box::pin(work);
+    let work: Work<'static, T> = Box::pin(work);
     tokio::spawn(work)
 }
 
@@ -29,7 +31,7 @@ pub(crate) fn spawn_on<T: Send + 'static>(
     runtime: &Handle,
     work: impl Future<Output = T> + Send + 'static,
 ) -> JoinHandle<T> {
-    let work: Work<T> = Box::pin(work);
+    let work: Work<'static, T> = Box::pin(work);
     runtime.spawn(work)
 }
 
@@ -38,7 +40,7 @@ pub(crate) fn spawn_in<T: Send + 'static>(
     tasks: &mut JoinSet<T>,
     work: impl Future<Output = T> + Send + 'static,
 ) {
-    let work: Work<T> = Box::pin(work);
+    let work: Work<'static, T> = Box::pin(work);
     tasks.spawn(work);
 }
 

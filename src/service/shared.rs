@@ -35,6 +35,7 @@ use crate::session::Sessions;
 use crate::spawn::Program;
 use crate::state::States;
 use crate::status::{Event, Outcome, Role, Status};
+use crate::task::Work;
 use crate::verdict::{Decision, Verdict};
 use crate::wire::Figures;
 
@@ -324,7 +325,7 @@ impl Shared {
     }
 
     /// Asks the service's task.
-    pub(crate) async fn ask(&self, command: Command) -> Result<()> {
-        self.commands.send(command).await.map_err(|_| ended())
+    pub(crate) fn ask(&self, command: Command) -> Work<'_, Result<()>> {
+        Box::pin(async { self.commands.send(command).await.map_err(|_| ended()) })
     }
 }
