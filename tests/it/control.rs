@@ -127,8 +127,7 @@ fn p12_an_upgrade_that_fails_is_told_with_its_cause() {
 fn an_upgrade_that_is_queued_is_followed_to_whoever_runs_it() {
     let (server, operator) = start(Release { probation: LONG, ..release() });
     server.next_release(|next| next.probation = Duration::from_millis(50));
-    operator.run(operator.client.upgrade(Upgrade::new())).unwrap();
-    operator.until_probation();
+    operator.begin_probation();
     let mut news = Vec::new();
     let second = Operator::of(server.directory());
     let report = operator.run(async {
@@ -178,8 +177,7 @@ fn an_operator_commits_and_aborts() {
     let report = operator.run(operator.client.abort("the dashboards are red")).unwrap();
     assert_eq!(report.outcome, UpgradeOutcome::RolledBack);
     assert!(report.cause.unwrap().contains("the dashboards are red"));
-    operator.run(operator.client.upgrade(Upgrade::new())).unwrap();
-    operator.until_probation();
+    operator.begin_probation();
     let report = operator.run(operator.client.commit()).unwrap();
     assert_eq!(report.outcome, UpgradeOutcome::Committed);
     server.until_owner(2);
@@ -201,8 +199,7 @@ fn p3_the_predecessor_answers_until_the_verdict_and_the_successor_from_then_on()
     server.signal(server.pid(1), Signal::SIGKILL);
     until("the roll back", || server.reports().pop());
     assert_eq!(operator.status().owner.get(), 0);
-    operator.run(operator.client.upgrade(Upgrade::new())).unwrap();
-    operator.until_probation();
+    operator.begin_probation();
     // The successor takes over, and answers, when its predecessor is dead.
     server.signal(server.pid(0), Signal::SIGKILL);
     server.until_owner(2);
@@ -245,8 +242,7 @@ fn a_pause_outlives_an_upgrade_and_a_roll_back() {
     assert_eq!(operator.status().accepting, Accepting::Paused);
     server.next_release(|next| next.probation = LONG);
     assert_eq!(operator.upgrade().unwrap().outcome, UpgradeOutcome::Committed);
-    operator.run(operator.client.upgrade(Upgrade::new())).unwrap();
-    operator.until_probation();
+    operator.begin_probation();
     operator.run(operator.client.abort("enough")).unwrap();
     assert!(!is_taken(&server, short));
     operator.run(operator.client.resume()).unwrap();

@@ -52,10 +52,15 @@ impl Operator {
         });
     }
 
-    /// An upgrade that is not left to its probation.
-    pub(crate) fn upgrade_and_commit(&self) -> Report {
+    /// Begins an upgrade and waits until its successor serves.
+    pub(crate) fn begin_probation(&self) {
         self.run(self.client.upgrade(Upgrade::new())).unwrap();
         self.until_probation();
+    }
+
+    /// An upgrade that is not left to its probation.
+    pub(crate) fn upgrade_and_commit(&self) -> Report {
+        self.begin_probation();
         self.run(self.client.commit()).unwrap()
     }
 
