@@ -37,10 +37,11 @@ fn patient() -> Release {
     Release { lame_duck: Duration::from_secs(15), ..web() }
 }
 
+/// So many clients speak at once, which is sooner done than one after the other.
+const AT_ONCE: usize = 100;
+
 /// So many clients that have been answered.
 fn visitors(server: &Server, socket: &str, count: usize) -> Vec<Visitor> {
-    /// Many at once are sooner done than one after the other.
-    const AT_ONCE: usize = 100;
     let address = server.address(socket);
     let mut visitors: Vec<Visitor> = Vec::with_capacity(count);
     while visitors.len() < count {
@@ -359,10 +360,8 @@ fn idle_connections_move_in_bulk() {
             process::resident(owner) / 1024,
         );
     }
-    for visitor in &mut visitors {
-        visitor.send(get("/")).unwrap();
-    }
-    for visitor in &mut visitors {
-        assert_eq!(visitor.answer().unwrap().generation, 1);
+    for some in visitors.chunks_mut(AT_ONCE) {
+        some.iter_mut().for_each(|visitor| visitor.send(get("/")).unwrap());
+        some.iter_mut().for_each(|visitor| assert_eq!(visitor.answer().unwrap().generation, 1));
     }
 }
