@@ -5,7 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use heirloom::control::{Accepting, Overview};
-use heirloom::{Report, UpgradeOutcome, UpgradePhase};
+use heirloom::{Report, UpgradeOutcome};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -56,12 +56,6 @@ fn text(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-fn until_probation(operator: &Operator) {
-    operator.until_status("probation", |status| {
-        status.upgrade.as_ref().is_some_and(|upgrade| upgrade.phase == UpgradePhase::Probation)
-    });
-}
-
 fn every_end_has_its_exit_code() {
     let server = Server::prepare(Release { control: true, ..Release::default() });
     assert_eq!(code(&server, &["status"]), 3, "nobody there");
@@ -79,14 +73,14 @@ fn every_end_has_its_exit_code() {
     server.next_release(|next| (next.start, next.probation) = (Start::Well, LONG));
     assert_eq!(code(&server, &["upgrade", "--wait"]), 0, "done");
     assert_eq!(code(&server, &["upgrade", "--wait", "--timeout", "300ms"]), 8, "timed out");
-    until_probation(&operator);
+    operator.until_probation();
     assert_eq!(code(&server, &["upgrade", "--no-queue"]), 5, "busy");
     let waiting = command(&server, &["upgrade", "--wait"]).stdout(Stdio::piped()).spawn().unwrap();
     operator.until_status("the queued one", |status| status.queued);
     server.signal(operator.status().generations[0].pid.unwrap(), Signal::SIGKILL);
     // The upgrade that was queued runs now, and its successor is taken back as well.
     operator.until_status("the next upgrade", |status| !status.queued);
-    until_probation(&operator);
+    operator.until_probation();
     assert_eq!(code(&server, &["abort"]), 0);
     assert_eq!(waiting.wait_with_output().unwrap().status.code(), Some(7), "rolled back");
     let owner = server.owner();
@@ -124,7 +118,7 @@ fn a_rejected_release_ends_with_its_code() {
     let server = start(Release { probation: LONG, ..Release::default() });
     let operator = Operator::of(server.directory());
     let waiting = command(&server, &["upgrade", "--wait"]).stdout(Stdio::piped()).spawn().unwrap();
-    until_probation(&operator);
+    operator.until_probation();
     assert_eq!(code(&server, &["rollback", "--generation", "0"]), 4);
     let back = run(&server, &["rollback", "--generation", "1"]);
     assert_eq!(back.status.code(), Some(0), "{back:?}");

@@ -64,14 +64,8 @@ fn in_probation(release: Release) -> (Server, Operator) {
     let (server, operator) = start(Release { probation: LONG, ..release });
     let begun = operator.run(operator.client.upgrade(Upgrade::new())).unwrap();
     assert_eq!(begun, Started::Begun);
-    until_probation(&operator);
+    operator.until_probation();
     (server, operator)
-}
-
-fn until_probation(operator: &Operator) {
-    operator.until_status("probation", |status| {
-        status.upgrade.as_ref().is_some_and(|upgrade| upgrade.phase == UpgradePhase::Probation)
-    });
 }
 
 fn p12_a_status_shows_every_live_generation() {
@@ -134,7 +128,7 @@ fn an_upgrade_that_is_queued_is_followed_to_whoever_runs_it() {
     let (server, operator) = start(Release { probation: LONG, ..release() });
     server.next_release(|next| next.probation = Duration::from_millis(50));
     operator.run(operator.client.upgrade(Upgrade::new())).unwrap();
-    until_probation(&operator);
+    operator.until_probation();
     let mut news = Vec::new();
     let second = Operator::of(server.directory());
     let report = operator.run(async {
@@ -185,7 +179,7 @@ fn an_operator_commits_and_aborts() {
     assert_eq!(report.outcome, UpgradeOutcome::RolledBack);
     assert!(report.cause.unwrap().contains("the dashboards are red"));
     operator.run(operator.client.upgrade(Upgrade::new())).unwrap();
-    until_probation(&operator);
+    operator.until_probation();
     let report = operator.run(operator.client.commit()).unwrap();
     assert_eq!(report.outcome, UpgradeOutcome::Committed);
     server.until_owner(2);
@@ -208,7 +202,7 @@ fn p3_the_predecessor_answers_until_the_verdict_and_the_successor_from_then_on()
     until("the roll back", || server.reports().pop());
     assert_eq!(operator.status().owner.get(), 0);
     operator.run(operator.client.upgrade(Upgrade::new())).unwrap();
-    until_probation(&operator);
+    operator.until_probation();
     // The successor takes over, and answers, when its predecessor is dead.
     server.signal(server.pid(0), Signal::SIGKILL);
     server.until_owner(2);
@@ -252,7 +246,7 @@ fn a_pause_outlives_an_upgrade_and_a_roll_back() {
     server.next_release(|next| next.probation = LONG);
     assert_eq!(operator.upgrade().unwrap().outcome, UpgradeOutcome::Committed);
     operator.run(operator.client.upgrade(Upgrade::new())).unwrap();
-    until_probation(&operator);
+    operator.until_probation();
     operator.run(operator.client.abort("enough")).unwrap();
     assert!(!is_taken(&server, short));
     operator.run(operator.client.resume()).unwrap();

@@ -4,7 +4,6 @@
 use std::fs;
 use std::time::Duration;
 
-use heirloom::control::Upgrade;
 use heirloom::{AskedBy, CauseKind, Purpose, Report, UpgradeOutcome, UpgradePhase};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -37,13 +36,6 @@ fn last(operator: &Operator) -> Report {
 }
 
 /// Begins an upgrade and waits until its successor serves.
-fn until_probation(operator: &Operator) {
-    operator.run(operator.client.upgrade(Upgrade::new())).unwrap();
-    operator.until_status("probation", |status| {
-        status.upgrade.as_ref().is_some_and(|upgrade| upgrade.phase == UpgradePhase::Probation)
-    });
-}
-
 fn p12_a_report_says_who_asked_and_what_for() {
     let (server, operator) = start(Release::default());
     server.upgrade_well();
@@ -77,7 +69,7 @@ fn p12_requests_in_the_window_stand_against_those_before() {
     let (server, operator) = start(Release { probation: LONG, ..Release::default() });
     let mut elder = server.client("main");
     assert_eq!(elder.ask("requests 100 2"), "\"counted\"");
-    until_probation(&operator);
+    operator.until_probation();
     elder.ask("requests 7 0");
     assert!(server.ask("who").starts_with("1 "));
     server.ask("requests 50 1");
@@ -104,7 +96,7 @@ fn p12_requests_in_the_window_stand_against_those_before() {
 fn p12_a_roll_back_says_how_long_it_took_and_why() {
     let (server, operator) = start(Release { probation: LONG, ..Release::default() });
     for number in 1..=3 {
-        until_probation(&operator);
+        operator.until_probation();
         server.signal(server.pid(number as u64), Signal::SIGKILL);
         let report = until("the roll back", || server.reports().into_iter().nth(number - 1));
         assert_eq!(report.cause_kind, Some(CauseKind::Died), "{report}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use heirloom::control::{Accepting, Upgrade};
 use heirloom::{DrainOutcome, ErrorKind, UpgradeOutcome};
 
-use super::{LONG, is_taken, release, start, until_probation};
+use super::{LONG, is_taken, release, start};
 use crate::support::operator::kind;
 use crate::support::wait::PATIENCE;
 use crate::support::{Operator, Release};
@@ -80,7 +80,7 @@ fn a_drain_holds_through_an_upgrade_that_is_taken_back() {
         tokio::join!(operator.client.drain(|_| {}), upgrade).0
     });
     assert_eq!(drained.unwrap().outcome, DrainOutcome::Drained);
-    until_probation(&operator);
+    operator.until_probation();
     let report = operator.run(operator.client.abort("not now")).unwrap();
     assert_eq!(report.outcome, UpgradeOutcome::RolledBack);
     assert_eq!(operator.status().accepting, Accepting::Drained);

@@ -7,7 +7,7 @@ use heirloom::control::{Stop, Upgrade};
 use heirloom::{AskedBy, UpgradeOutcome};
 use nix::sys::signal::Signal;
 
-use super::{LONG, in_probation, release, start, until_probation};
+use super::{LONG, in_probation, release, start};
 use crate::support::release::{Action, Habit, Side, TakeOver};
 use crate::support::wait::until;
 use crate::support::{Operator, Release, Server};
@@ -39,7 +39,7 @@ fn p12_whoever_asked_for_a_queued_upgrade_is_known_to_whoever_runs_it() {
         operator.until_status("the wish to be queued", |status| status.queued);
         operator.run(operator.client.commit()).unwrap();
         operator.until_status("the next owner", |status| status.owner.get() == 1);
-        until_probation(&operator);
+        operator.until_probation();
         operator.run(operator.client.commit()).unwrap();
         server.until_owner(2);
         asked_by(&server, 1)

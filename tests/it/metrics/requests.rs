@@ -13,6 +13,8 @@ use crate::support::release::{Ailment, Web};
 use crate::support::visitor::Visitor;
 use crate::support::wait::{pause, until};
 
+const LONG: Duration = Duration::from_secs(3_600);
+
 trials![p12_requests_over_twenty_upgrades_are_what_the_clients_counted];
 
 /// A client that keeps its connections as long as it may; answers it got, and failed ones of them.
@@ -34,7 +36,9 @@ fn visits(address: &Address, stop: &AtomicBool) -> (u64, u64) {
 
 /// P12. Of a roll back as well: what a successor in probation has answered is not lost with it.
 fn p12_requests_over_twenty_upgrades_are_what_the_clients_counted() {
-    let (server, operator) = start(Release { web: Some(Web::default()), ..Release::default() });
+    // A busy machine takes its time to find out that a release is bad.
+    let web = Some(Web::default());
+    let (server, operator) = start(Release { web, probation: LONG, ..Release::default() });
     let (address, stop) = (server.address("main"), Arc::new(AtomicBool::new(false)));
     let clients: Vec<_> = (0..4)
         .map(|_| {
@@ -54,7 +58,7 @@ fn p12_requests_over_twenty_upgrades_are_what_the_clients_counted() {
             back += 1;
             window += report.window.unwrap().requests;
         }
-        let report = operator.upgrade().unwrap();
+        let report = operator.upgrade_and_commit();
         assert_eq!(report.outcome, UpgradeOutcome::Committed, "{report}");
         window += report.window.unwrap().requests;
     }

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use heirloom::control::{Client, Overview, Upgrade};
-use heirloom::{ErrorKind, Report, Result};
+use heirloom::{ErrorKind, Report, Result, UpgradePhase};
 use tokio::runtime::Runtime;
 
 use super::wait::{PATIENCE, until};
@@ -43,6 +43,20 @@ impl Operator {
     /// An upgrade from the wish to the report.
     pub(crate) fn upgrade(&self) -> Result<Report> {
         self.run(self.client.upgrade_and_wait(Upgrade::new(), |_| {}))
+    }
+
+    /// Until a successor is in probation.
+    pub(crate) fn until_probation(&self) {
+        self.until_status("probation", |status| {
+            status.upgrade.as_ref().is_some_and(|upgrade| upgrade.phase == UpgradePhase::Probation)
+        });
+    }
+
+    /// An upgrade that is not left to its probation.
+    pub(crate) fn upgrade_and_commit(&self) -> Report {
+        self.run(self.client.upgrade(Upgrade::new())).unwrap();
+        self.until_probation();
+        self.run(self.client.commit()).unwrap()
     }
 
     /// A bare connection to the socket.

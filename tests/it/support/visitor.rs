@@ -6,6 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::Server;
@@ -45,6 +47,8 @@ impl Visitor {
                 let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
                 let host = u8::try_from(1 + number / PER_ADDRESS).unwrap();
                 let from = SocketAddr::from((Ipv4Addr::new(127, 0, 0, host), 0));
+                // A port that is free to this server, not to all (ip(7)): others test beside this.
+                setsockopt(&socket, IpBindAddressNoPort, &true).unwrap();
                 socket.bind(&from.into()).unwrap();
                 socket.connect(&SockAddr::from(*to)).unwrap();
                 socket.set_tcp_nodelay(true).unwrap();
