@@ -89,7 +89,7 @@ pub(super) fn take(hub: &Arc<Hub>, birth: Birth) -> Arc<Entry> {
 }
 
 /// The last guard of an entry has gone: that is counted and told, and the entry is for another.
-#[inline(never)]
+#[inline]
 pub(super) fn give_back(entry: Arc<Entry>) {
     let step = (entry.purpose() != Purpose::HealthCheck).then(|| entry.last_step());
     if let Some(Step::Lost) = step {
