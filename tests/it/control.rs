@@ -177,8 +177,7 @@ fn an_operator_commits_and_aborts() {
     let report = operator.run(operator.client.abort("the dashboards are red")).unwrap();
     assert_eq!(report.outcome, UpgradeOutcome::RolledBack);
     assert!(report.cause.unwrap().contains("the dashboards are red"));
-    operator.begin_probation();
-    let report = operator.run(operator.client.commit()).unwrap();
+    let report = operator.upgrade_and_commit();
     assert_eq!(report.outcome, UpgradeOutcome::Committed);
     server.until_owner(2);
     assert_eq!(operator.status().owner.get(), 2);
