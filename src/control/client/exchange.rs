@@ -122,8 +122,9 @@ impl Client {
             return match connected {
                 Ok(stream) => Ok(stream),
                 Err(error) => match error.kind() {
-                    // A full backlog of a Unix socket does not make its clients wait.
-                    io::ErrorKind::WouldBlock => {
+                    // A full backlog of a Unix socket does not make its clients wait, and whoever
+                    // waits in one is told so when its owner ends.
+                    io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionReset => {
                         pause(deadline, begun.elapsed()).await?;
                         continue;
                     }

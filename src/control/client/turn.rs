@@ -72,8 +72,13 @@ pub(crate) async fn ask_for_turn(
             let Some(stream) = connect(path).await? else { return Ok(None) };
             match one(stream, asking, &mut waits).await {
                 Ok(stream) => return Ok(Some(stream)),
-                // It ended, or another generation owns by now.
-                Err(error) if matches!(error.kind(), ErrorKind::PassedOn | ErrorKind::Link) => {
+                // It ended, another generation owns by now, or too many clients are connected.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::PassedOn | ErrorKind::Link | ErrorKind::Crowded
+                    ) =>
+                {
                     crate::log::debug!(target: "heirloom::control", error = %error.chain(), "asks for the turn again");
                     sleep(AGAIN).await;
                 }
@@ -132,8 +137,9 @@ async fn connect(path: &Path) -> Result<Option<UnixStream>> {
         };
         let kind = match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => return Ok(None),
-            // A full backlog of a Unix socket does not make its clients wait.
-            io::ErrorKind::WouldBlock => {
+            // A full backlog of a Unix socket does not make its clients wait, and whoever waits in one
+            // is told so when its owner ends: somebody else may have the path by now.
+            io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionReset => {
                 sleep(AGAIN).await;
                 continue;
             }
@@ -188,6 +194,8 @@ async fn one(mut stream: UnixStream, asking: &Asking, waits: &mut bool) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
     use socket2::{Domain, SockAddr, Socket, Type};
 
     use super::*;
@@ -237,5 +245,19 @@ mod tests {
             assert!(queued.len() < 10, "its backlog is never full");
         };
         assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    }
+
+    /// Of a connection in a backlog whose socket is closed the kernel says that it was reset.
+    #[tokio::test]
+    async fn who_waited_for_somebody_that_has_just_ended_finds_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let mut connecting = std::pin::pin!(connect(&path));
+        let waits =
+            std::future::poll_fn(|cx| Poll::Ready(connecting.as_mut().poll(cx).is_pending()));
+        assert!(waits.await);
+        drop(listener);
+        assert!(connecting.await.unwrap().is_none());
     }
 }
