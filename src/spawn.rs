@@ -11,7 +11,7 @@ mod program;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
@@ -38,8 +38,8 @@ const LINK: RawFd = 3;
 /// The standard streams.
 const STREAMS: [RawFd; 3] = [0, 1, 2];
 
-/// From this number on a process has many descriptors.
-const MANY: RawFd = 1024;
+/// A process that has many descriptors has one of these numbers: the kernel gives the lowest first.
+const MANY: [RawFd; 4] = [1_023, 2_047, 4_095, 8_191];
 
 /// How a script begins.
 const SCRIPT: &[u8; 2] = b"#!";
@@ -161,14 +161,16 @@ impl Prepared {
     ///
     /// A script is not at hand: its interpreter may not be.
     fn is_at_hand(&self) -> bool {
+        if MANY.into_iter().any(cached::is_open) {
+            return false;
+        }
         let opened = match &self.program.file {
             Some(_) => None,
             None => File::options()
                 .read(true)
                 .custom_flags(libc::O_NONBLOCK)
                 .open(&self.program.exe)
-                .ok()
-                .filter(|file| file.as_raw_fd() < MANY),
+                .ok(),
         };
         let file = self.program.file.as_ref().map(AsFd::as_fd);
         let mut start = [0; 2];

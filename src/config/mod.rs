@@ -237,8 +237,8 @@ impl Config {
     /// the oldest: its connections are cut at once, requests in flight among them, however much of
     /// their [`drain_deadline`](Self::drain_deadline) is left. The log of both says so. But every
     /// generation drains for 1 s at least, and longer while connections wait for their turn to move
-    /// to its successor, so after upgrades in quick succession more of them may be there for a
-    /// moment.
+    /// to its successor (at most until the drain's deadline), so after upgrades in quick
+    /// succession more of them may be there for a moment.
     pub fn max_draining(mut self, generations: usize) -> Self {
         self.max_draining = generations.max(1);
         self

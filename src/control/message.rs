@@ -101,9 +101,9 @@ impl Command {
         }
     }
 
-    /// Whether its client stays for as long as it likes, and takes up a place.
+    /// Whether it is never answered: its client stays until it has had enough.
     pub(super) fn stays(&self) -> bool {
-        matches!(self, Self::Watch | Self::TakeOver { .. })
+        matches!(self, Self::Watch)
     }
 
     /// Whether it changes anything, so that the log names who gave it.

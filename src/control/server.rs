@@ -172,7 +172,7 @@ impl Clients {
         let Some(command) = command else { return Ok(None) };
         let long_place = match command.stays() {
             true => Some(Arc::clone(&self.long_places).try_acquire_owned().map_err(|_| {
-                let text = format!("{MAX_STAYING} clients watch or wait for their turn already");
+                let text = format!("{MAX_STAYING} clients watch already");
                 Error::new(ErrorKind::Crowded, text)
             })?),
             false => None,

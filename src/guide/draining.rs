@@ -86,5 +86,5 @@
 //! [`drain_spread`](crate::Config::drain_spread) spreads the graceful closings. Generations drain
 //! side by side, at most [`max_draining`](crate::Config::max_draining) of them; beyond that the
 //! oldest is hurried: what it still has is cut, requests in flight included, as soon as it has
-//! drained for 1 s and no connection of it waits for its turn to move. Whoever upgrades more often than requests take allows for more generations. A
-//! forced stop cuts at once.
+//! drained for 1 s and no connection of it waits for its turn to move. Whoever upgrades more often
+//! than requests take allows for more generations. A forced stop cuts at once.

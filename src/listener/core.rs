@@ -2,8 +2,8 @@
 //!
 //! One lock holds the state and the descriptors. A connection is accepted, and its drain guard
 //! taken, inside that lock. So parking is: take the lock, set the state; the registrations may be
-//! dropped later. When [`Core::park`] returns, no accept is in flight and none can follow; there is nothing to
-//! wait for and nothing to acknowledge.
+//! dropped later. When [`Core::park`] returns, no accept is in flight and none can follow; there is
+//! nothing to wait for and nothing to acknowledge.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -16,7 +16,7 @@ use crate::handoff::upgrade::Relation;
 use crate::hooks::Moment;
 use crate::inventory::in_background;
 use crate::link::Envelope;
-use crate::pid_file::{PidFile, Published};
+use crate::pid_file::PidFile;
 use crate::report::AskedBy;
 use crate::report::journal::Tally;
 use crate::wire::{Causes, CutItem, LastReport, MAX_CUT, Message, Progress};
@@ -41,8 +41,7 @@ impl Service {
         let (hurry, crowded) = (Arc::clone(&self.hurry), Arc::clone(&self.crowded));
         let mut progress = shared.drain.watch();
         let mut drain = std::pin::pin!(Self::drain(&shared, &hurry, &crowded));
-        let mut link_ended = false;
-        let mut child_ended = false;
+        let (mut link_ended, mut child_ended) = (false, false);
         let mut life_ended = relation.life.is_none();
         let mut drained = None;
         // Who is to stop the service looks into the PID file, and finds this process until then.
@@ -73,7 +72,11 @@ impl Service {
                 () = crowded.notified(), if drained.is_some() => self.leaving.abort_all(),
                 () = &mut heir, if !heir.is_elapsed() => {}
             }
-            let waits = drained.is_some() && !link_ended && !heir.is_elapsed() && self.is_named();
+            let waits = drained.is_some()
+                && !link_ended
+                && !heir.is_elapsed()
+                && !self.heir_is_known
+                && self.is_named();
             let over = drained.take_if(|_| self.leaving.is_empty() && !waits);
             if over.is_some()
                 && link_ended
@@ -88,10 +91,7 @@ impl Service {
                 return End::OwnsAgain;
             }
             if let Some(report) = over {
-                super::stop::tell_drain(&report);
-                Self::send_last_report(&shared, &relation, &report).await;
-                shared.manager.has_heard().await;
-                return End::Drained(report);
+                return Self::leave(&shared, &relation, report).await;
             }
         }
     }
@@ -191,31 +191,37 @@ impl Service {
     }
 
     /// An upgrade that a signal asks for goes to the owner. A stop is heeded here, and a second one
-    /// cuts what is left. Until the PID file names the new owner, a stop is meant for the service.
+    /// cuts what is left. As long as the PID file names this process, a stop is meant for the service.
     fn asked_as_elder(&mut self, relation: &mut Relation, asked: Asked) {
         match asked {
             Asked::Upgrade => post(relation, Message::Asked { by: AskedBy::Signal.asker() }),
             Asked::Stop => {
-                let again = std::mem::replace(&mut self.stop_asked, true);
+                let again = self.stop_asked;
                 if relation.child.is_ours() && self.is_named() {
                     crate::log::info!(target: "heirloom::handoff", step = "stop passed on", "the PID file still names this process");
                     post(relation, Message::StopAsked { hurry: again });
                 }
-                if again {
-                    self.hurry.notify_one();
-                } else {
-                    relation.tell(Event::Stop);
-                }
+                self.stop_here(relation);
             }
         }
     }
 
-    /// Whether who looks into the PID file still finds this process, and the new owner is about to
-    /// change that.
+    /// The first time this generation is not to own again, the second time it is not waited for.
+    fn stop_here(&mut self, relation: &mut Relation) {
+        if std::mem::replace(&mut self.stop_asked, true) {
+            self.hurry.notify_one();
+        } else {
+            relation.tell(Event::Stop);
+        }
+    }
+
+    /// Whether who looks into the PID file still finds this process.
     fn is_named(&self) -> bool {
-        let ours = |published: &Published| published.is_ours().unwrap_or_default();
-        !self.heir_is_known
-            && matches!(&self.pid_file, Some(PidFileState::Published(published)) if ours(published))
+        let Some(PidFileState::Published(published)) = &self.pid_file else { return false };
+        published.is_ours().unwrap_or_else(|error| {
+            crate::log::warn!(%error, "the PID file cannot be read");
+            false
+        })
     }
 
     fn told_as_elder(&mut self, relation: &mut Relation, command: Command) {
@@ -229,7 +235,8 @@ impl Service {
                 };
                 let _ = wish.reply.send(Err(Error::new(ErrorKind::PassedOn, text)));
             }
-            Command::Stop(Urgency::Counted) => self.asked_as_elder(relation, Asked::Stop),
+            // The application's own, which knows whom it asks.
+            Command::Stop(Urgency::Counted) => self.stop_here(relation),
             // An operator's, who asked the owner: that was this generation a moment ago.
             Command::Stop(urgency) => {
                 if relation.child.is_ours() {
@@ -255,6 +262,14 @@ impl Service {
             app_version: self.shared.config.version.clone(),
             by_listener: now.by_listener.into_iter().map(|(name, at)| (name, at as u64)).collect(),
         })
+    }
+
+    /// Nothing is left here: that is told, and this generation ends.
+    async fn leave(shared: &Shared, relation: &Relation, report: DrainReport) -> End {
+        super::stop::tell_drain(&report);
+        Self::send_last_report(shared, relation, &report).await;
+        shared.manager.has_heard().await;
+        End::Drained(report)
     }
 
     async fn send_last_report(shared: &Shared, relation: &Relation, report: &DrainReport) {

@@ -48,7 +48,7 @@ impl Programs {
     ) -> Self {
         let running = Executable::of_this_process(program, generation, version)
             .inspect_err(|error| {
-                crate::log::debug!(error = %chain(error), "nobody can roll back to this executable");
+                crate::log::warn!(error = %chain(error), "nobody can roll back to this executable");
             })
             .ok();
         let mut older = None;

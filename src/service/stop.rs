@@ -129,6 +129,8 @@ impl Service {
         if again {
             self.forced = true;
             self.hurry.notify_one();
+            // First why: who is hurried without it takes it for want of room.
+            self.elders.tell_all(&Message::Stopping);
             self.elders.tell_all(&Message::Hurry);
         }
     }

@@ -1,8 +1,9 @@
-//! What of a file is in memory: `RWF_NOWAIT` of `preadv2(2)`.
+//! What costs no wait: what of a file is in memory (`RWF_NOWAIT` of `preadv2(2)`), and whether many
+//! descriptors are open.
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use super::checked;
 
@@ -14,6 +15,12 @@ pub(crate) fn read(file: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
     // SAFETY: one part, which is borrowed for the call and as long as it says.
     let read = unsafe { libc::preadv2(file.as_raw_fd(), &raw const part, 1, 0, libc::RWF_NOWAIT) };
     Ok(checked(read as i64)?.unsigned_abs() as usize)
+}
+
+/// Whether this number is a descriptor of this process (`F_GETFD` of `fcntl(2)`).
+pub(crate) fn is_open(number: RawFd) -> bool {
+    // SAFETY: it reads a flag, of whatever has this number now.
+    unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
 }
 
 #[cfg(test)]

@@ -431,7 +431,7 @@ impl Message {
     }
 }
 
-/// Room for the header and for all of a last report but its list: six names and four numbers.
+/// Room for the header and for all of a last report but its list: names, numbers and causes.
 const REPORT_FRAME: usize = HEADER + 320;
 
 /// The same for how far an elder's drain is: five names and three numbers.

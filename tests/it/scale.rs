@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use heirloom::UpgradeOutcome;
+use heirloom::control::Stop;
 
 use crate::support::client::{Address, Client, Failure};
 use crate::support::wait::until;
-use crate::support::{Load, Release, Server, Socket, process};
+use crate::support::{Load, Operator, Release, Server, Socket, process};
 
 trials![
     p11_one_listener_is_handed_over,
@@ -18,6 +19,7 @@ trials![
     p7_the_oldest_is_hurried_when_too_many_drain,
     p7_who_has_just_begun_to_drain_has_a_second_for_it_however_many_drain,
     p7_a_forced_stop_cuts_even_those_who_have_just_begun_to_drain,
+    p7_a_forced_stop_in_probation_cuts_who_drains_and_says_why,
     p3_an_elder_between_two_others_owns_again_if_both_newer_ones_die,
 ];
 
@@ -162,8 +164,29 @@ fn p7_a_forced_stop_cuts_even_those_who_have_just_begun_to_drain() {
     server.signal(owner, nix::sys::signal::Signal::SIGTERM);
     server.until_role(1, "stopping");
     server.signal(owner, nix::sys::signal::Signal::SIGTERM);
-    assert_eq!(session.receive(), Err(Failure::Closed), "it is cut");
+    is_cut_by_force(&server, session);
     server.until_gone(owner);
+}
+
+/// P7, P12. The first wish of all, while an upgrade runs.
+fn p7_a_forced_stop_in_probation_cuts_who_drains_and_says_why() {
+    let never = Duration::from_secs(3600);
+    let server = Server::start(Release { control: true, drain: never, ..Release::default() });
+    let mut session = server.client("main");
+    assert_eq!(session.ask("hold"), "held 0");
+    server.next_release(|release| release.probation = never);
+    server.upgrade_well();
+    let operator = Operator::of(server.directory());
+    operator.begin_probation();
+    operator.run(operator.client.stop(Stop::Force, |_| {})).unwrap();
+    is_cut_by_force(&server, session);
+}
+
+fn is_cut_by_force(server: &Server, mut session: Client) {
+    assert_eq!(session.receive(), Err(Failure::Closed), "it is cut");
+    let end = server.until_entry("outcome", |entry| entry.generation == Some(0));
+    let report = &end.data["Ok"]["handed_over"];
+    assert_eq!(report["cuts"]["forced"], 1, "{report}");
 }
 
 /// P3. Whoever still holds the sockets serves.
