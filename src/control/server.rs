@@ -70,12 +70,6 @@ impl Teller {
     }
 }
 
-/// What a client takes up until it has its answer.
-pub(super) struct Places {
-    _one: OwnedSemaphorePermit,
-    _long: Option<OwnedSemaphorePermit>,
-}
-
 /// The clients of one service.
 #[derive(Clone)]
 pub(crate) struct Clients {
@@ -143,9 +137,8 @@ impl Clients {
 
     async fn serve(self, mut stream: UnixStream, place: OwnedSemaphorePermit) {
         let refused = match self.hear(&mut stream).await {
-            Ok(Some((peer, command, long_place))) => {
-                let places = Places { _one: place, _long: long_place };
-                match self.begin(stream, peer, command, places).await {
+            Ok(Some((peer, command, _long_place))) => {
+                match self.begin(stream, peer, command, place).await {
                     Ok(()) => return,
                     Err((back, error)) => {
                         stream = back;
@@ -185,7 +178,7 @@ impl Clients {
         stream: UnixStream,
         peer: Peer,
         command: Command,
-        places: Places,
+        place: OwnedSemaphorePermit,
     ) -> std::result::Result<(), (UnixStream, Error)> {
         match command {
             Command::TakeOver { service, program } => {
@@ -193,7 +186,7 @@ impl Clients {
                     Ok(process) => process,
                     Err(error) => return Err((stream, error)),
                 };
-                let taker = Taker::new(stream, peer, process, program, places);
+                let taker = Taker::new(stream, peer, process, program, place);
                 crate::log::info!(target: "heirloom::control", %taker, "asks for the turn");
                 self.desk.take_over(service, taker).await;
             }

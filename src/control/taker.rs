@@ -8,11 +8,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::net::UnixStream;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::access::Peer;
 use super::frame::{self, ANSWER, NEWS};
 use super::message::{Answer, Last, News};
-use super::server::Places;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generation::Generation;
 use crate::report::AskedBy;
@@ -27,7 +27,7 @@ pub(crate) struct Taker {
     process: OwnedFd,
     program: Option<Identity>,
     /// It counts among the clients until it has its answer.
-    _places: Places,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Taker {
@@ -37,9 +37,9 @@ impl Taker {
         peer: Peer,
         process: OwnedFd,
         program: Option<Identity>,
-        places: Places,
+        place: OwnedSemaphorePermit,
     ) -> Self {
-        Self { stream, peer, process, program, _places: places }
+        Self { stream, peer, process, program, _place: place }
     }
 
     /// Who that is, as the kernel says.
