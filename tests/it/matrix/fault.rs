@@ -157,11 +157,10 @@ impl Fault {
         // What is written before ready: when 'start' is logged here, it may have been written there.
         let before_it_writes = ["requested", "spawn", "hello", "offer", "welcome", "adopted"];
         match (self, side, step) {
-            (Self::Kill, Side::Successor, _) | (Self::NoThread | Self::NoProcess, ..) => {
-                Some(false)
-            }
             // There is no room for a thread's stack, and a start in place needs none.
-            (Self::NoMemory, ..) => None,
+            (Self::NoMemory, Side::Predecessor, "requested" | "spawn") => None,
+            (Self::Kill, Side::Successor, _)
+            | (Self::NoMemory | Self::NoThread | Self::NoProcess, ..) => Some(false),
             (Self::Kill, Side::Predecessor, _)
             | (Self::StopBriefly | Self::BlockWorkersBriefly, ..) => Some(true),
             // Its successor asks once it starts. A successor itself writes no state yet.
