@@ -10,6 +10,8 @@ use crate::drain::{CutCause, CutCounts, DrainReport, Held};
 use crate::name::Name;
 use crate::wire::{Asker, Who};
 
+/// What an [`AskedBy`] is called that is no [`Asker`].
+const PASSED_ON: &str = "passed_on";
 /// A drain's cut connections are told in at most this many groups.
 const GROUPS: usize = 16;
 /// The longest name of a protocol, in characters.
@@ -47,12 +49,8 @@ pub enum AskedBy {
 impl From<AskedBy> for Who {
     fn from(by: AskedBy) -> Self {
         match by {
-            AskedBy::Signal => Self::called("signal"),
-            AskedBy::Application => Self::called("application"),
-            AskedBy::Unattended => Self::called("unattended"),
-            AskedBy::PassedOn => Self::called("passed_on"),
-            AskedBy::Operator { uid, pid } => Self::operator(uid, pid),
-            AskedBy::Unknown => Self::called("unknown"),
+            AskedBy::PassedOn => Self::called(PASSED_ON),
+            by => by.asker().unwrap_or(Asker::Unknown).into(),
         }
     }
 }
@@ -61,16 +59,12 @@ impl TryFrom<Who> for AskedBy {
     type Error = &'static str;
 
     fn try_from(who: Who) -> Result<Self, Self::Error> {
-        Ok(match who.word() {
-            "signal" => Self::Signal,
-            "application" => Self::Application,
-            "unattended" => Self::Unattended,
-            "passed_on" => Self::PassedOn,
-            Who::OPERATOR => {
-                let (uid, pid) = who.numbers()?;
-                Self::Operator { uid, pid }
-            }
-            _ => Self::Unknown,
+        if who.word() == PASSED_ON {
+            return Ok(Self::PassedOn);
+        }
+        Ok(match who.try_into()? {
+            Asker::Unknown => Self::Unknown,
+            asker => Self::from(Some(asker)),
         })
     }
 }
