@@ -60,14 +60,12 @@ pub(crate) fn open(socket: OwnedFd) -> Result<(LinkSender, LinkReceiver)> {
     let runtime = tokio::runtime::Handle::try_current()
         .map_err(|error| failed("it is opened outside of a runtime").with_source(error))?;
     let socket = Arc::new(socket);
-    let both = Interest::READABLE | Interest::WRITABLE;
-    let registered = Watched::new(Arc::clone(&socket), both)
+    let watched = Watched::new(Arc::clone(&socket), Interest::READABLE)
         .map_err(|error| failed("watch the socket").with_source(error))?;
-    let registered = Arc::new(registered);
-    let pipe = Pipe::open(&runtime, Arc::clone(&registered));
+    let pipe = Pipe::open(runtime, Arc::clone(&socket));
     let sender = LinkSender { pipe, socket };
     let incoming = Incoming::default();
-    Ok((sender, LinkReceiver { socket: registered, incoming, broken: None }))
+    Ok((sender, LinkReceiver { socket: watched, incoming, broken: None }))
 }
 
 /// The sending half. Clones share one queue.
@@ -159,7 +157,7 @@ impl LinkSender {
 /// The receiving half.
 #[derive(Debug)]
 pub(crate) struct LinkReceiver {
-    socket: Arc<Watched>,
+    socket: Watched,
     incoming: Incoming,
     broken: Option<(ErrorKind, String)>,
 }

@@ -1,9 +1,9 @@
 //! Frames on their way out.
 //!
-//! Whoever adds a frame sends as much as the socket takes, under the queue's lock; what is left is
-//! sent by a task when the socket takes more. On a link that is read, which is the rule, the task
-//! sleeps and a message is in the kernel before the call that sends it returns: a step of a
-//! handoff costs one wake-up, the other side's.
+//! Whoever adds a frame sends as much as the socket takes, under the queue's lock; for what is left
+//! a task is started that sends it when the socket takes more. On a link that is read, which is the
+//! rule, there is none: a message is in the kernel before the call that sends it returns, a step of
+//! a handoff costs one wake-up, the other side's, and nobody is woken by being read.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::io::Interest;
 use tokio::runtime::Handle;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot};
@@ -20,9 +21,10 @@ use crate::sys::scm;
 use crate::sys::watch::Watched;
 use crate::wire::Message;
 
-/// The pause after `ETOOMANYREFS`: too many descriptors of this user are on their way to processes
-/// that have not received them yet (`unix(7)`). Nothing says when there are fewer.
-const TOO_MANY: Duration = Duration::from_millis(5);
+/// The pause where nothing says when there is room again: after `ETOOMANYREFS`, since too many
+/// descriptors of this user are on their way to processes that have not received them yet
+/// (`unix(7)`), and while the socket cannot be watched, as without a free descriptor.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Frames that wait for the socket; a link carries a few messages a second.
 pub(super) const QUEUE: usize = 64;
@@ -54,20 +56,16 @@ pub(super) enum Refused {
     Broken,
 }
 
-/// The queue as its users hold it. When the last clone is dropped, the task sends what is left and
-/// ends.
+/// The queue as its users hold it. When the last clone is dropped, what is left is still sent.
 #[derive(Clone, Debug)]
-pub(super) struct Pipe {
-    shared: Arc<Shared>,
-    _last: Arc<Last>,
-}
+pub(super) struct Pipe(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    socket: Arc<Watched>,
+    socket: Arc<OwnedFd>,
+    /// Where the task runs.
+    runtime: Handle,
     queue: Mutex<Queue>,
-    /// The task has something to do.
-    work: Notify,
     /// There may be room in the queue, or the link is broken.
     room: Notify,
 }
@@ -79,64 +77,50 @@ struct Queue {
     sent: usize,
     /// The first error of the socket.
     broken: Option<Arc<io::Error>>,
-    /// Nothing is added any more: no sender is left, or no task.
+    /// The runtime has ended, and what waited then has been given up: nothing is sent any more.
     closed: bool,
 }
 
-/// Dropped with the last sender.
-#[derive(Debug)]
-struct Last(Arc<Shared>);
-
-impl Drop for Last {
-    fn drop(&mut self) {
-        self.0.lock().closed = true;
-        self.0.work.notify_one();
-    }
-}
-
 impl Pipe {
-    pub(super) fn open(runtime: &Handle, socket: Arc<Watched>) -> Self {
-        let shared = Arc::new(Shared {
-            socket,
-            queue: Mutex::default(),
-            work: Notify::new(),
-            room: Notify::new(),
-        });
-        crate::task::spawn_on(runtime, Task(Arc::clone(&shared)).run());
-        Self { _last: Arc::new(Last(Arc::clone(&shared))), shared }
+    pub(super) fn open(runtime: Handle, socket: Arc<OwnedFd>) -> Self {
+        Self(Arc::new(Shared { socket, runtime, queue: Mutex::default(), room: Notify::new() }))
     }
 
     /// Adds a frame and sends what the socket takes.
     pub(super) fn push(&self, frame: Outgoing) -> Result<(), Refused> {
-        let mut queue = self.shared.lock();
+        let shared = &self.0;
+        let mut queue = shared.lock();
         if queue.closed || queue.broken.is_some() {
             return Err(Refused::Broken);
         }
         if queue.frames.len() >= QUEUE {
             return Err(Refused::Full(Box::new(frame)));
         }
+        // Otherwise the task sends it in its turn.
         let alone = queue.frames.is_empty();
         queue.frames.push_back(frame);
-        if alone {
-            match queue.send(self.shared.socket.get_ref().as_fd()) {
-                Ok(()) => {}
-                Err(error) if passes(&error) => {
-                    self.shared.work.notify_one();
-                }
-                Err(_) => return Err(Refused::Broken),
+        let sent = if alone { queue.send(shared.socket.as_fd()) } else { Ok(()) };
+        drop(queue);
+        match sent {
+            Ok(()) => Ok(()),
+            Err(error) if passes(&error) => {
+                let task = Task { shared: Arc::clone(shared), over: false };
+                crate::task::spawn_on(&shared.runtime, task.run(error));
+                // A runtime that has ended drops it in that call.
+                if shared.lock().closed { Err(Refused::Broken) } else { Ok(()) }
             }
+            Err(_) => Err(Refused::Broken),
         }
-        Ok(())
     }
 
     /// Resolves when a frame has left since this was called.
     pub(super) fn room(&self) -> Notified<'_> {
-        self.shared.room.notified()
+        self.0.room.notified()
     }
 
     /// Why nothing can be sent any more.
     pub(super) fn broken(&self) -> Option<Arc<io::Error>> {
-        self.shared.lock().broken.clone()
+        self.0.lock().broken.clone()
     }
 }
 
@@ -189,41 +173,64 @@ fn passes(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(libc::ETOOMANYREFS)
 }
 
-/// Sends what the socket did not take at once.
-struct Task(Arc<Shared>);
+/// Sends what the socket did not take at once. There is one as long as frames wait.
+struct Task {
+    shared: Arc<Shared>,
+    /// Nothing waits, or nothing can be sent.
+    over: bool,
+}
 
 impl Task {
-    async fn run(self) {
-        let shared = &self.0;
+    /// `error` is why something waits.
+    async fn run(mut self, mut error: io::Error) {
+        let shared = Arc::clone(&self.shared);
+        let mut watched = None;
         loop {
-            shared.work.notified().await;
-            while !shared.lock().frames.is_empty() {
-                let Ok(mut ready) = shared.socket.writable().await else { return };
-                let sent = ready.try_io(|socket| shared.lock().send(socket.as_fd()));
-                drop(ready);
-                shared.room.notify_waiters();
-                match sent {
-                    Ok(Err(error)) if passes(&error) => tokio::time::sleep(TOO_MANY).await,
-                    Ok(Err(_)) => return,
-                    Ok(Ok(())) | Err(_) => {}
-                }
+            let full = error.kind() == io::ErrorKind::WouldBlock;
+            if full && watched.is_none() {
+                watched = watch(&shared.socket);
             }
-            if shared.lock().closed {
-                return;
+            match &watched {
+                Some(watched) if full => {
+                    let Ok(mut writable) = watched.writable().await else { return };
+                    writable.clear_ready();
+                }
+                _ => tokio::time::sleep(PAUSE).await,
+            }
+            let sent = shared.lock().send(shared.socket.as_fd());
+            shared.room.notify_waiters();
+            match sent {
+                Err(again) if passes(&again) => error = again,
+                Ok(()) | Err(_) => {
+                    self.over = true;
+                    return;
+                }
             }
         }
     }
 }
 
+/// Watches a socket for room, by a number of its own: epoll(7) has the socket's for reading already.
+fn watch(socket: &OwnedFd) -> Option<Watched> {
+    socket
+        .try_clone()
+        .and_then(|socket| Watched::new(Arc::new(socket), Interest::WRITABLE))
+        .inspect_err(|error| crate::log::debug!(%error, "a link is not watched for room yet"))
+        .ok()
+}
+
 impl Drop for Task {
     fn drop(&mut self) {
-        // Without it nothing would send the rest, and nobody would be told.
+        if self.over {
+            return;
+        }
+        // The runtime ends: nothing would send the rest, and nobody would be told.
         let left = {
-            let mut queue = self.0.lock();
+            let mut queue = self.shared.lock();
             queue.closed = true;
             std::mem::take(&mut queue.frames)
         };
         drop(left);
-        self.0.room.notify_waiters();
+        self.shared.room.notify_waiters();
     }
 }

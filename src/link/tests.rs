@@ -505,6 +505,53 @@ async fn the_last_message_is_sent_though_nobody_waits_for_it() {
     assert!(soon(receiver.recv()).await.unwrap().is_none(), "the writer has let go");
 }
 
+#[test]
+fn what_waits_when_the_runtime_ends_is_given_up() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (ours, _theirs) = shrunk_pair();
+    let (mut watch, end) = pipe();
+    let (sender, waiting) = runtime.block_on(async {
+        let (sender, _) = open(ours).unwrap();
+        while sender.post(failed(1_000)).is_ok() {}
+        let waiting = sender.clone();
+        let waiting = tokio::spawn(async move { waiting.send(offer(1), vec![end]).await });
+        settle().await;
+        (sender, waiting)
+    });
+    assert!(!waiting.is_finished(), "there is no room");
+    drop(runtime);
+    let error = sender.post(Message::Yield).unwrap_err();
+    assert!(error.chain().contains("the runtime that the link lives in has ended"), "{error}");
+    assert_eq!(watch.read(&mut [0]).unwrap(), 0, "its descriptors are closed");
+}
+
+/// What the other side reads makes room, and nobody waits for room.
+#[test]
+fn to_be_read_wakes_no_runtime() {
+    const MESSAGES: usize = 50;
+    let (ours, theirs) = pair();
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(1).enable_all().build().unwrap();
+    let (sender, _receiver) = runtime.block_on(async { open(ours) }).unwrap();
+    for _ in 0..MESSAGES {
+        sender.post(Message::Yield).unwrap();
+    }
+    let wait = || runtime.block_on(runtime.spawn(async {})).unwrap();
+    wait();
+    let parked = || runtime.metrics().worker_park_count(0);
+    let before = parked();
+    let frame = Message::Yield.frame(0).unwrap();
+    for _ in 0..MESSAGES {
+        let mut read = vec![0; frame.len()];
+        UnixStream::from(theirs.try_clone().unwrap()).read_exact(&mut read).unwrap();
+        // A worker that is woken has the time to sleep again.
+        std::thread::yield_now();
+    }
+    wait();
+    let woken = parked() - before;
+    assert!(woken < MESSAGES as u64 / 4, "it was woken {woken} times");
+}
+
 #[tokio::test]
 async fn a_message_beyond_the_limits_leaves_the_link_as_it_was() {
     let (ours, theirs) = pair();
