@@ -4,7 +4,7 @@ mod turn;
 
 use std::error::Error as StdError;
 use std::io::Write as _;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -19,12 +19,13 @@ use crate::handoff::adoption::{self, Inheritance};
 use crate::handoff::offer;
 use crate::inventory::{Inherited, Inventory};
 use crate::name::Name;
-use crate::pid_file::PidFile;
+use crate::pid_file::{self, PidFile};
 use crate::report::journal::Journal;
 use crate::service::{self, Captured, Command, Programs, Shared};
 use crate::spawn::Program;
 use crate::starting::Starting;
 use crate::status::{Outcome, Role};
+use crate::sys::table;
 
 /// Runs a server from `main` to its exit code.
 ///
@@ -75,6 +76,9 @@ where
     }
 }
 
+/// Room for so many descriptors is made at birth: 32 KiB of the kernel's memory.
+const DESCRIPTORS: RawFd = 4_096;
+
 type Failure = Box<dyn StdError + Send + Sync>;
 
 /// The application, from its start to its end.
@@ -112,18 +116,9 @@ fn in_runtime(config: Config, app: App<'_>) -> Done {
 
 /// The life of a generation, in its runtime.
 async fn live(prepared: Prepared, config: Config, app: App<'_>) -> Done {
-    let pid_file = prepared.has_a_predecessor().then(|| config.pid_file.clone()).flatten();
-    // On a worker: a file system takes its time. What goes wrong there goes wrong again before
-    // ready.
-    let pid_file = pid_file.map(|path| crate::task::spawn(async { PidFile::prepare(path).ok() }));
     // In this thread, which the application needs next: what the predecessor says has mostly
     // arrived while the runtime was built, and then nobody has to be woken.
     let start = prepared.start(config).await?;
-    let pid_file = match pid_file {
-        Some(written) => written.await.ok().flatten(),
-        None => None,
-    };
-    let start = start.with_pid_file(pid_file);
     let shared = start.shared();
     let result = tokio::select! {
         biased;
@@ -181,25 +176,26 @@ fn complain(service: &str, text: &str) {
 pub(crate) struct Prepared {
     birth: Birth,
     captured: Captured,
+    /// Its temporary, which a successor writes while its predecessor answers the hello. What goes
+    /// wrong there goes wrong again before ready.
+    pid_file: Option<pid_file::Prepared>,
 }
 
 impl Prepared {
     pub(crate) fn now(config: &Config) -> Result<Self> {
         let birth = birth::birth(config.unnamed)?;
-        let captured = match &birth {
+        let (captured, pid_file) = match &birth {
             Birth::Inherited { link } => {
                 adoption::greet(link.as_fd(), &config.version)?;
                 // There is no runtime yet; the predecessor hears of an error all the same.
-                capture(config)
-                    .inspect_err(|error| adoption::regret(link.as_fd(), error.chain()))?
+                let captured = capture(config)
+                    .inspect_err(|error| adoption::regret(link.as_fd(), error.chain()))?;
+                let path = config.pid_file.clone();
+                (captured, path.and_then(|path| PidFile::prepare(path).ok()))
             }
-            Birth::Activated { .. } | Birth::Fresh => capture(config)?,
+            Birth::Activated { .. } | Birth::Fresh => (capture(config)?, None),
         };
-        Ok(Self { birth, captured })
-    }
-
-    fn has_a_predecessor(&self) -> bool {
-        matches!(self.birth, Birth::Inherited { .. })
+        Ok(Self { birth, captured, pid_file })
     }
 
     pub(crate) async fn start(mut self, config: Config) -> Result<Starting> {
@@ -243,7 +239,7 @@ impl Prepared {
         );
         let inventory = service::Holdings { sockets, drain, programs, journal };
         let shared = service::begin(config, generation, inventory, self.captured, adoption)?;
-        Ok(Starting::new(shared))
+        Ok(Starting::new(shared, self.pid_file))
     }
 }
 
@@ -306,7 +302,10 @@ fn with_control(config: &Config, sockets: Inventory) -> Result<Inventory> {
 fn capture(config: &Config) -> Result<Captured> {
     config.check()?;
     // The first upgrade would be too late to learn that there are none.
-    drop(offer::own_process()?);
+    let process = offer::own_process()?;
+    if let Err(error) = table::reserve(process.as_fd(), DESCRIPTORS) {
+        crate::log::debug!(%error, "the table of descriptors grows as it is needed");
+    }
     let program = Program::of_this_process()?;
     let signals = Signals::install(config.upgrade_signal, &config.stop_signals)?;
     let supervisor = if config.manager { birth::supervisor() } else { Supervisor::default() };

@@ -49,13 +49,9 @@ impl Deref for Starting {
 }
 
 impl Starting {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, pid_file: Option<Prepared>) -> Self {
         let sockets = Sockets::new(shared.sockets.clone());
-        Self { shared, sockets, readiness: Readiness::default(), pid_file: None }
-    }
-
-    pub(crate) fn with_pid_file(self, pid_file: Option<Prepared>) -> Self {
-        Self { pid_file, ..self }
+        Self { shared, sockets, readiness: Readiness::default(), pid_file }
     }
 
     pub(crate) fn shared(&self) -> Arc<Shared> {

@@ -55,8 +55,9 @@ impl Table {
                 once_each(list)?.map(|(name, fd)| activated(name, fd)).collect::<Result<_>>()?
             }
         };
-        let mut by_name: HashMap<Name, Vec<usize>> = HashMap::new();
-        let mut by_address: HashMap<(Kind, Address), Vec<usize>> = HashMap::new();
+        let mut by_name: HashMap<Name, Vec<usize>> = HashMap::with_capacity(found.len());
+        let mut by_address: HashMap<(Kind, Address), Vec<usize>> =
+            HashMap::with_capacity(found.len());
         for (at, found) in found.iter().enumerate() {
             let record = &found.record;
             by_name.entry(record.name.clone()).or_default().push(at);

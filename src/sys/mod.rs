@@ -18,6 +18,7 @@ pub(crate) mod scm;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod spawn;
+pub(crate) mod table;
 pub(crate) mod watch;
 
 use std::io;

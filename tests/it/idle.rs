@@ -4,10 +4,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit};
+
 use crate::support::wait::{pause, until};
 use crate::support::{Release, Server, process};
 
-trials![p10_an_idle_service_has_no_thread_no_timer_and_no_wake_up];
+trials![
+    p10_an_idle_service_has_no_thread_no_timer_and_no_wake_up,
+    p10_a_table_of_descriptors_is_not_enlarged_while_threads_wait_for_it,
+];
 
 /// So long nothing is to happen.
 const WATCHED: Duration = Duration::from_secs(3);
@@ -62,4 +67,17 @@ fn p10_an_idle_service_has_no_thread_no_timer_and_no_wake_up() {
     // A first generation has no program before its own to keep.
     let [(first, _), second, third] = seen[..] else { unreachable!() };
     assert_eq!((second, first), (third, third.0), "threads and descriptors: {seen:?}");
+}
+
+/// P10. An accept, or a step of an upgrade, would wait for that.
+fn p10_a_table_of_descriptors_is_not_enlarged_while_threads_wait_for_it() {
+    let server = Server::start(Release::default());
+    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    for generation in 0..=1 {
+        let pid = if generation == 0 { server.pid(0) } else { server.upgrade_well() };
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();
+        let size: u64 = size.trim().parse().unwrap();
+        assert!(size >= limit.min(4_096), "generation {generation}: {size} of {limit}");
+    }
 }
