@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench --bench state
-//! cargo bench --bench state -- --megabytes 4096 --upgrades 10
+//! cargo bench --bench state -- --megabytes 1,16,256,1024,4096 --upgrades 10
 //! ```
 //!
 //! A real server (this program with `--serve`) is upgraded again and again. Its state is one
@@ -10,7 +10,11 @@
 //! `Starting::take`, from the request until the state lies in the successor's memory with its
 //! length and checksum compared. The copy that it is compared with is of the same length, from one
 //! buffer into another that is new: in the same run, in this program, with no upgrade under way.
+//! Of several lengths it says by which power each of the two grows.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a program that reports to a terminal
+
+#[path = "fit/exponent.rs"]
+mod exponent;
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
@@ -22,6 +26,8 @@ use heirloom::{Config, Role};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use exponent::exponent;
+
 /// Any error, told in one line.
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -29,9 +35,9 @@ const STATE: &str = "bulk";
 
 const HELP: &str = "\
 usage: cargo bench --bench state -- [options]
-  --megabytes N    length of the state, in MiB      [1024]
-  --upgrades N     how often it is handed over      [5]
-  --help           this text";
+  --megabytes N,...    lengths of the state, in MiB    [1024]
+  --upgrades N         how often each is handed over   [5]
+  --help               this text";
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
@@ -48,17 +54,19 @@ fn main() -> ExitCode {
 }
 
 fn measure(mut args: impl Iterator<Item = String>) -> Result<(), Failure> {
-    let (mut megabytes, mut upgrades) = (1_024_usize, 5_usize);
+    let (mut lengths, mut upgrades) = (vec![1_024_usize], 5_usize);
     while let Some(flag) = args.next() {
-        let mut number = || -> Result<usize, Failure> {
+        let mut numbers = || -> Result<Vec<usize>, Failure> {
             let value = args.next().ok_or_else(|| format!("{flag} needs a number"))?;
-            Ok(value.parse().map_err(|_| format!("{flag} {value}: not a number"))?)
+            let numbers = value.split(',').map(|number| number.trim().parse::<usize>());
+            let numbers: Result<Vec<_>, _> = numbers.collect();
+            Ok(numbers.map_err(|_| format!("{flag} {value}: not a number"))?)
         };
         match flag.as_str() {
             // What cargo says to every benchmark.
             "--bench" => {}
-            "--megabytes" => megabytes = number()?.max(1),
-            "--upgrades" => upgrades = number()?.max(1),
+            "--megabytes" => lengths = numbers()?.into_iter().map(|number| number.max(1)).collect(),
+            "--upgrades" => upgrades = numbers()?.first().map_or(1, |number| *number).max(1),
             "--help" | "-h" => {
                 println!("{HELP}");
                 return Ok(());
@@ -67,16 +75,30 @@ fn measure(mut args: impl Iterator<Item = String>) -> Result<(), Failure> {
         }
     }
     nix::sys::prctl::set_child_subreaper(true)?;
+    println!("{upgrades} times each, medians in milliseconds");
+    println!("{:>8} {:>22} {:>22} {:>8}", "MiB", "copied to new memory", "handed over", "ratio");
+    let (mut copies, mut takes) = (Vec::new(), Vec::new());
+    for megabytes in lengths {
+        let (copied, taken) = both(megabytes, upgrades)?;
+        let ratio = taken / copied;
+        println!("{megabytes:>8} {copied:>22.2} {taken:>22.2} {ratio:>8.2}");
+        copies.push((megabytes as f64, copied));
+        takes.push((megabytes as f64, taken));
+    }
+    if takes.len() > 1 {
+        let (copied, taken) = (exponent(&copies), exponent(&takes));
+        println!("{:>8} {copied:>22.2} {taken:>22.2}", "power");
+    }
+    Ok(())
+}
+
+/// Medians of a copy and of a hand-over, in milliseconds.
+fn both(megabytes: usize, upgrades: usize) -> Result<(f64, f64), Failure> {
     let copies: Vec<Duration> = (0..upgrades).map(|_| copy(megabytes << 20)).collect();
     let mut server = Server::start(megabytes)?;
     let taken = (0..upgrades).map(|_| server.upgrade()).collect::<Result<Vec<_>, _>>();
     kill(server.owner, Signal::SIGTERM)?;
-    let (copied, taken) = (median(copies), median(taken?));
-    println!("{megabytes} MiB of state, {upgrades} times each, medians in milliseconds");
-    println!("a copy into new memory             {:>10.1}", copied.as_secs_f64() * 1e3);
-    println!("from one generation to the next    {:>10.1}", taken.as_secs_f64() * 1e3);
-    println!("ratio                              {:>10.2}", taken.div_duration_f64(copied));
-    Ok(())
+    Ok((median(copies).as_secs_f64() * 1e3, median(taken?).as_secs_f64() * 1e3))
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use heirloom::{DrainPhase, Guard};
 use tokio::runtime::Builder;
 
-use crate::cost::{exponent, median, spent};
+use crate::cost::{median, spent};
+use crate::exponent::exponent;
 use crate::table::Table;
 use crate::{Failure, Options, service};
 

@@ -8,7 +8,8 @@ use std::thread;
 use heirloom::{DrainPhase, Guard, Guards};
 use tokio::runtime::Builder;
 
-use crate::cost::{compare, exponent, median, spent};
+use crate::cost::{compare, median, spent};
+use crate::exponent::exponent;
 use crate::table::Table;
 use crate::{Failure, Options, service};
 

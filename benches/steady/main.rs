@@ -16,6 +16,8 @@ mod accept;
 mod allocations;
 mod cost;
 mod drain;
+#[path = "../fit/exponent.rs"]
+mod exponent;
 mod guard;
 mod idle;
 mod instructions;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Failure;
+use super::exponent::exponent;
 
 /// Many times of one kind, in order.
 pub(crate) struct Times(Vec<Duration>);
@@ -80,14 +81,14 @@ impl Series {
     /// By which power first answer and exit grow: the slope of a line through the medians, both
     /// axes logarithmic.
     fn exponents(&self) -> Option<(f64, f64)> {
+        // Nothing of it has no logarithm.
+        let some: Vec<&Result> = self.results.iter().filter(|result| result.size > 0).collect();
         let of = |times: fn(&Result) -> &Times| {
-            let points = self.results.iter().map(|result| {
-                let size = result.size.max(1) as f64;
-                (size.ln(), times(result).percentile(50).ln())
-            });
-            slope(&points.collect::<Vec<_>>())
+            let point = |result: &&Result| (result.size as f64, times(result).percentile(50));
+            exponent(&some.iter().map(point).collect::<Vec<_>>())
         };
-        Some((of(|result| &result.answer)?, of(|result| &result.exit)?))
+        let several = some.len() > 1;
+        several.then(|| (of(|result| &result.answer), of(|result| &result.exit)))
     }
 
     fn json(&self) -> Value {
@@ -116,16 +117,6 @@ impl Series {
             "exponent_exit": exit,
         })
     }
-}
-
-/// The least squares' line's; nothing for fewer than two points.
-fn slope(points: &[(f64, f64)]) -> Option<f64> {
-    let count = points.len() as f64;
-    let (x, y) = points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0, y + point.1));
-    let (x, y) = (x / count, y / count);
-    let spread: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
-    let together: f64 = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum();
-    (points.len() > 1 && spread > 0.0).then(|| together / spread)
 }
 
 /// Writes all series into a file.

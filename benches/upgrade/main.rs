@@ -3,7 +3,7 @@
 //! ```text
 //! cargo bench --bench upgrade
 //! cargo bench --bench upgrade -- --listeners 1,100,1000 --resident 16,1024,4096 \
-//!     --connections 0,10000 --json docs/benchmarks/upgrade.json
+//!     --connections 0,10000 --elders 0,1,2,4 --json docs/benchmarks/upgrade.json
 //! ```
 //!
 //! A real server (this program with `--serve`) is upgraded again and again, with probation zero.
@@ -25,6 +25,8 @@
 //! before each measurement, as it does before an upgrade in earnest.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a program that reports to a terminal
 
+#[path = "../fit/exponent.rs"]
+mod exponent;
 mod figures;
 mod floor;
 mod owner;
@@ -54,6 +56,7 @@ usage: cargo bench --bench upgrade -- [options]
   --listeners N,...      measure with so many listeners, beside one
   --resident MB,...      measure with so much memory in use by the predecessor
   --connections N,...    measure with so many idle connections
+  --elders N,...         measure with so many older generations that still drain
   --json FILE            write the figures there, too
   --help                 this text";
 
@@ -63,6 +66,7 @@ struct Load {
     listeners: usize,
     megabytes: usize,
     connections: usize,
+    elders: usize,
 }
 
 fn main() -> ExitCode {
@@ -88,6 +92,7 @@ struct Plan {
     listeners: Vec<usize>,
     resident: Vec<usize>,
     connections: Vec<usize>,
+    elders: Vec<usize>,
     json: Option<PathBuf>,
 }
 
@@ -99,6 +104,7 @@ impl Plan {
             listeners: Vec::new(),
             resident: Vec::new(),
             connections: Vec::new(),
+            elders: Vec::new(),
             json: None,
         };
         while let Some(flag) = args.next() {
@@ -110,6 +116,7 @@ impl Plan {
                 "--listeners" => plan.listeners = numbers(&value()?)?,
                 "--resident" => plan.resident = numbers(&value()?)?,
                 "--connections" => plan.connections = numbers(&value()?)?,
+                "--elders" => plan.elders = numbers(&value()?)?,
                 "--json" => plan.json = Some(value()?.into()),
                 "--help" | "-h" => return Ok(None),
                 _ => return Err(format!("unknown option {flag}\n\n{HELP}").into()),
@@ -120,28 +127,17 @@ impl Plan {
 
     /// The series to measure: what grows, and the loads.
     fn series(&self) -> Vec<(&'static str, Vec<(usize, Load)>)> {
-        let one = Load { listeners: 1, megabytes: 0, connections: 0 };
+        let one = Load { listeners: 1, megabytes: 0, connections: 0, elders: 0 };
         let mut series = vec![("upgrade", vec![(1, one)])];
-        let mut add = |what, sizes: &[usize], load: fn(usize) -> Load| {
+        let mut add = |what, sizes: &[usize], load: &dyn Fn(usize) -> Load| {
             if !sizes.is_empty() {
                 series.push((what, sizes.iter().map(|&size| (size, load(size))).collect()));
             }
         };
-        add("listeners", &self.listeners, |listeners| Load {
-            listeners: listeners.max(1),
-            megabytes: 0,
-            connections: 0,
-        });
-        add("megabytes in use", &self.resident, |megabytes| Load {
-            listeners: 1,
-            megabytes,
-            connections: 0,
-        });
-        add("idle connections", &self.connections, |connections| Load {
-            listeners: 1,
-            megabytes: 0,
-            connections,
-        });
+        add("listeners", &self.listeners, &|size| Load { listeners: size.max(1), ..one });
+        add("megabytes in use", &self.resident, &|megabytes| Load { megabytes, ..one });
+        add("idle connections", &self.connections, &|connections| Load { connections, ..one });
+        add("older generations", &self.elders, &|elders| Load { elders, ..one });
         series
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{Signal, kill};
@@ -29,8 +30,9 @@ pub(crate) struct Round {
 pub(crate) struct Server {
     directory: PathBuf,
     events: Inotify,
-    /// Where a generation answers once, and where it holds connections.
-    addresses: (SocketAddr, SocketAddr),
+    /// Where a generation answers once, where it holds connections until it is to go, and where as
+    /// long as their clients like.
+    addresses: [SocketAddr; 3],
     load: Load,
     idle: Vec<TcpStream>,
     /// Where each generation says when it stopped accepting.
@@ -48,14 +50,14 @@ impl Server {
         let mut first = Command::new(std::env::current_exe()?)
             .arg("--serve")
             .arg(directory)
-            .args([load.listeners.to_string(), load.megabytes.to_string()])
+            .args([load.listeners, load.megabytes, load.elders].map(|number| number.to_string()))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()?;
         wait_for(&events, &mut |name| name == "settled-0")?;
         let text = std::fs::read_to_string(directory.join("settled-0"))?;
-        let (main, idle) = text.split_once(' ').ok_or("the server names no addresses")?;
-        let addresses = (main.parse()?, idle.parse()?);
+        let addresses = text.split(' ').map(str::parse).collect::<Result<Vec<SocketAddr>, _>>()?;
+        let addresses = addresses.try_into().map_err(|_| "the server names other addresses")?;
         let server = Self {
             owner: owner(directory)?,
             directory: directory.to_owned(),
@@ -73,7 +75,7 @@ impl Server {
     }
 
     fn client(&self) -> Result<TcpStream, Failure> {
-        let stream = TcpStream::connect(self.addresses.0)?;
+        let stream = TcpStream::connect(self.addresses[0])?;
         // Reset, so that thousands of connections leave nothing in TIME_WAIT.
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
         Ok(stream)
@@ -81,10 +83,36 @@ impl Server {
 
     /// One upgrade, until the predecessor has exited and the new generation has settled.
     pub(crate) fn upgrade(&mut self) -> Result<Round, Failure> {
+        let elders = (0..self.load.elders).map(|_| self.leave()).collect::<Result<Vec<_>, _>>()?;
+        let round = self.measured()?;
+        for (client, elder) in elders {
+            drop(client);
+            orderly(elder)?;
+        }
+        Ok(round)
+    }
+
+    /// An upgrade after which the predecessor drains as long as its client stays.
+    fn leave(&mut self) -> Result<(TcpStream, Pid), Failure> {
+        let mut client = TcpStream::connect(self.addresses[2])?;
+        answer(&mut client)?;
+        let elder = self.owner;
+        let settled = format!("settled-{}", self.generation + 1);
+        let mut first = self.client()?;
+        kill(elder, Signal::SIGHUP)?;
+        answer(&mut first)?;
+        wait_for(&self.events, &mut |name| name == settled)?;
+        self.words.read_exact(&mut [0; 8])?;
+        self.generation += 1;
+        self.owner = owner(&self.directory)?;
+        Ok((client, elder))
+    }
+
+    fn measured(&mut self) -> Result<Round, Failure> {
         // Those of the last round first: both together may be more than this process may open.
         self.idle.clear();
         self.idle = (0..self.load.connections)
-            .map(|_| TcpStream::connect(self.addresses.1))
+            .map(|_| TcpStream::connect(self.addresses[1]))
             .collect::<Result<_, _>>()?;
         let predecessor = self.owner;
         let process = pidfd(predecessor)?;
@@ -101,12 +129,7 @@ impl Server {
             let seen = watcher.join().map_err(|_| "the watcher panicked")??;
             Ok::<_, Failure>((began, answered, seen))
         })?;
-        match waitpid(predecessor, None)? {
-            WaitStatus::Exited(_, 0) => {}
-            status => {
-                return Err(format!("generation {} ended with {status:?}", self.generation).into());
-            }
-        }
+        orderly(predecessor)?;
         self.generation += 1;
         self.owner = owner(&self.directory)?;
         let mut closed = [0; 8];
@@ -125,6 +148,17 @@ impl Server {
         kill(self.owner, Signal::SIGTERM)?;
         waitpid(self.owner, None)?;
         Ok(())
+    }
+}
+
+/// Waits for the orderly end of a generation.
+fn orderly(process: Pid) -> Result<(), Failure> {
+    match waitpid(process, None) {
+        Ok(WaitStatus::Exited(_, 0)) => Ok(()),
+        // Its parent is a generation that still drains, and has waited for it.
+        Err(Errno::ECHILD) => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(status) => Err(format!("a generation ended with {status:?}").into()),
     }
 }
 

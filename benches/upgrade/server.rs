@@ -5,22 +5,26 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use heirloom::{Config, DrainPhase, Role};
-use tokio::io::AsyncWriteExt;
+use heirloom::{Config, DrainPhase, Role, Status};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Failure, now};
 
-/// The server's program: `DIRECTORY LISTENERS MEGABYTES`. When it accepts no longer it says so on
+/// The server's program: `DIRECTORY LISTENERS MEGABYTES ELDERS`. When it accepts no longer it says so on
 /// standard output: the time, in nanoseconds of the monotonic clock, as eight bytes.
 pub(crate) fn serve(mut args: impl Iterator<Item = String>) -> ExitCode {
     let directory = PathBuf::from(args.next().unwrap_or_default());
     let mut number = || args.next().and_then(|text| text.parse().ok()).unwrap_or(0);
-    let (listeners, megabytes): (usize, usize) = (number(), number());
-    let config = Config::new("bench").probation(Duration::ZERO).pid_file(directory.join("pid"));
+    let (listeners, megabytes, elders): (usize, usize, usize) = (number(), number(), number());
+    let config = Config::new("bench")
+        .probation(Duration::ZERO)
+        .pid_file(directory.join("pid"))
+        .max_draining(elders + 1);
     heirloom::run(config, async move |start| -> Result<_, Failure> {
         let main = start.tcp("main", "127.0.0.1:0").await?;
         let idle = start.tcp("idle", "127.0.0.1:0").await?;
-        let addresses = format!("{} {}", main.local_addr()?, idle.local_addr()?);
+        let stays = start.tcp("stays", "127.0.0.1:0").await?;
+        let addresses = [main.local_addr()?, idle.local_addr()?, stays.local_addr()?];
         let mut others = Vec::new();
         for number in 1..listeners {
             others.push(start.tcp(&format!("other-{number}"), "127.0.0.1:0").await?);
@@ -41,6 +45,11 @@ pub(crate) fn serve(mut args: impl Iterator<Item = String>) -> ExitCode {
         running.accept_loop(idle, move |connection| async move {
             connection.guard().reached(DrainPhase::LameDuck).await;
         });
+        running.accept_loop(stays, |mut connection| async move {
+            // Its client keeps this generation as long as it likes.
+            connection.write_all(&[0]).await?;
+            connection.read(&mut [0]).await
+        });
         for listener in others {
             // A client that has gone is no concern of a benchmark: the result is dropped.
             running.accept_loop(listener, move |mut connection| async move {
@@ -49,10 +58,12 @@ pub(crate) fn serve(mut args: impl Iterator<Item = String>) -> ExitCode {
         }
         // Only when the predecessor has gone: its memory is measured, not ours.
         let mut status = running.watch_status();
-        status.wait_for(|status| status.role == Role::Owner && status.elders.is_empty()).await?;
+        let settled = |status: &Status| status.role == Role::Owner && status.elders.len() <= elders;
+        status.wait_for(settled).await?;
         let memory = vec![1_u8; megabytes << 20];
         let settled = directory.join(format!("settled-{}", running.generation()));
-        std::fs::write(directory.join("settled"), addresses)?;
+        let text = addresses.map(|address| address.to_string()).join(" ");
+        std::fs::write(directory.join("settled"), text)?;
         std::fs::rename(directory.join("settled"), settled)?;
         let outcome = running.finished().await?;
         drop((memory, first));

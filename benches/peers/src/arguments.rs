@@ -33,6 +33,9 @@ pub fn address(port: u16, number: u16) -> SocketAddr {
     (Ipv4Addr::new(127, 2, high, low), port).into()
 }
 
+/// How long after it is ready a server takes its memory into use.
+pub const OCCUPIES_AFTER: Duration = Duration::from_millis(100);
+
 impl Arguments {
     /// # Errors
     ///
@@ -102,10 +105,11 @@ impl Arguments {
 
     /// Takes memory into use, for as long as the process lives. To be called when the server is
     /// ready: it is the predecessor's memory that an upgrade may depend on, not the time that a new
-    /// generation needs to get as much.
+    /// generation needs to get as much. So it comes after the first answers, which it would hold up.
     pub fn occupy(&self) {
         let bytes = self.resident << 20;
         std::thread::spawn(move || {
+            std::thread::sleep(OCCUPIES_AFTER);
             // Other bytes than zero, or the kernel would give no pages.
             let memory = std::hint::black_box(vec![1_u8; bytes]);
             loop {

@@ -1,15 +1,15 @@
 //! How much clients notice of an upgrade: the latency of requests in the second after one was
 //! asked for, beside that of other seconds.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::numbers::Times;
+use super::numbers::{Times, median};
 use crate::Failure;
 use crate::load::mix::{Clients, Mix};
 use crate::load::tally::Sample;
-use crate::peer::processes::{memory, reap};
+use crate::peer::processes::{consumed, memory};
 use crate::peer::{Peer, Server, Setup};
 
 /// The window that counts as 'around an upgrade'.
@@ -33,6 +33,9 @@ pub(crate) struct Disturbance {
     /// upgrades, in KiB.
     pub(crate) memory_kib: u64,
     pub(crate) memory_kib_most: u64,
+    /// Of all its processes, from the request for an upgrade to the end of the old one and for a
+    /// second at least, beyond what they use in quiet; the median.
+    pub(crate) processor_ms: f64,
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -67,17 +70,22 @@ pub(crate) async fn disturbance(
     let load = Clients::start(&server, Mix { paced: clients, ..Mix::default() }).await?;
     tokio::time::sleep(WINDOW).await;
     let mut windows = Vec::new();
+    let mut used = Vec::new();
     let mut most = 0;
     let mut calm = 0;
     for _ in 0..upgrades {
+        let quiet = Consumption::new()?;
         tokio::time::sleep(WINDOW).await;
         calm = memory(&server.processes()?);
+        let (before, quiet) = (Consumption::new()?, quiet.since()?);
         let asked = tokio::task::block_in_place(|| server.upgrade())?;
         windows.push(asked.at.duration_since(load.run.began));
         tokio::time::sleep(Duration::from_millis(100)).await;
         most = most.max(memory(&server.processes()?));
         tokio::task::block_in_place(|| asked.ends.ended(Duration::from_secs(10)))?;
-        reap();
+        tokio::time::sleep(WINDOW.saturating_sub(asked.at.elapsed())).await;
+        let around = before.since()?;
+        used.push((around.used - quiet.used / quiet.elapsed * around.elapsed) * 1e3);
         tokio::time::sleep(PERIOD.saturating_sub(asked.at.elapsed())).await;
     }
     let run = load.finish().await;
@@ -95,7 +103,31 @@ pub(crate) async fn disturbance(
         failed: run.counts().values().map(crate::load::tally::Counts::failed).sum(),
         memory_kib: calm,
         memory_kib_most: most,
+        processor_ms: median(used),
     })
+}
+
+/// What all processes have used by a moment.
+struct Consumption {
+    at: Instant,
+    used: Duration,
+}
+
+/// Seconds of processors, and of the clock.
+struct Used {
+    used: f64,
+    elapsed: f64,
+}
+
+impl Consumption {
+    fn new() -> Result<Self, Failure> {
+        Ok(Self { at: Instant::now(), used: consumed()? })
+    }
+
+    fn since(&self) -> Result<Used, Failure> {
+        let used = consumed()?.saturating_sub(self.used).as_secs_f64();
+        Ok(Used { used, elapsed: self.at.elapsed().as_secs_f64() })
+    }
 }
 
 /// Samples around an upgrade, and the others. The first second belongs to nobody.

@@ -4,6 +4,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use heirloom_peers::arguments::OCCUPIES_AFTER;
 use serde::Serialize;
 
 use super::numbers::Times;
@@ -72,7 +73,11 @@ pub(crate) async fn latency(
         let run = Run::new();
         let idle = Idle::open(server.arguments.http()[0], connections, &run).await?;
         // A millisecond for each MiB that it takes into use.
-        tokio::time::sleep(REST + Duration::from_millis(setup.resident as u64)).await;
+        let occupied = match setup.resident {
+            0 => Duration::ZERO,
+            resident => OCCUPIES_AFTER + Duration::from_millis(resident as u64),
+        };
+        tokio::time::sleep(REST + occupied).await;
         let (asked, seen, ended) = tokio::task::block_in_place(|| once(&mut server))?;
         idle.close(&run).await;
         for counts in run.counts().values() {

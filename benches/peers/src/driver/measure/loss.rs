@@ -10,6 +10,7 @@ use crate::load::mix::{Clients, Mix};
 use crate::load::tally::{Counts, Run};
 use crate::peer::processes::reap;
 use crate::peer::{Peer, Server, Setup};
+use crate::say;
 
 /// How long the old generation is waited for before the next upgrade is asked for. pingora waits
 /// for five seconds itself before it drains, and nginx ignores USR2 as long as the old master lives.
@@ -28,6 +29,9 @@ const REST: Duration = Duration::from_millis(200);
 pub(crate) struct Loss {
     pub(crate) peer: String,
     pub(crate) upgrades: usize,
+    /// Why there were no more of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) gave_up: Option<String>,
     /// Upgrades after which the old generation had not ended within three seconds.
     pub(crate) stayed: usize,
     pub(crate) seconds: f64,
@@ -65,10 +69,18 @@ pub(crate) async fn loss(
     let began = Instant::now();
     let clients = Clients::start(&server, mix).await?;
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let mut stayed = 0;
-    for number in 0..upgrades {
-        let asked = tokio::task::block_in_place(|| server.upgrade())
-            .map_err(|error| format!("upgrade {number}: {error}; {}", server.log()))?;
+    let (mut made, mut stayed, mut gave_up) = (0, 0, None);
+    while made < upgrades {
+        let asked = match tokio::task::block_in_place(|| server.upgrade()) {
+            Ok(asked) => asked,
+            Err(error) if made == 0 => return Err(format!("{error}; {}", server.log()).into()),
+            Err(error) => {
+                say(&format!("{}: after {made} upgrades: {error}; {}", peer.title(), server.log()));
+                gave_up = Some(error.to_string());
+                break;
+            }
+        };
+        made += 1;
         let ended = tokio::task::block_in_place(|| asked.ends.ended(patience(peer)))?;
         if ended.is_none() {
             stayed += 1;
@@ -77,7 +89,8 @@ pub(crate) async fn loss(
         tokio::time::sleep(REST).await;
     }
     let run = clients.finish().await;
-    Ok(Loss { upgrades, stayed, seconds: began.elapsed().as_secs_f64(), ..summary(peer, &run) })
+    let seconds = began.elapsed().as_secs_f64();
+    Ok(Loss { upgrades: made, gave_up, stayed, seconds, ..summary(peer, &run) })
 }
 
 fn summary(peer: Peer, run: &Run) -> Loss {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -51,6 +52,8 @@ struct Stat {
     parent: i32,
     /// In ticks of 10 ms.
     used: u64,
+    /// Of its children that it has waited for, likewise.
+    used_by_children: u64,
 }
 
 impl Stat {
@@ -63,6 +66,7 @@ impl Stat {
             state: fields.first()?.chars().next()?,
             parent: fields.get(1)?.parse().ok()?,
             used: number(11)? + number(12)?,
+            used_by_children: number(13)? + number(14)?,
         })
     }
 }
@@ -71,6 +75,28 @@ impl Stat {
 pub(crate) fn processor_time(pids: &[i32]) -> Duration {
     let ticks: u64 = pids.iter().filter_map(|pid| Stat::of(*pid)).map(|stat| stat.used).sum();
     Duration::from_millis(ticks * 10)
+}
+
+/// The processor time of all our descendants so far, of those that have ended as well.
+pub(crate) fn consumed() -> Result<Duration, Failure> {
+    reap();
+    let ended = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let mut micros = [ended.user_time(), ended.system_time()]
+        .iter()
+        .map(|time| time.tv_sec() * 1_000_000 + time.tv_usec())
+        .sum::<i64>()
+        .unsigned_abs();
+    for pid in descendants()? {
+        // proc(5): the first is its time on a processor, in nanoseconds; of its first thread alone
+        // if the file of the process is asked.
+        for thread in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten() {
+            let text = std::fs::read_to_string(thread?.path().join("schedstat"));
+            let nanos = text.ok().and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
+            micros += nanos.unwrap_or(0) / 1_000;
+        }
+        micros += Stat::of(pid).map_or(0, |stat| stat.used_by_children * 10_000);
+    }
+    Ok(Duration::from_micros(micros))
 }
 
 /// Memory that these processes have of their own, in KiB: `Pss` of `smaps_rollup`.

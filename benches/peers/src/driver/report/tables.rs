@@ -48,6 +48,10 @@ fn losses(text: &mut String, heading: &str, results: &[Value]) {
         "\n## {heading}\n\n| | upgrades | requests | failed | per 100 upgrades | by kind | HTTP/2: not processed, and told so | idle connections closed |\n|---|--:|--:|--:|--:|---|--:|--:|"
     );
     for result in results {
+        let upgrades = match result.get("gave_up").and_then(Value::as_str) {
+            Some(why) => format!("{}; then: {why}", number(result, "upgrades")),
+            None => number(result, "upgrades").to_string(),
+        };
         let failed = number(result, "failed");
         let idle = match number(result, "idle_connections") {
             0.0 => String::from("–"),
@@ -55,9 +59,8 @@ fn losses(text: &mut String, heading: &str, results: &[Value]) {
         };
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {failed} | {:.0} | {} | {} | {idle} |",
+            "| {} | {upgrades} | {} | {failed} | {:.0} | {} | {} | {idle} |",
             title(result),
-            number(result, "upgrades"),
             number(result, "requests"),
             failed / number(result, "upgrades") * 100.0,
             kinds(result),
@@ -114,7 +117,7 @@ fn disturbances(text: &mut String, results: &[Value]) {
     }
     let _ = writeln!(
         text,
-        "\n## Disturbance\n\nMilliseconds from when a request was due: in the second after the request for an upgrade, and in quiet.\n\n| | upgrades | p50 quiet | p50 around | p99 quiet | p99 around | ratio | p99.9 quiet | p99.9 around | longest quiet | longest around | failed | memory in quiet, most |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+        "\n## Disturbance\n\nMilliseconds from when a request was due: in the second after the request for an upgrade, and in quiet.\n\n| | upgrades | p50 quiet | p50 around | p99 quiet | p99 around | ratio | p99.9 quiet | p99.9 around | longest quiet | longest around | failed | memory in quiet, most | processor time an upgrade |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
     );
     let none = Value::Null;
     for result in results {
@@ -123,7 +126,7 @@ fn disturbances(text: &mut String, results: &[Value]) {
         let pair = |key| format!("{:.2} | {:.2}", number(quiet, key), number(around, key));
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {:.2} | {} | {} | {} | {:.0}, {:.0} MiB |",
+            "| {} | {} | {} | {} | {:.2} | {} | {} | {} | {:.0}, {:.0} MiB | {:.0} ms |",
             title(result),
             number(result, "upgrades"),
             pair("p50"),
@@ -134,6 +137,7 @@ fn disturbances(text: &mut String, results: &[Value]) {
             number(result, "failed"),
             number(result, "memory_kib") / 1024.0,
             number(result, "memory_kib_most") / 1024.0,
+            number(result, "processor_ms"),
         );
     }
 }
