@@ -145,6 +145,13 @@ impl Entry {
         self.fate.store(LOST, Ordering::Relaxed);
     }
 
+    /// Whether what had this life goes on in a newer generation. Not known any more, and so not said,
+    /// once the entry is another connection's.
+    pub(super) fn has_left(&self, life: Life) -> bool {
+        let left = self.fate.load(Ordering::Relaxed) == LEFT;
+        left && self.state.is_last(life)
+    }
+
     /// What its end counts as.
     #[inline]
     pub(super) fn last_step(&self) -> Step {

@@ -205,11 +205,15 @@ impl Drain {
     }
 
     /// The totals, and at most `limit` of those who are there, the oldest first.
-    pub(super) fn held(&self, limit: usize) -> (Totals, Vec<Held>) {
+    pub(super) fn held(&self, limit: usize) -> (Totals, Vec<Named>) {
         let roll = self.hub().roll();
         let mut eldest: Vec<Seen<'_>> = clients(&roll).collect();
         eldest.sort_by_key(|seen| seen.born);
-        (roll.totals(), eldest.into_iter().filter_map(Seen::held).take(limit).collect())
+        let named = |seen: Seen<'_>| {
+            let (entry, life) = (Arc::clone(seen.entry), seen.life);
+            seen.held().map(|held| Named { entry, life, held })
+        };
+        (roll.totals(), eldest.into_iter().filter_map(named).take(limit).collect())
     }
 
     /// Those that were lost on their way to a newer generation since this was last asked, as they
@@ -237,9 +241,23 @@ impl Drain {
     }
 }
 
+/// A connection that was there when it was looked at, and what a report says of it.
+pub(super) struct Named {
+    entry: Arc<Entry>,
+    life: Life,
+    held: Held,
+}
+
+impl Named {
+    /// Nothing if it goes on in a newer generation.
+    pub(super) fn unless_it_left(self) -> Option<Held> {
+        (!self.entry.has_left(self.life)).then_some(self.held)
+    }
+}
+
 /// A connection that was there when it was looked at.
 struct Seen<'a> {
-    entry: &'a Entry,
+    entry: &'a Arc<Entry>,
     life: Life,
     listener: usize,
     born: u64,

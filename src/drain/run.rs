@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::cause::forced;
 use super::count::Totals;
-use super::registry::after;
+use super::registry::{Named, after};
 use super::{CutCause, CutCounts, Drain, DrainPhase, Held};
 
 /// Counts that change while a drain runs are published at most this often.
@@ -214,8 +214,7 @@ impl Drain {
         before: Totals,
         report: &mut DrainReport,
     ) {
-        let (then, held) = self.held(MAX_NAMED);
-        report.cut.extend(held.into_iter().map(|held| Held { cut: Some(cause), ..held }));
+        let (then, named) = self.held(MAX_NAMED);
         report.drained = then.ended.saturating_sub(before.ended);
         self.advance(DrainPhase::Force);
         tokio::select! {
@@ -224,6 +223,9 @@ impl Drain {
             () = sleep_until(after(Instant::now(), grace)) => (),
             () = self.publish_changes() => (),
         }
+        // Whoever had been taken by the successor, or was under way to it, is not cut.
+        let held = named.into_iter().filter_map(Named::unless_it_left);
+        report.cut.extend(held.map(|held| Held { cut: Some(cause), ..held }));
         let now = self.totals();
         // All that came, less those that had ended by then, have left or were lost before.
         let others = then.ended.saturating_add(now.left).saturating_add(before.lost);

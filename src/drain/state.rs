@@ -59,6 +59,13 @@ pub(super) struct State(AtomicU64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Life(u64);
 
+impl Life {
+    /// What the entry counts once this one is over.
+    fn next(self) -> Self {
+        Self(self.0.wrapping_add(1) & u64::from(u32::MAX))
+    }
+}
+
 impl State {
     pub(super) fn new() -> Self {
         Self(AtomicU64::new(0))
@@ -91,6 +98,16 @@ impl State {
         fence(Ordering::Acquire);
         let state = self.0.load(Ordering::Relaxed);
         state & LIVE != 0 && state / ONE_LIFE == life.0
+    }
+
+    /// Whether no life has begun since this one, and what was read of the entry before belongs to it
+    /// though it may be over.
+    pub(super) fn is_last(&self, life: Life) -> bool {
+        // As in `is_still`.
+        fence(Ordering::Acquire);
+        let state = self.0.load(Ordering::Relaxed);
+        let ended = state & LIVE == 0;
+        state / ONE_LIFE == life.0 || ended && Life(state / ONE_LIFE) == life.next()
     }
 
     #[inline]

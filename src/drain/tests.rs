@@ -219,6 +219,29 @@ async fn what_is_lost_on_its_way_is_cut_and_named_and_not_drained() {
     drop(deaf);
 }
 
+/// It has the successor's answer, and its task has not heard of it; or that answer is on its way.
+#[tokio::test(start_paused = true)]
+async fn what_has_left_when_the_others_are_cut_is_not_named_among_them() {
+    let drain = Drain::new();
+    let (left, leaves) = (drain.guards(&http()).take(), drain.guards(&http()).take());
+    left.leaves();
+    let cut = drain.guards(&http()).take();
+    cut.set_name("GET /slow");
+    let tasks = [left, cut].map(|guard| obey(guard, DrainPhase::Force));
+    let moves = tokio::spawn(async move {
+        leaves.reached(DrainPhase::Force).await;
+        leaves.leaves();
+    });
+    let report = drain.run(&settings(), &Notify::new()).await;
+    assert_eq!((report.drained, report.moved, report.cut_count, report.left), (0, 2, 1, 0));
+    let named: Vec<_> = report.cut.iter().map(|held| held.name.as_deref()).collect();
+    assert_eq!(named, [Some("GET /slow")]);
+    moves.await.unwrap();
+    for task in tasks {
+        task.await.unwrap();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_drain_that_is_hurried_forces_at_once() {
     let drain = Drain::new();
