@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::access::{Access, Peer};
 use super::frame::{self, ANSWER, NEWS, REQUEST};
@@ -86,7 +86,8 @@ impl Clients {
         Self { desk, access: Arc::new(access), places, long_places }
     }
 
-    async fn accept(self, socket: Arc<OwnedFd>) {
+    /// Until it is told to stop: whoever was accepted by then has its task.
+    async fn accept(self, socket: Arc<OwnedFd>, mut stop: oneshot::Receiver<()>) {
         let socket = match Watched::new(socket, Interest::READABLE) {
             Ok(socket) => socket,
             Err(error) => {
@@ -96,7 +97,11 @@ impl Clients {
         };
         let [mut wait, longest] = WAITS;
         loop {
-            let accepted = poll_fn(|cx| socket.poll_read(cx, |fd, _| accept4(fd.as_fd()))).await;
+            let accepted = tokio::select! {
+                biased;
+                _ = &mut stop => return,
+                accepted = poll_fn(|cx| socket.poll_read(cx, |fd, _| accept4(fd.as_fd()))) => accepted,
+            };
             match accepted.and_then(|(fd, _)| UnixStream::from_std(fd.into())) {
                 Ok(stream) => {
                     [wait, _] = WAITS;
@@ -105,7 +110,9 @@ impl Clients {
                 // Whatever it is, the next one may be fine.
                 Err(error) => {
                     crate::log::warn!(target: "heirloom::control", %error, ?wait, "accept on the control socket");
-                    sleep(wait).await;
+                    if timeout(wait, &mut stop).await.is_ok() {
+                        return;
+                    }
                     wait = (wait * 2).min(longest);
                 }
             }
@@ -129,7 +136,7 @@ impl Clients {
     }
 
     /// Resolves when every client has been answered.
-    pub(crate) async fn answered(&self) {
+    async fn answered(&self) {
         let all = u32::try_from(MAX_CLIENTS).unwrap_or(u32::MAX);
         // The semaphore is never closed.
         let _ = self.places.acquire_many(all).await;
@@ -253,28 +260,39 @@ impl Clients {
 /// end, whatever becomes of this.
 pub(crate) struct Answering {
     clients: Clients,
+    /// Tells the task to accept nobody any more when it is dropped: one that was cancelled would
+    /// forget whom it has just accepted.
+    stop: Option<oneshot::Sender<()>>,
     task: Option<JoinHandle<()>>,
 }
 
 impl Answering {
     pub(crate) fn new(clients: Clients) -> Self {
-        Self { clients, task: None }
+        Self { clients, stop: None, task: None }
     }
 
-    pub(crate) fn clients(&self) -> &Clients {
-        &self.clients
+    /// Nobody is accepted any more, but for one who is just being accepted.
+    pub(crate) fn pause(&mut self) {
+        self.stop.take();
     }
 
-    /// Nobody is accepted any more.
-    pub(crate) fn pause(&self) {
-        if let Some(task) = &self.task {
-            task.abort();
+    /// Nobody is accepted any more, and whoever was has been answered.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropped, it is only not waited for any more.
+    pub(crate) async fn end(&mut self) {
+        self.pause();
+        if let Some(task) = self.task.take() {
+            let _ = task.await;
         }
+        self.clients.answered().await;
     }
 
     /// Accepts on this socket from now on. In a runtime only.
     pub(crate) fn resume(&mut self, socket: Arc<OwnedFd>) {
-        self.pause();
+        let (stop, stopped) = oneshot::channel();
+        self.stop = Some(stop);
         let before = self.task.take();
         let clients = self.clients.clone();
         self.task = Some(crate::task::spawn(async move {
@@ -282,13 +300,7 @@ impl Answering {
             if let Some(before) = before {
                 let _ = before.await;
             }
-            clients.accept(socket).await;
+            clients.accept(socket, stopped).await;
         }));
-    }
-}
-
-impl Drop for Answering {
-    fn drop(&mut self) {
-        self.pause();
     }
 }

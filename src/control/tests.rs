@@ -91,6 +91,46 @@ async fn accepting_goes_on_however_soon_after_a_pause() {
     }
 }
 
+/// Its process may be gone in the next moment, and the runtime with it.
+#[test]
+fn who_was_accepted_is_answered_before_the_end() {
+    const CLIENTS: usize = 16;
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("s");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let socket = Arc::new(OwnedFd::from(listener.try_clone().unwrap()));
+    let clients = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let is_answered = async |path: PathBuf| {
+        let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+        let request =
+            Request { protocol: crate::wire::SPOKEN, client: "1".into(), command: Command::Check };
+        // It may have been closed: then nothing comes back.
+        let _ = frame::send(&mut stream, frame::REQUEST, &request, Duration::from_secs(30)).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        !answer.is_empty()
+    };
+    for round in 0..100 {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let service = builder.worker_threads(2).enable_all().build().unwrap();
+        let mut answering = Answering::new(Clients::new(Arc::new(Closed), Access::new(&[])));
+        service.block_on(async { answering.resume(Arc::clone(&socket)) });
+        let mut asked = tokio::task::JoinSet::new();
+        for _ in 0..CLIENTS {
+            asked.spawn_on(is_answered(path.clone()), clients.handle());
+        }
+        assert!(clients.block_on(asked.join_next()).unwrap().unwrap(), "round {round}");
+        service.block_on(answering.end());
+        drop(service);
+        // Those are the next generation's.
+        let waiting = std::iter::from_fn(|| listener.accept().ok()).count();
+        let answers = clients.block_on(asked.join_all());
+        let silent = answers.into_iter().filter(|answered| !answered).count();
+        assert_eq!(silent, waiting, "round {round}");
+    }
+}
+
 #[test]
 fn the_overflow_user_is_nobodys_friend() {
     let own = nix::unistd::geteuid().as_raw();

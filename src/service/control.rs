@@ -51,7 +51,7 @@ impl Service {
 
     /// Another generation answers from now on. Whoever was accepted is still answered.
     pub(super) fn silence(&mut self) {
-        if let Some(answering) = &self.answering {
+        if let Some(answering) = &mut self.answering {
             answering.pause();
         }
     }
@@ -66,9 +66,9 @@ impl Service {
         // Whoever waits for its turn sees the end of its connection, and asks again.
         self.takers.clear();
         self.shared.farewell.send_replace(Some(outcome.clone()));
-        if let Some(answering) = &self.answering {
+        if let Some(answering) = &mut self.answering {
             // One that does not read is not waited for.
-            let _ = tokio::time::timeout(FAREWELL, answering.clients().answered()).await;
+            let _ = tokio::time::timeout(FAREWELL, answering.end()).await;
         }
     }
 }
