@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::handlers::{Found, Handler, Handlers};
 use super::parcel::LONGEST;
 use super::receiver;
-use super::sender::{Leaving, Sender, WINDOW};
+use super::sender::{Behind, Leaving, Sender, WINDOW};
 use super::session::{About, NotMoved, Session};
 #[cfg(feature = "http")]
 use super::turns::Turn;
@@ -26,8 +26,8 @@ use crate::spawn::Process;
 /// Sessions that may wait for the channel; the others wait with whoever hands them over.
 const QUEUE: usize = 1_024;
 
-/// A predecessor that has given nothing for so long has nothing more to give for now, unless it has
-/// said that others wait. Its idle connections come without a pause.
+/// A predecessor that has given nothing for so long has nothing more to give for now, if it has said
+/// that nobody waits. Its idle connections come without a pause.
 const QUIET: Duration = Duration::from_millis(500);
 
 /// How long things may take.
@@ -67,8 +67,12 @@ struct Inner {
 pub(super) struct Arrivals {
     /// Since when the predecessor could have given the next ones.
     pub(super) since: Instant,
-    /// It has said that others wait.
+    /// It has said that others wait or may come, or has not said anything.
     pub(super) more: bool,
+}
+
+fn ended(mut arrivals: watch::Receiver<Arrivals>) -> Behind {
+    Box::pin(async move { while arrivals.changed().await.is_ok() {} })
 }
 
 /// The way to the successor.
@@ -210,7 +214,8 @@ impl Sessions {
             }
         };
         let deadline = self.inner.settings.deadline;
-        let sender = Sender::new(link, process, leaving, turns.clone(), deadline);
+        let behind = lock(&self.inner.arrivals).clone().map(ended);
+        let sender = Sender::new(link, process, leaving, turns.clone(), behind, deadline);
         *lock(&self.inner.out) = Some(Out { queue, turns });
         crate::task::spawn(sender.run());
     }
@@ -219,8 +224,9 @@ impl Sessions {
     pub(crate) fn receive_from(&self, channel: OwnedFd) {
         let (stop, stopped) = oneshot::channel();
         *lock(&self.inner.stop) = Some(stop);
-        let none = Arrivals { since: Instant::now(), more: false };
-        let (came, arrivals) = watch::channel(none);
+        // It says whether there are any as soon as some are taken here.
+        let unknown = Arrivals { since: Instant::now(), more: true };
+        let (came, arrivals) = watch::channel(unknown);
         *lock(&self.inner.arrivals) = Some(arrivals);
         crate::task::spawn(receiver::run(self.clone(), channel, stopped, came));
     }
@@ -256,7 +262,7 @@ impl Sessions {
         }
         self.stop_receiving();
         // What has been taken by then has its guard.
-        while arrivals.changed().await.is_ok() {}
+        ended(arrivals).await;
     }
 
     /// The generation has ended: nobody is asked any more, and what handlers hold is let go.

@@ -64,9 +64,16 @@ pub(super) struct Sender {
     underway: Underway,
     sending: Option<Pin<Box<dyn Future<Output = Result<()>> + Send>>>,
     turns: Turns,
+    /// The end of what comes to this generation itself, and leaves it again.
+    behind: Option<Behind>,
+    /// Whether something may still come from behind, as the receiver was told last.
+    told: Option<bool>,
     deadline: Duration,
     began: Instant,
 }
+
+/// Resolves when no more sessions come to this generation.
+pub(super) type Behind = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Sender {
     pub(super) fn new(
@@ -74,6 +81,7 @@ impl Sender {
         process: Process,
         queue: mpsc::Receiver<Leaving>,
         turns: Turns,
+        behind: Option<Behind>,
         deadline: Duration,
     ) -> Self {
         Self {
@@ -87,6 +95,8 @@ impl Sender {
             underway: Underway::default(),
             sending: None,
             turns,
+            behind,
+            told: None,
             deadline,
             began: Instant::now(),
         }
@@ -120,6 +130,7 @@ impl Sender {
         let mut leaving = Vec::new();
         tokio::select! {
             biased;
+            () = pending(&mut self.behind) => self.behind = None,
             envelope = self.receiver.recv(), if !ended => self.heard(envelope),
             () = self.process.ended(), if ended => {
                 // All that it has acknowledged has been read.
@@ -220,7 +231,8 @@ impl Sender {
         self.batch.push_back(Suspended { about, stream: Arc::new(stream), reply });
     }
 
-    /// Sends what one frame holds of the batch.
+    /// Sends what one frame holds of the batch. One without sessions only says whether others may
+    /// come: what comes to this generation leaves it again, and its receiver may be about to end.
     fn send_next(&mut self) {
         let first = self.underway.next();
         let now = Instant::now();
@@ -233,14 +245,15 @@ impl Sender {
             let Some(next) = self.batch.pop_front() else { break };
             self.underway.add(next, now);
         }
-        if self.underway.next() == first {
+        let (count, behind) = (self.underway.next() - first, self.behind.is_some());
+        if count == 0 && self.told == Some(behind) {
             return;
         }
-        let more = self.turns.wishes() > self.underway.len();
+        self.told = Some(behind);
+        let more = behind || self.turns.wishes() > self.underway.len();
         match parcel::pack(first, self.underway.from(first), more) {
             Ok((message, descriptors)) => {
-                let count = self.underway.next() - first;
-                crate::log::debug!(target: "heirloom::handoff", step = "send sessions", count);
+                crate::log::debug!(target: "heirloom::handoff", step = "send sessions", count, more);
                 let sender = self.sender.clone();
                 self.sending =
                     Some(Box::pin(async move { sender.send(message, descriptors).await }));
@@ -266,11 +279,9 @@ impl Sender {
     }
 }
 
-async fn pending(
-    sending: &mut Option<Pin<Box<dyn Future<Output = Result<()>> + Send>>>,
-) -> Result<()> {
-    match sending {
-        Some(sending) => sending.await,
+async fn pending<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
+    match future {
+        Some(future) => future.await,
         None => std::future::pending().await,
     }
 }

@@ -115,7 +115,7 @@ pub(crate) struct Delta {
 }
 
 /// Sessions that move, numbered from `first` on: one descriptor for each, in order, and one more
-/// if any of them has bytes to bring.
+/// if any of them has bytes to bring. Without any it only says whether others may come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Sessions {
     /// The number of the first one.
@@ -126,7 +126,7 @@ pub(crate) struct Sessions {
     /// What the last descriptor holds: state and read-ahead of each session, in order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<Contents>,
-    /// Whether others wait behind them.
+    /// Whether others wait behind them, or may come from an older generation.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
 }

@@ -25,6 +25,7 @@ trials![
     p4_connections_are_served_while_a_successor_hangs_that_was_to_take_them,
     a_successor_goes_on_with_what_it_got_from_an_elder_that_was_killed,
     p7_whoever_waits_to_move_is_not_cut_because_too_many_generations_drain,
+    p6_connections_pass_through_generations_that_have_handed_over_already,
     idle_connections_move_in_bulk,
 ];
 
@@ -289,7 +290,7 @@ fn a_successor_goes_on_with_what_it_got_from_an_elder_that_was_killed() {
 /// than that is cut, as soon as the queue has moved.
 fn p7_whoever_waits_to_move_is_not_cut_because_too_many_generations_drain() {
     const ALL: usize = 300;
-    let server = Server::start(Release { max_draining: 1, ..patient() });
+    let server = Server::start(Release { max_draining: 1, session: PATIENCE, ..patient() });
     let mut visitors = visitors(&server, "main", ALL);
     let mut busy = Visitor::connect(&server.address("main"));
     busy.send(get("/slow?20000")).unwrap();
@@ -304,6 +305,25 @@ fn p7_whoever_waits_to_move_is_not_cut_because_too_many_generations_drain() {
         assert!(visitor.post(&number.to_string(), 0).unwrap().generation > 0);
     }
     assert_eq!(server.owner(), owner);
+    assert_seen_once(&server, (0..ALL).map(|number| number.to_string()));
+}
+
+/// P6. Three upgrades in a row, while the first of all is held up on its way: what comes to a
+/// generation that has handed over goes on, however late it comes.
+fn p6_connections_pass_through_generations_that_have_handed_over_already() {
+    const ALL: usize = 200;
+    let server = Server::start(Release { session: PATIENCE, ..web() });
+    let mut visitors = visitors(&server, "main", ALL);
+    server.fault(Side::Successor, "answer sessions", Action::Block(Duration::from_millis(2_500)));
+    for _ in 0..3 {
+        server.upgrade_well();
+    }
+    for elder in 0..3 {
+        assert_eq!(moved(&server, elder), (ALL as u64, 0, 0), "from {elder}");
+    }
+    for (number, visitor) in visitors.iter_mut().enumerate() {
+        assert_eq!(visitor.post(&number.to_string(), 0).unwrap().generation, 3);
+    }
     assert_seen_once(&server, (0..ALL).map(|number| number.to_string()));
 }
 

@@ -29,9 +29,14 @@ impl ByHand {
 
     /// The next sessions: the number of the first, and how many.
     async fn hears(&mut self) -> (u64, usize, Vec<OwnedFd>) {
-        let envelope = soon(self.receiver.recv()).await.unwrap().unwrap();
-        let Message::Sessions(sessions) = envelope.message else { panic!() };
-        (sessions.first, sessions.items.len(), envelope.descriptors)
+        loop {
+            let envelope = soon(self.receiver.recv()).await.unwrap().unwrap();
+            let Message::Sessions(sessions) = envelope.message else { panic!() };
+            // Without any it only says whether others may come.
+            if !sessions.items.is_empty() {
+                return (sessions.first, sessions.items.len(), envelope.descriptors);
+            }
+        }
     }
 }
 

@@ -85,6 +85,24 @@ async fn a_drain_that_is_hurried_takes_no_more() {
     assert_eq!(reason, "the successor takes no more sessions");
 }
 
+/// The one before has nothing now, and does not know yet what its own predecessor has.
+#[tokio::test]
+async fn whoever_may_still_get_some_is_waited_for() {
+    let (first, middle, last, _process) = three();
+    let mut came = last.takes("chat");
+    middle.drain.advance(crate::drain::DrainPhase::LameDuck);
+    let mut passes = std::pin::pin!(last.sessions.pass_on());
+    let long = Duration::from_millis(1_200);
+    assert!(tokio::time::timeout(long, &mut passes).await.is_err(), "they were given up");
+    let (session, mut client) = first.session("chat");
+    soon(first.sessions.hand_off(session)).await.unwrap();
+    let mut session = soon(came.recv()).await.unwrap();
+    talks(&mut session, &mut client).await;
+    // And no longer than that.
+    middle.sessions.stop_receiving();
+    soon(passes).await;
+}
+
 /// A long queue of a slow predecessor is no reason to close what stands in it.
 #[tokio::test]
 async fn whoever_said_that_others_wait_is_waited_for() {

@@ -208,7 +208,7 @@ fn config(fixture: &Fixture) -> heirloom::Config {
         let file = heirloom::JournalFile::new(fixture.directory.join(path));
         config = config.journal_file(file.longest_bytes(release.journal_bytes));
     }
-    config = config.session_deadline(std::time::Duration::from_secs(2));
+    config = config.session_deadline(release.session);
     if let Some(state) = &release.state {
         config = state.configure(config);
     }

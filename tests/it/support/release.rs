@@ -57,6 +57,8 @@ pub(crate) struct Release {
     /// What it does if no predecessor has started it.
     pub take_over: TakeOver,
     pub take_over_deadline: Duration,
+    /// How long a session may be in doubt.
+    pub session: Duration,
     /// How long a program that has failed may not take over, at first and at most.
     pub hold_off: Option<Duration>,
     /// From the wish to stop to the end of accepting.
@@ -306,6 +308,7 @@ impl Default for Release {
             control_users: Vec::new(),
             take_over: TakeOver::Never,
             take_over_deadline: millis(30_000),
+            session: millis(2_000),
             hold_off: None,
             stop_notice: Duration::ZERO,
             journal: None,
