@@ -2,10 +2,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, FileTimes, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::OFlag;
 
@@ -121,6 +122,9 @@ impl Prepared {
     ///
     /// [`ErrorKind::Io`], naming the file; the old file is as it was and the temporary is removed.
     pub(crate) fn publish(mut self) -> Result<Published> {
+        // Exact, unlike what the kernel notes: see `was_ours`. Not every file system can have it.
+        let now = FileTimes::new().set_modified(SystemTime::now());
+        let _ = self.file.set_times(now);
         if let Some(temporary) = self.temporary.take()
             && let Err(error) = fs::rename(&temporary, &self.path)
         {
@@ -156,6 +160,18 @@ impl Published {
             text => text?,
         };
         Ok(text.is_some_and(|text| text == format!("{}\n", self.pid).as_bytes()))
+    }
+
+    /// Whether a file that is not ours any more was at that time, in nanoseconds since the epoch: its
+    /// mtime is when the process that it names put it there. One that a file system keeps as whole
+    /// seconds looks older than it is.
+    pub(crate) fn was_ours(&self, at: u64) -> io::Result<bool> {
+        let found = match fs::symlink_metadata(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            found => found?,
+        };
+        let put = found.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(Duration::from_nanos(at) < put)
     }
 
     /// Removes the file at the final stop, but only if it still holds our number: a later
@@ -217,6 +233,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::sys::clock::wall_now;
 
     fn names(directory: &Path) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(directory)
@@ -241,6 +258,21 @@ mod tests {
         assert_eq!(names(directory.path()), ["shop.pid"]);
         published.remove_if_ours().unwrap();
         assert!(names(directory.path()).is_empty());
+    }
+
+    #[test]
+    fn it_tells_when_it_was_put_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("shop.pid");
+        let ours = PidFile::prepare(&path).unwrap().publish().unwrap();
+        let before = wall_now();
+        let theirs = prepare(path.clone(), 1).unwrap().publish().unwrap();
+        let after = wall_now();
+        assert!(!ours.is_ours().unwrap() && theirs.is_ours().unwrap());
+        assert!(ours.was_ours(before).unwrap());
+        assert!(!ours.was_ours(after).unwrap());
+        theirs.remove_if_ours().unwrap();
+        assert!(!ours.was_ours(before).unwrap());
     }
 
     #[test]

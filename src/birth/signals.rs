@@ -32,6 +32,8 @@ pub(crate) struct Signals {
     watch: Watch,
     /// What each watched signal asks for, in the watch's order.
     meaning: Vec<Asked>,
+    /// When the first signal came of the request that was returned last.
+    came: Option<u64>,
     /// The watch's event in the runtime of whoever called [`Signals::next`] first.
     watched: Option<Watched>,
 }
@@ -61,7 +63,7 @@ impl Signals {
         if let Some(upgrade) = upgrade {
             signal::unblock(upgrade).map_err(|error| failed("unblock", error))?;
         }
-        Ok(Self { watch, meaning, watched: None })
+        Ok(Self { watch, meaning, came: None, watched: None })
     }
 
     /// Waits for the next request. However often a signal came since the last, it is one request;
@@ -91,20 +93,30 @@ impl Signals {
         }
     }
 
+    /// When the first signal came of the request that was returned last, in nanoseconds since the
+    /// epoch.
+    pub(crate) fn came(&self) -> Option<u64> {
+        self.came
+    }
+
     fn register(&self) -> Result<Watched> {
         Watched::new(self.watch.event(), Interest::READABLE).map_err(|error| {
             Error::new(ErrorKind::Io, "signals: watch them in the runtime").with_source(error)
         })
     }
 
-    fn take(&self) -> Option<Asked> {
+    fn take(&mut self) -> Option<Asked> {
+        let (watch, meaning) = (&self.watch, &self.meaning);
         [Asked::Stop, Asked::Upgrade].into_iter().find(|wanted| {
-            let mut came = 0_u32;
-            for (index, _) in self.meaning.iter().enumerate().filter(|(_, asked)| *asked == wanted)
-            {
-                came = came.saturating_add(self.watch.take(index));
+            let (mut count, mut since) = (0_u32, None::<u64>);
+            for (index, _) in meaning.iter().enumerate().filter(|(_, asked)| *asked == wanted) {
+                count = count.saturating_add(watch.take(index));
+                since = [since, watch.take_since(index)].into_iter().flatten().min();
             }
-            came > 0
+            if count > 0 {
+                self.came = since;
+            }
+            count > 0
         })
     }
 }

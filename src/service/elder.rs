@@ -1,5 +1,6 @@
 //! A generation after its commit: it drains, and owns again if every newer one dies.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::handoff::upgrade::Relation;
 use crate::hooks::Moment;
 use crate::inventory::in_background;
 use crate::link::Envelope;
-use crate::pid_file::PidFile;
+use crate::pid_file::{PidFile, Published};
 use crate::report::AskedBy;
 use crate::report::journal::Tally;
 use crate::wire::{Causes, CutItem, LastReport, MAX_CUT, Message, Progress};
@@ -191,14 +192,15 @@ impl Service {
     }
 
     /// An upgrade that a signal asks for goes to the owner. A stop is heeded here, and a second one
-    /// cuts what is left. As long as the PID file names this process, a stop is meant for the service.
+    /// cuts what is left. One that came as long as the PID file
+    /// named this process is meant for the service.
     fn asked_as_elder(&mut self, relation: &mut Relation, asked: Asked) {
         match asked {
             Asked::Upgrade => post(relation, Message::Asked { by: AskedBy::Signal.asker() }),
             Asked::Stop => {
                 let again = self.stop_asked;
-                if relation.child.is_ours() && self.is_named() {
-                    crate::log::info!(target: "heirloom::handoff", step = "stop passed on", "the PID file still names this process");
+                if relation.child.is_ours() && self.was_named() {
+                    crate::log::info!(target: "heirloom::handoff", step = "stop passed on", "the PID file named this process");
                     post(relation, Message::StopAsked { hurry: again });
                 }
                 self.stop_here(relation);
@@ -217,8 +219,19 @@ impl Service {
 
     /// Whether who looks into the PID file still finds this process.
     fn is_named(&self) -> bool {
+        self.finds_us(Published::is_ours)
+    }
+
+    /// Whether who looked into it did when the stop came that was heard last: this process may have
+    /// been busy since then, with its own commit.
+    fn was_named(&self) -> bool {
+        let came = self.signals.came();
+        self.is_named() || came.is_some_and(|came| self.finds_us(|file| file.was_ours(came)))
+    }
+
+    fn finds_us(&self, ask: impl FnOnce(&Published) -> io::Result<bool>) -> bool {
         let Some(PidFileState::Published(published)) = &self.pid_file else { return false };
-        published.is_ours().unwrap_or_else(|error| {
+        ask(published).unwrap_or_else(|error| {
             crate::log::warn!(%error, "the PID file cannot be read");
             false
         })

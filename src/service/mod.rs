@@ -222,6 +222,11 @@ impl Ears {
             }
         }
     }
+
+    /// When the first signal came of the wish that was heard last, in nanoseconds since the epoch.
+    fn came(&self) -> Option<u64> {
+        self.0.as_ref().and_then(Signals::came)
+    }
 }
 
 impl Service {

@@ -1,4 +1,4 @@
-//! The clock that is read for each connection.
+//! The clock that is read for each connection, and the one that a signal handler may read.
 
 #![allow(unsafe_code)]
 
@@ -9,16 +9,27 @@ use std::mem::MaybeUninit;
 /// of the exact time. nix copies the answer twice, which alone costs three times the call.
 #[inline]
 pub(crate) fn coarse_now() -> u64 {
+    read(libc::CLOCK_MONOTONIC_COARSE)
+}
+
+/// The time since the epoch in nanoseconds (`CLOCK_REALTIME`). Async-signal-safe
+/// (`signal-safety(7)`).
+pub(crate) fn wall_now() -> u64 {
+    read(libc::CLOCK_REALTIME)
+}
+
+#[inline]
+fn read(clock: libc::clockid_t) -> u64 {
     let mut time = MaybeUninit::<libc::timespec>::uninit();
     // SAFETY: the pointer is valid for one `timespec`, which the call writes.
-    let failed = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, time.as_mut_ptr()) };
+    let failed = unsafe { libc::clock_gettime(clock, time.as_mut_ptr()) };
     if failed != 0 {
-        // Linux has had this clock since 2.6.32.
+        // Linux has had these clocks since 2.6.32.
         return 0;
     }
     // SAFETY: the call succeeded, so both fields are written.
     let time = unsafe { time.assume_init() };
-    // Neither is negative: the clock starts at boot.
+    // Neither is negative: one starts at boot, the other in 1970.
     (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
 }
 

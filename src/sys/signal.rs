@@ -4,11 +4,13 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SigSet, Signal};
 use signal_hook_registry::SigId;
+
+use super::clock::wall_now;
 
 /// Blocks one signal in this thread, and so in the threads and children that it starts.
 #[cfg(test)]
@@ -42,14 +44,16 @@ struct Notes {
     counts: Box<[AtomicU32]>,
     /// How many of them the kernel sent by itself, as a terminal's driver does.
     by_kernel: Box<[AtomicU32]>,
+    /// When the first of them came that has not been taken ([`wall_now`]); zero if none did.
+    since: Box<[AtomicU64]>,
     /// Becomes readable with every signal.
     event: Arc<OwnedFd>,
 }
 
 /// Handlers for a set of signals, next to those that the application has; removed on drop.
 ///
-/// The handler adds one to an atomic and writes to an `eventfd(2)`: both are async-signal-safe
-/// (`signal-safety(7)`), work before a runtime exists, and turn a storm of signals into one event.
+/// The handler notes the time, adds one to an atomic and writes to an `eventfd(2)`: all of it is
+/// async-signal-safe (`signal-safety(7)`), works before a runtime exists, and turns a storm of signals into one event.
 /// Once watched, a signal does not get its default action back: after the drop it does nothing.
 #[derive(Debug)]
 pub(crate) struct Watch {
@@ -64,8 +68,9 @@ impl Watch {
             EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         let event = Arc::new(OwnedFd::from(event));
         let counts = || signals.iter().map(|_| AtomicU32::new(0)).collect();
+        let since = signals.iter().map(|_| AtomicU64::new(0)).collect();
         let mut watch = Self {
-            notes: Arc::new(Notes { counts: counts(), by_kernel: counts(), event }),
+            notes: Arc::new(Notes { counts: counts(), by_kernel: counts(), since, event }),
             handlers: Vec::with_capacity(signals.len()),
         };
         for (index, signal) in signals.iter().enumerate() {
@@ -77,7 +82,7 @@ impl Watch {
             let notes = Arc::clone(&watch.notes);
             let handler =
                 move |info: &libc::siginfo_t| notes.leave(index, info.si_code == libc::SI_KERNEL);
-            // SAFETY: `leave` only adds to atomics and calls write(2); it allocates nothing,
+            // SAFETY: `leave` only changes atomics and calls clock_gettime(2) and write(2); it allocates nothing,
             // takes no lock and cannot panic. The registry saves and restores errno.
             let id = unsafe { signal_hook_registry::register_sigaction(*signal as i32, handler) }?;
             watch.handlers.push(id);
@@ -88,6 +93,13 @@ impl Watch {
     /// How often the signal with this index has come since it was last asked.
     pub(crate) fn take(&self, index: usize) -> u32 {
         self.notes.counts.get(index).map_or(0, |count| count.swap(0, Ordering::AcqRel))
+    }
+
+    /// When the first signal with this index came since this was last asked, in nanoseconds since
+    /// the epoch; to be asked after [`take`](Self::take).
+    pub(crate) fn take_since(&self, index: usize) -> Option<u64> {
+        let since = self.notes.since.get(index)?.swap(0, Ordering::AcqRel);
+        (since != 0).then_some(since)
     }
 
     /// How often it has come from the kernel itself (`SI_KERNEL`, `sigaction(2)`) since this was
@@ -115,6 +127,10 @@ impl Notes {
     fn leave(&self, index: usize, by_kernel: bool) {
         if by_kernel && let Some(count) = self.by_kernel.get(index) {
             count.fetch_add(1, Ordering::AcqRel);
+        }
+        if let Some(since) = self.since.get(index) {
+            // One that came before, and has not been taken, has the time.
+            let _ = since.compare_exchange(0, wall_now(), Ordering::AcqRel, Ordering::Relaxed);
         }
         if let Some(count) = self.counts.get(index) {
             // Counted before the event, so that whoever takes the event finds the count.

@@ -1,7 +1,7 @@
 //! The end: stops, at rest and in the middle of an upgrade, and upgrades that have to wait.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use heirloom::UpgradeOutcome;
 use nix::sys::signal::Signal;
@@ -19,6 +19,7 @@ trials![
     p7_a_stop_before_the_turn_gives_the_upgrade_up,
     p7_a_stop_in_probation_ends_both,
     p7_a_stop_of_whom_the_pid_file_still_names_stops_the_service,
+    p7_a_stop_is_for_whom_the_pid_file_named_when_it_came,
     p7_a_stop_of_an_elder_leaves_the_owner,
     p7_a_blocking_task_that_never_ends_keeps_nobody_alive,
     p12_an_upgrade_asked_for_during_another_is_remembered,
@@ -158,6 +159,34 @@ fn p7_a_stop_of_whom_the_pid_file_still_names_stops_the_service() {
     server.until_entry("step", |entry| entry.data["step"] == "stop passed on");
     assert_eq!(held.ask("release"), "released 0");
     server.signal(successor, Signal::SIGCONT);
+    server.until_gone(successor);
+    server.until_gone(pid);
+}
+
+/// P7. It is busy with its commit when the stop comes, and hears of it when the file has changed.
+fn p7_a_stop_is_for_whom_the_pid_file_named_when_it_came() {
+    let server = Server::start(Release { pid_file: true, ..Release::default() });
+    let mut held = held(&server, 0);
+    server.fault(Side::Predecessor, "draining", Action::Block(Duration::from_secs(2)));
+    let pid = server.pid(0);
+    server.signal(pid, Signal::SIGHUP);
+    server.until_entry("fault", |_| true);
+    let successor = server.until_owner(1);
+    let (file, aside) = (server.pid_file(pid), server.path("aside"));
+    let named = format!("{successor}\n");
+    until("its number", || (std::fs::read_to_string(&file).ok()? == named).then_some(()));
+    // As if that had taken it until now.
+    std::fs::rename(&file, &aside).unwrap();
+    std::fs::write(&file, format!("{pid}\n")).unwrap();
+    server.signal(pid, Signal::SIGTERM);
+    until("the handler", || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        status.lines().any(|line| line == "ShdPnd:\t0000000000000000").then_some(())
+    });
+    std::fs::File::open(&aside).unwrap().set_modified(SystemTime::now()).unwrap();
+    std::fs::rename(&aside, &file).unwrap();
+    server.until_entry("step", |entry| entry.data["step"] == "stop passed on");
+    assert_eq!(held.ask("release"), "released 0");
     server.until_gone(successor);
     server.until_gone(pid);
 }
