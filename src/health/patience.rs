@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// In so many parts the time passes.
-const PARTS: u32 = 4;
+/// In so many parts the time passes: more than a process is likely to be stopped in one check.
+const PARTS: u32 = 16;
 
 /// The time for an answer, in which this process has to be awake.
 ///
@@ -61,6 +61,19 @@ mod tests {
         tokio::time::advance(Duration::from_secs(3600)).await;
         let awake = Instant::now();
         patience.ends().await;
-        assert_eq!(awake.elapsed(), Duration::from_millis(300));
+        assert_eq!(awake.elapsed(), Duration::from_millis(375));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_stopped_again_and_again_still_has_time_left() {
+        let mut patience = Patience::new(Duration::from_millis(400));
+        for stop in 0..8 {
+            tokio::time::advance(Duration::from_millis(500)).await;
+            let awake = tokio::time::timeout(Duration::from_millis(1), patience.ends()).await;
+            assert!(awake.is_err(), "it ended with stop {stop}");
+        }
+        let awake = Instant::now();
+        patience.ends().await;
+        assert!(awake.elapsed() >= Duration::from_millis(150));
     }
 }
