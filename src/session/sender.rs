@@ -107,7 +107,7 @@ impl Sender {
         loop {
             match self.channel {
                 Channel::Shut => {
-                    self.decline_the_rest();
+                    self.decline_the_rest().await;
                     if self.underway.is_empty() {
                         return;
                     }
@@ -268,12 +268,13 @@ impl Sender {
         }
     }
 
-    fn decline_the_rest(&mut self) {
+    async fn decline_the_rest(&mut self) {
         const WHY: &str = "the successor takes no more sessions";
         self.turns.shut();
         self.queue.close();
         self.batch.drain(..).for_each(|suspended| suspended.back(WHY));
-        while let Ok(leaving) = self.queue.try_recv() {
+        // Also what somebody is just about to put there, who has got a place before it closed.
+        while let Some(leaving) = self.queue.recv().await {
             leaving.back(WHY);
         }
     }

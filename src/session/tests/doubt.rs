@@ -3,7 +3,11 @@
 
 use std::os::fd::AsFd;
 
+use tokio::sync::oneshot;
+
 use super::*;
+use crate::session::sender::{Leaving, Sender};
+use crate::session::turns::Turns;
 use crate::sys::scm;
 
 /// The owner's end, by hand.
@@ -97,6 +101,26 @@ async fn an_owner_that_dies_has_what_it_acknowledged_and_nothing_else() {
             }
         }
     }
+}
+
+/// P6. Whoever hands it over has a place in the queue before it is there.
+#[tokio::test]
+async fn a_session_that_is_queued_as_the_channel_ends_stays_here() {
+    let (elder, process) = (Side::new(), Owner::new());
+    let (ours, theirs) = channel();
+    let (queue, leaving) = mpsc::channel(1);
+    let (link, turns) = (link::open(ours).unwrap(), Turns::new(1));
+    let mut sending = JoinSet::new();
+    sending.spawn(Sender::new(link, process.process(), leaving, turns, None, PATIENCE).run());
+    let place = queue.reserve().await.unwrap();
+    drop(theirs);
+    soon(queue.closed()).await;
+    let (Session { stream, about }, mut client) = elder.session("chat");
+    let (stream, (reply, settled)) = (stream.into_fd().unwrap(), oneshot::channel());
+    place.send(Leaving { about, stream, reply });
+    let (mut session, _) = declined(soon(settled).await.unwrap());
+    talks(&mut session, &mut client).await;
+    soon(sending.join_next()).await.unwrap().unwrap();
 }
 
 /// A closed channel is no death: the owner may be about to begin.
