@@ -97,7 +97,7 @@ where
 }
 
 fn in_runtime(config: Config, app: App<'_>) -> Done {
-    let prepared = Prepared::now(&config)?;
+    let prepared = Prepared::now(&config)?.with_pid_file(&config);
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = config.worker_threads {
         builder.worker_threads(threads);
@@ -176,26 +176,34 @@ fn complain(service: &str, text: &str) {
 pub(crate) struct Prepared {
     birth: Birth,
     captured: Captured,
-    /// Its temporary, which a successor writes while its predecessor answers the hello. What goes
-    /// wrong there goes wrong again before ready.
+    /// Its temporary, if that is written early.
     pid_file: Option<pid_file::Prepared>,
 }
 
 impl Prepared {
     pub(crate) fn now(config: &Config) -> Result<Self> {
         let birth = birth::birth(config.unnamed)?;
-        let (captured, pid_file) = match &birth {
+        let captured = match &birth {
             Birth::Inherited { link } => {
                 adoption::greet(link.as_fd(), &config.version)?;
                 // There is no runtime yet; the predecessor hears of an error all the same.
-                let captured = capture(config)
-                    .inspect_err(|error| adoption::regret(link.as_fd(), error.chain()))?;
-                let path = config.pid_file.clone();
-                (captured, path.and_then(|path| PidFile::prepare(path).ok()))
+                capture(config)
+                    .inspect_err(|error| adoption::regret(link.as_fd(), error.chain()))?
             }
-            Birth::Activated { .. } | Birth::Fresh => (capture(config)?, None),
+            Birth::Activated { .. } | Birth::Fresh => capture(config)?,
         };
-        Ok(Self { birth, captured, pid_file })
+        Ok(Self { birth, captured, pid_file: None })
+    }
+
+    /// A successor writes its PID file's temporary now, while its predecessor answers the hello.
+    /// Where the application has a runtime already it may also go to another directory before it is
+    /// ready, and the path would lead elsewhere.
+    fn with_pid_file(mut self, config: &Config) -> Self {
+        if let (Birth::Inherited { .. }, Some(path)) = (&self.birth, &config.pid_file) {
+            // What goes wrong there goes wrong again before ready.
+            self.pid_file = PidFile::prepare(path).ok();
+        }
+        self
     }
 
     pub(crate) async fn start(mut self, config: Config) -> Result<Starting> {
@@ -318,9 +326,10 @@ impl Config {
     ///
     /// Its limits, which [`run`](crate::run) does not have: the runtime's threads existed before
     /// the upgrade signal was settled, so in a successor they, and every subprocess started from
-    /// them, keep it blocked; and a blocking task that never ends keeps the process alive unless
-    /// the caller shuts the runtime down with a deadline. Call it once, first thing, from the
-    /// task that `block_on` runs.
+    /// them, keep it blocked; the kernel enlarges the table of descriptors as it fills, under those
+    /// threads; and a blocking task that never ends keeps the process alive unless the caller shuts
+    /// the runtime down with a deadline. Call it once, first thing, from the task that `block_on`
+    /// runs.
     ///
     /// # Errors
     ///
