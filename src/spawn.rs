@@ -9,11 +9,9 @@ mod child;
 mod program;
 
 use std::ffi::{CString, OsStr, OsString};
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,8 +19,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::sys::signal::Signal;
 use nix::sys::uio::pread;
 use nix::unistd::{AccessFlags, access};
-use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 
 pub(crate) use self::child::{Child, Process};
 pub(crate) use self::program::Program;
@@ -30,16 +26,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sys::origin::{self, Origin};
 pub(crate) use crate::sys::pidfd::Exit;
 use crate::sys::spawn::{Group, Image};
-use crate::sys::{cached, scm, socket, spawn as system};
+use crate::sys::{scm, socket, spawn as system};
 
 /// The number of the link in the successor: the first after the standard streams.
 const LINK: RawFd = 3;
 
 /// The standard streams.
 const STREAMS: [RawFd; 3] = [0, 1, 2];
-
-/// A process that has many descriptors has one of these numbers: the kernel gives the lowest first.
-const MANY: [RawFd; 4] = [1_023, 2_047, 4_095, 8_191];
 
 /// How a script begins.
 const SCRIPT: &[u8; 2] = b"#!";
@@ -57,11 +50,24 @@ pub(crate) struct Extra {
     pub(crate) blocked: Option<Signal>,
 }
 
-/// Starts a program as our successor; returns it with our end of the link.
+/// Does what starts a program, on a thread of its own: an exec may wait for the disk, or for
+/// somebody who looks at the program first, and the call returns only after it.
 ///
-/// On error no process is left. Cancelled, it leaves none either: the child ends with the
-/// [`Child`] that nobody takes. Must be called in a runtime with I/O enabled.
-pub(crate) async fn spawn(program: &Program, extra: &Extra) -> Result<(Child, OwnedFd)> {
+/// Cancelled, it leaves no process: a [`Child`] that nobody takes is ended when the call returns.
+pub(crate) async fn beside<T: Send + 'static>(
+    start: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    crate::task::beside("heirloom-spawn", |_| start()).await.map_err(|error| {
+        Error::new(ErrorKind::Spawn, "no thread could be had to start the program")
+            .with_source(error)
+    })?
+}
+
+/// Starts a program as our successor; returns it with our end of the link. Blocks until it has been
+/// executed or could not be: for a thread [beside](beside) the tasks of a runtime with I/O enabled.
+///
+/// On error no process is left.
+pub(crate) fn spawn(program: &Program, extra: &Extra) -> Result<(Child, OwnedFd)> {
     for (_, number) in &extra.descriptors {
         if !(LINK + 1..=LAST_NUMBER).contains(number) {
             let first = LINK + 1;
@@ -71,62 +77,29 @@ pub(crate) async fn spawn(program: &Program, extra: &Extra) -> Result<(Child, Ow
             return Err(Error::new(ErrorKind::Spawn, text));
         }
     }
-    let mut prepared = Prepared::new(program)?;
-    if prepared.is_at_hand() && Handle::current().metrics().num_workers() > 1 {
-        return prepared.start_linked(extra);
-    }
-    let extra = extra.clone();
-    on_a_thread(move || prepared.start_linked(&extra)).await
+    Prepared::new(program)?.start_linked(extra)
 }
 
 /// Starts a program that is no successor, in a process group of its own: with these standard
-/// streams and no other descriptor.
+/// streams and no other descriptor. Blocks as [`spawn`] does.
 ///
-/// On error, and cancelled, no process is left, as with [`spawn`]. Must be called in a runtime with
-/// I/O enabled.
-pub(crate) async fn spawn_aside(program: &Program, streams: [Arc<OwnedFd>; 3]) -> Result<Child> {
-    let prepared = Prepared::new(program)?;
-    on_a_thread(move || {
-        let fds: Vec<_> = streams.iter().map(AsFd::as_fd).zip(STREAMS).collect();
-        prepared.start(&fds, None, Group::Own)
-    })
-    .await
-}
-
-/// Runs what starts a program on a thread of its own, in the caller's runtime.
-///
-/// The call returns only after the exec, which may wait for the disk: then it is not for a worker.
-/// And not by `spawn_blocking`, which panics when no thread can be had.
-async fn on_a_thread<T: Send + 'static>(
-    start: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let runtime = Handle::current();
-    let (tell, started) = oneshot::channel();
-    let thread = crate::task::in_a_thread("heirloom-spawn", move || {
-        let _in = runtime.enter();
-        // If nobody waits any more the child ends with what is dropped here.
-        let _ = tell.send(start());
-    });
-    thread.map_err(|error| {
-        Error::new(ErrorKind::Spawn, "no thread could be had to start the program")
-            .with_source(error)
-    })?;
-    started.await.map_err(|error| {
-        Error::new(ErrorKind::Spawn, "the program's start was given up").with_source(error)
-    })?
+/// On error no process is left.
+pub(crate) fn spawn_aside(program: &Program, streams: [BorrowedFd<'_>; 3]) -> Result<Child> {
+    let fds: Vec<_> = streams.into_iter().zip(STREAMS).collect();
+    Prepared::new(program)?.start(&fds, None, Group::Own)
 }
 
 /// A program in the words of C, checked before anything is opened.
-struct Prepared {
-    program: Program,
+struct Prepared<'a> {
+    program: &'a Program,
     exe: CString,
     args: Vec<CString>,
     env: Vec<CString>,
     cwd: Option<CString>,
 }
 
-impl Prepared {
-    fn new(program: &Program) -> Result<Self> {
+impl<'a> Prepared<'a> {
+    fn new(program: &'a Program) -> Result<Self> {
         let words = |what: &str, text: &OsStr| {
             CString::new(text.as_bytes()).map_err(|error| {
                 let text = format!("program {:?}: {what} {text:?} holds a NUL byte", program.exe);
@@ -143,7 +116,7 @@ impl Prepared {
             words("environment variable", &text)
         });
         Ok(Self {
-            program: program.clone(),
+            program,
             exe: words("path", program.exe.as_os_str())?,
             args: args.collect::<Result<_>>()?,
             env: env.collect::<Result<_>>()?,
@@ -155,30 +128,6 @@ impl Prepared {
         })
     }
 
-    /// Whether its start waits for nothing but the processor, a third of a millisecond: the kernel
-    /// has what it reads of the file before the exec succeeds, and few descriptors are open, all of
-    /// which the child copies and closes. To make a thread for it takes half as long again.
-    ///
-    /// A script is not at hand: its interpreter may not be.
-    fn is_at_hand(&self) -> bool {
-        if MANY.into_iter().any(cached::is_open) {
-            return false;
-        }
-        let opened = match &self.program.file {
-            Some(_) => None,
-            None => File::options()
-                .read(true)
-                .custom_flags(libc::O_NONBLOCK)
-                .open(&self.program.exe)
-                .ok(),
-        };
-        let file = self.program.file.as_ref().map(AsFd::as_fd);
-        let mut start = [0; 2];
-        file.or(opened.as_ref().map(AsFd::as_fd))
-            .is_some_and(|file| matches!(cached::read(file, &mut start), Ok(2)) && start != *SCRIPT)
-    }
-
-    /// Blocks until the successor has been executed or could not be.
     fn start_linked(&mut self, extra: &Extra) -> Result<(Child, OwnedFd)> {
         let exe = &self.program.exe;
         let wrong = |what: &str, error: io::Error| {
@@ -200,7 +149,6 @@ impl Prepared {
         Ok((child, ours))
     }
 
-    /// Blocks until the program has been executed or could not be.
     fn start(
         &self,
         fds: &[(BorrowedFd<'_>, RawFd)],
@@ -225,7 +173,7 @@ impl Prepared {
             group,
             close_from: last + 1,
         })
-        .map_err(|error| explain(&self.program, error))?;
+        .map_err(|error| explain(self.program, error))?;
         Child::adopt(pid, group)
     }
 }

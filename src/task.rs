@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::thread;
 
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
 /// What a task does, whatever it is. What is awaited in many places is one, too: as it is, each of
@@ -42,6 +43,35 @@ pub(crate) fn spawn_in<T: Send + 'static>(
 ) {
     let work: Work<'static, T> = Box::pin(work);
     tasks.spawn(work);
+}
+
+/// Does this beside the tasks, and brings what came of it: whatever may wait, for a disk or for
+/// somebody who is asked before a file is opened or executed (`fanotify(7)`). On a worker it would
+/// keep clients and deadlines waiting, and `spawn_blocking` panics when no thread can be had.
+///
+/// The work runs in a short-lived thread of its own, in the caller's runtime, and can ask whether
+/// anybody still wants what comes of it.
+///
+/// # Errors
+///
+/// No thread could be had, or the work panicked.
+///
+/// # Cancel safety
+///
+/// Cancelled, the work goes on, and its thread drops what comes of it.
+pub(crate) async fn beside<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
+) -> io::Result<T> {
+    let runtime = Handle::current();
+    let (tell, done) = oneshot::channel();
+    in_a_thread(name, move || {
+        let _in = runtime.enter();
+        let came = work(&|| !tell.is_closed());
+        // If nobody waits any more it is dropped here.
+        let _ = tell.send(came);
+    })?;
+    done.await.map_err(io::Error::other)
 }
 
 /// Does this in a short-lived thread of its own.

@@ -5,40 +5,46 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Arc;
 
-use nix::sys::stat::{FileStat, SFlag, fstat};
+use nix::sys::stat::{FileStat, SFlag, fstat, stat};
 
-use super::hash::hash;
+use super::hash::{THREAD, hash};
 use crate::wire::Identity;
 
 impl Identity {
     /// The identity of the file that a path leads to, symbolic links followed; without its hash.
+    /// Does not open it.
     ///
     /// # Errors
     ///
-    /// Those of `open(2)`, and `InvalidInput` if it is no regular file.
+    /// Those of `stat(2)`, and `InvalidInput` if it is no regular file.
     pub(crate) fn of_path(path: &Path) -> io::Result<Self> {
-        Self::of_file(&open(path)?)
+        Self::of(&stat(path)?)
     }
 
     /// As [`of_path`](Self::of_path), with its hash: then a second copy of a program is known as
-    /// that program. Takes as long as it takes to read the file.
+    /// that program. Takes as long as it takes to open and read the file, on a thread of its own.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: it changes nothing.
     pub(crate) async fn of_path_hashed(path: &Path) -> io::Result<Self> {
-        let file = open(path)?;
-        let identity = Self::of_file(&file)?;
-        let hash = hash(Arc::new(file.into())).await?;
-        Ok(Self { hash: Some(hash), ..identity })
+        let path = path.to_owned();
+        let looking = crate::task::beside(THREAD, move |wanted| {
+            let file = open(&path)?;
+            let identity = Self::of_file(&file)?;
+            Ok(Self { hash: Some(hash(&file, wanted)?), ..identity })
+        });
+        looking.await?
     }
 
     /// The identity of an open file, without its hash.
     pub(super) fn of_file(file: impl AsFd) -> io::Result<Self> {
-        let found = fstat(file)?;
-        if !is_regular(&found) {
+        Self::of(&fstat(file)?)
+    }
+
+    fn of(found: &FileStat) -> io::Result<Self> {
+        if !is_regular(found) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
         Ok(Self {

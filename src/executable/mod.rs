@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::unistd::{AccessFlags, eaccess};
 use tokio::sync::OnceCell;
 
 pub(crate) use self::failures::{Failures, HeldOff, HoldOff};
@@ -63,6 +64,7 @@ impl Executable {
             Error::new(ErrorKind::Io, text).with_source(error)
         };
         let identity = Identity::of_path(Path::new(RUNNING)).map_err(wrong)?;
+        eaccess(RUNNING, AccessFlags::R_OK).map_err(|error| wrong(error.into()))?;
         let record = ExecutableRecord {
             of: Which::Running,
             generation,
@@ -145,7 +147,8 @@ impl Executable {
         }
     }
 
-    /// The file, to hand on together with its [record](Self::record).
+    /// The file, to hand on together with its [record](Self::record). May wait for whoever is asked
+    /// before it is opened.
     ///
     /// # Errors
     ///
@@ -175,7 +178,7 @@ impl Executable {
     /// Takes the hash of the file, once; what it then is, [`identity`](Self::identity) knows, too.
     /// Until then only size and time tell whether the file was overwritten.
     ///
-    /// Reads the whole file, on a thread of its own.
+    /// Opens and reads the whole file, on a thread of its own.
     ///
     /// # Errors
     ///
@@ -186,10 +189,12 @@ impl Executable {
     ///
     /// Cancel safe: the next call begins anew.
     pub(crate) async fn hashed(&self) -> Result<Hash> {
-        let hashed = self.0.hash.get_or_try_init(async || {
-            let hash = self.hash_now().await?;
-            // Before and after: what was read is what the generation began with.
-            if self.looks_unchanged()? { Ok(hash) } else { Err(self.overwritten()) }
+        let hashed = self.0.hash.get_or_try_init(|| {
+            self.beside(|this, wanted| {
+                let hash = this.hash_now(wanted)?;
+                // Before and after: what was read is what the generation began with.
+                if this.looks_unchanged()? { Ok(hash) } else { Err(this.overwritten()) }
+            })
         });
         hashed.await.copied()
     }
@@ -200,6 +205,8 @@ impl Executable {
     /// A file that was replaced by renaming another onto it is unchanged; one that was written over
     /// is not, and to start it would be to start something else.
     ///
+    /// Looks at it on a thread of its own.
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::Spawn`] if it has been overwritten; [`ErrorKind::Io`] if it cannot be read or
@@ -209,16 +216,19 @@ impl Executable {
     ///
     /// Cancel safe: it changes nothing.
     pub(crate) async fn verify(&self) -> Result<()> {
-        let unchanged = match self.0.hash.get() {
-            Some(_) if self.found()?.size != self.0.record.identity.size => false,
-            Some(hash) => self.hash_now().await? == *hash,
-            None => self.looks_unchanged()?,
-        };
-        if unchanged { Ok(()) } else { Err(self.overwritten()) }
+        let verified = self.beside(|this, wanted| {
+            let unchanged = match this.0.hash.get() {
+                Some(_) if this.found()?.size != this.0.record.identity.size => false,
+                Some(hash) => this.hash_now(wanted)? == *hash,
+                None => this.looks_unchanged()?,
+            };
+            if unchanged { Ok(()) } else { Err(this.overwritten()) }
+        });
+        verified.await
     }
 
     /// The program as it was started, to be started again with this environment: by its path if
-    /// that still leads to this very file, else by its descriptor.
+    /// that still leads to this very file, else by its descriptor. May wait for the disk.
     pub(crate) fn program(&self, env: Vec<(OsString, OsString)>) -> Program {
         let ExecutableRecord { path, args, cwd, .. } = &self.0.record;
         let there = std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
@@ -246,8 +256,18 @@ impl Executable {
         Ok((found.size, found.mtime) == (then.size, then.mtime))
     }
 
-    async fn hash_now(&self) -> Result<Hash> {
-        hash::hash(self.file()?).await.map_err(|error| self.unreadable(error))
+    fn hash_now(&self, wanted: &dyn Fn() -> bool) -> Result<Hash> {
+        hash::hash(self.file()?, wanted).map_err(|error| self.unreadable(error))
+    }
+
+    /// Looks at the file on a thread of its own, as long as what is found is wanted.
+    async fn beside<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Self, &dyn Fn() -> bool) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let this = self.clone();
+        let looked = crate::task::beside(hash::THREAD, move |wanted| look(&this, wanted));
+        looked.await.map_err(|error| self.unreadable(error))?
     }
 
     fn unreadable(&self, error: std::io::Error) -> Error {

@@ -4,9 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -15,7 +14,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::spawn::{Child, Exit, Program, spawn_aside};
+use crate::spawn::{Child, Exit, Program, beside, spawn_aside};
 use crate::wire::text::fit;
 
 /// How much of what the check has written goes into the error, in bytes.
@@ -103,8 +102,9 @@ impl Preflight {
         self.deadline
     }
 
-    /// What is started, if this is the program of the next generation.
-    fn program(&self, next: &Program) -> Program {
+    /// What is started, if this is the program of the next generation. Looks for a command in `PATH`,
+    /// which may wait for the disk.
+    pub(crate) fn program(&self, next: &Program) -> Program {
         let mut program = next.clone();
         for (name, value) in &self.env {
             program.env.retain(|(other, _)| other != name);
@@ -138,7 +138,7 @@ impl fmt::Debug for Preflight {
     }
 }
 
-/// Runs the check for this program of the next generation.
+/// Runs the check: its [program](Preflight::program).
 ///
 /// # Errors
 ///
@@ -148,20 +148,20 @@ impl fmt::Debug for Preflight {
 /// # Cancel safety
 ///
 /// Cancelled, it ends the check.
-pub(crate) async fn preflight(preflight: &Preflight, next: &Program) -> Result<()> {
-    until(tokio::time::sleep(preflight.deadline), preflight, next).await
+pub(crate) async fn preflight(preflight: &Preflight, program: Program) -> Result<()> {
+    until(tokio::time::sleep(preflight.deadline), preflight, program).await
 }
 
 /// The check with its deadline as a future.
 async fn until(
     deadline: impl Future<Output = ()>,
     preflight: &Preflight,
-    next: &Program,
+    program: Program,
 ) -> Result<()> {
-    let program = preflight.program(next);
     let mut said = LastWords::default();
     let run = async {
-        let (child, output) = start(&program).await?;
+        let started = program.clone();
+        let (child, output) = beside(move || start(&started)).await?;
         Ok(watch(child, output, &mut said).await)
     };
     let ended: Option<Result<Exit>> = tokio::select! {
@@ -191,16 +191,15 @@ fn failed(program: &Program, why: &str) -> Error {
 }
 
 /// Starts the check; what it writes comes out of the pipe.
-async fn start(program: &Program) -> Result<(Child, pipe::Receiver)> {
+fn start(program: &Program) -> Result<(Child, pipe::Receiver)> {
     let io = |error: io::Error| {
         Error::new(ErrorKind::Io, "its standard streams could not be made").with_source(error)
     };
-    let input = OwnedFd::from(File::open("/dev/null").map_err(io)?);
+    let input = File::open("/dev/null").map_err(io)?;
     let (reader, writer) = io::pipe().map_err(io)?;
     let output = pipe::Receiver::from_owned_fd(reader.into()).map_err(io)?;
-    let writer = Arc::new(OwnedFd::from(writer));
-    let streams = [Arc::new(input), Arc::clone(&writer), writer];
-    Ok((spawn_aside(program, streams).await?, output))
+    let child = spawn_aside(program, [input.as_fd(), writer.as_fd(), writer.as_fd()])?;
+    Ok((child, output))
 }
 
 /// Waits until the check has ended, and takes what it writes. Its end is its own: a process that

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
-use crate::spawn::{Exit, Extra, spawn};
+use crate::spawn::{Exit, Extra, beside, spawn};
 
 /// More than any of these steps takes, on any machine.
 const LONG: Duration = Duration::from_secs(20);
@@ -40,7 +40,9 @@ fn held(path: &Path) -> Executable {
 }
 
 async fn run(executable: &Executable) -> Exit {
-    let (mut child, _link) = spawn(&executable.program(vec![]), &Extra::default()).await.unwrap();
+    let program = executable.program(vec![]);
+    let started = beside(move || spawn(&program, &Extra::default())).await;
+    let (mut child, _link) = started.unwrap();
     tokio::time::timeout(LONG, child.ended()).await.unwrap()
 }
 

@@ -3,14 +3,13 @@
 //! **Contract:** it is given its time to finish what it accepted, then ended, and reaped, whatever
 //! the generation that rejected it does meanwhile.
 
-use std::future::Future;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::{Instrument, Span};
 
+use super::upgrade::{Pending, Started};
 use crate::error::Result;
 use crate::link::{LinkReceiver, LinkSender};
 use crate::spawn::{Child, Exit};
@@ -79,13 +78,10 @@ pub(crate) fn watch(
 const LAST_WORD: Duration = Duration::from_millis(100);
 
 /// A program that is still being started: it is ended as soon as it runs.
-pub(crate) fn unborn<F>(spawning: F) -> Leaving
-where
-    F: Future<Output = Result<(Child, OwnedFd)>> + Send + 'static,
-{
+pub(crate) fn unborn(spawning: Pending<Result<Started>>) -> Leaving {
     let (tell, status) = oneshot::channel();
     let task = crate::task::spawn(async move {
-        if let Ok((child, _link)) = spawning.await {
+        if let Ok(Started { child, link: _link, .. }) = spawning.await {
             let _ = tell.send(child.end(Duration::ZERO).await);
         }
         None

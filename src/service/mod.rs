@@ -4,6 +4,7 @@
 //! over a link), then the owner, then an elder, and it may own again. What the application holds
 //! ([`Starting`](crate::Starting), [`Running`](crate::Running)) only asks it.
 
+mod candidate;
 mod command;
 mod control;
 mod elder;

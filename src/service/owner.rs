@@ -10,10 +10,10 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 use tracing::Instrument;
 
+use super::candidate::{Candidate, Next};
 use super::command::answer;
 use super::elders::News;
 use super::pause::{Draining, upgrading};
-use super::programs::Next;
 use super::{Command, Event, Gone, Reign, Reply, Role, Service, Urgency};
 use crate::birth::Asked;
 use crate::control::Accepting;
@@ -25,7 +25,7 @@ use crate::pid_file::PidFile;
 use crate::report::builder::ReportBuilder;
 use crate::report::{AskedBy, Report};
 use crate::requests::ErrorBudget;
-use crate::wire::{Causes, Figures, Identity, Message};
+use crate::wire::{Causes, Figures, Message};
 
 type Running = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
@@ -36,9 +36,8 @@ pub(super) struct Active {
     pub(super) replies: Vec<Reply>,
     /// Of those who want it to end without a commit.
     pub(super) rejections: Vec<Reply>,
-    /// What it starts, if it can be told, and where that stands.
-    identity: Option<Identity>,
-    program: PathBuf,
+    /// What it starts.
+    program: Arc<Candidate>,
     /// Whether that is what ran before this generation.
     pub(super) goes_back: bool,
     /// Whether somebody else has started it.
@@ -179,14 +178,10 @@ impl Service {
                 self.elders.count()
             ));
         }
-        let identity = next.identity(&shared.program);
-        let mut order = self.order(&next, successor, &mut report);
+        let program = Candidate::new(&next, &shared.program);
         let goes_back = matches!(next, Next::Previous(_));
         let takes_over = matches!(next, Next::Taker(_));
-        if let Next::Taker(taker) = next {
-            order.elsewhere = Some(Box::pin(async move { taker.welcome() }));
-        }
-        let path = order.program.exe.clone();
+        let order = self.order(next, &program, successor, &mut report);
         shared.status.send_modify(|status| {
             status.upgrading = true;
             status.queued = false;
@@ -210,21 +205,17 @@ impl Service {
             upgrade::run(order, report, &mut heard, hand_over).instrument(span).await
         });
         let replies = std::mem::take(&mut self.waiting);
-        Active {
-            future,
-            words,
-            replies,
-            rejections: Vec::new(),
-            identity,
-            program: path,
-            goes_back,
-            takes_over,
-        }
+        Active { future, words, replies, rejections: Vec::new(), program, goes_back, takes_over }
     }
 
-    fn order(&self, next: &Next, successor: Generation, report: &mut ReportBuilder) -> Order {
+    fn order(
+        &self,
+        next: Next,
+        program: &Arc<Candidate>,
+        successor: Generation,
+        report: &mut ReportBuilder,
+    ) -> Order {
         let shared = Arc::clone(&self.shared);
-        let program = next.program(&shared.program);
         if let Some(note) = next.note() {
             report.note(note);
         }
@@ -235,14 +226,13 @@ impl Service {
             health.checks.clear();
             report.note("paused by an operator: no health check could be made");
         }
-        let preflight = next.preflight(shared.config.preflight.as_ref(), &program);
+        let taken_over = matches!(next, Next::Taker(_));
+        let (preflight, start) = next.begin(program, &shared, &self.extra);
         Order {
             service: shared.service.clone(),
             version: shared.config.version.clone(),
             generation: shared.generation,
             successor,
-            program,
-            extra: self.extra.clone(),
             lengths: shared.config.lengths(),
             leave: shared.config.drain.deadline,
             accept_unenforceable: shared.config.accept_unenforceable,
@@ -253,12 +243,12 @@ impl Service {
                 let (shared, elders) = (Arc::clone(&shared), self.elders.generations());
                 Box::new(move || shared.journals(&elders))
             },
-            programs: shared.programs.offered(),
             failures: shared.programs.failures(),
             rejected: self.rejected.clone(),
             queued: Arc::clone(&shared.queued),
             preflight,
-            elsewhere: None,
+            start: Some(start),
+            taken_over,
             budget: shared.config.budget.map(ErrorBudget::to_wire),
             health,
             drain: shared.drain.clone(),
@@ -278,7 +268,7 @@ impl Service {
 
     /// An upgrade has ended. `Some` if that is the end of this reign.
     fn conclude(&mut self, ended: Ended, active: Active) -> Option<Reign> {
-        let Active { replies, rejections, identity, program, .. } = active;
+        let Active { replies, rejections, program, .. } = active;
         self.shared.survey.upgrade_ends();
         self.shared.status.send_modify(|status| {
             status.upgrading = false;
@@ -316,9 +306,9 @@ impl Service {
                 self.shared.journal.take_back();
                 self.shared.manager.serves_on(&self.shared, &report);
                 self.shared.set_verdict(None);
-                if let Some(identity) = identity.filter(|_| blamed) {
+                if let Some(identity) = program.identity().filter(|_| blamed) {
                     let cause = report.cause.clone().unwrap_or_default();
-                    self.shared.programs.failed(&identity, &program, &cause);
+                    self.shared.programs.failed(&identity, program.path(), &cause);
                 }
                 answer(replies, || Err(rejected(&report)));
                 answer(rejections, || Ok(report.clone()));

@@ -1,18 +1,14 @@
 //! The programs of this generation and of the one before it, and those that have failed.
 
-use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use crate::control::Taker;
-use crate::error::{Error, ErrorKind, Result, chain};
-use crate::executable::{self, Executable, Failures, HeldOff, HoldOff, Preflight};
+use crate::error::chain;
+use crate::executable::{Executable, Failures, HeldOff, HoldOff};
 use crate::generation::Generation;
 use crate::handoff::offer::Program as Offered;
-use crate::handoff::upgrade::Pending;
-use crate::report::Purpose;
 use crate::spawn::Program;
 use crate::wire::{ExecutableRecord, FailureRecord, Identity, Which};
 
@@ -80,7 +76,8 @@ impl Programs {
         Self { running, previous, failures, one_at_a_time: Arc::default(), hold_off }
     }
 
-    /// What a successor is given: this generation's program, and the one before it.
+    /// What a successor is given: this generation's program, and the one before it. Opens the former,
+    /// which may wait.
     pub(super) fn offered(&self) -> Vec<Offered> {
         let running = self.running.iter().map(|executable| (Which::Running, executable));
         let previous = self.previous.iter().map(|executable| (Which::Previous, executable));
@@ -190,113 +187,6 @@ async fn identify(program: &Executable) {
         }
         Err(error) => crate::log::warn!(error = %chain(&error), "it cannot be identified"),
     }
-}
-
-/// What an upgrade starts.
-pub(super) enum Next {
-    /// What stands at the path.
-    Release,
-    /// What stands at another path, started as this generation would be.
-    Program(PathBuf),
-    /// What ran before this generation, deleted or not.
-    Previous(Executable),
-    /// Nothing: it runs already, and has asked for the turn.
-    Taker(Taker),
-}
-
-impl Next {
-    pub(super) fn program(&self, release: &Program) -> Program {
-        match self {
-            Self::Release | Self::Taker(_) => release.clone(),
-            Self::Program(path) => Program { exe: path.clone(), ..release.clone() },
-            Self::Previous(executable) => {
-                let env: Vec<(OsString, OsString)> = release.env.clone();
-                executable.program(env)
-            }
-        }
-    }
-
-    /// What starting it is for.
-    pub(super) fn purpose(&self) -> Purpose {
-        match self {
-            Self::Release => Purpose::Release,
-            Self::Program(_) => Purpose::Program,
-            Self::Previous(_) => Purpose::RollBack,
-            Self::Taker(_) => Purpose::TakeOver,
-        }
-    }
-
-    /// Which program that is, if it can be told.
-    pub(super) fn identity(&self, release: &Program) -> Option<Identity> {
-        match self {
-            Self::Release => Identity::of_path(&release.exe).ok(),
-            Self::Program(path) => Identity::of_path(path).ok(),
-            Self::Previous(executable) => Some(executable.identity()),
-            Self::Taker(taker) => taker.program().cloned(),
-        }
-    }
-
-    /// What the report says of it.
-    pub(super) fn note(&self) -> Option<String> {
-        match self {
-            Self::Release | Self::Program(_) => None,
-            Self::Previous(executable) => {
-                let (generation, version) = (executable.generation(), executable.version());
-                Some(format!("rolls back to the program of generation {generation} ({version})"))
-            }
-            Self::Taker(taker) => {
-                Some(format!("takeover: {taker} was started elsewhere and asked for the turn"))
-            }
-        }
-    }
-
-    /// What is to be tried before the program is started: for a release what the configuration
-    /// says, for what ran before, that it is still the same. What was tried is then what is
-    /// started.
-    pub(super) fn preflight(
-        &self,
-        configured: Option<&Preflight>,
-        program: &Program,
-    ) -> Option<Pending<Result<()>>> {
-        let program = program.clone();
-        let before =
-            || program.file.is_none().then(|| Identity::of_path(&program.exe).ok()).flatten();
-        match self {
-            Self::Release | Self::Program(_) => {
-                let preflight = configured?.clone();
-                let before = before();
-                Some(Box::pin(async move {
-                    executable::preflight(&preflight, &program).await?;
-                    still_there(&program, before.as_ref())
-                }))
-            }
-            Self::Previous(executable) => {
-                let executable = executable.clone();
-                let before = before();
-                Some(Box::pin(async move {
-                    executable.verify().await?;
-                    still_there(&program, before.as_ref())
-                }))
-            }
-            // It has started, which is more than any preflight shows.
-            Self::Taker(_) => None,
-        }
-    }
-}
-
-/// Whether the program that was looked at `before` is still what its path leads to.
-fn still_there(program: &Program, before: Option<&Identity>) -> Result<()> {
-    // Where nothing was there, or its file is held, there is nothing to compare.
-    let Some(before) = before else { return Ok(()) };
-    if Identity::of_path(&program.exe).is_ok_and(|now| now == *before) {
-        return Ok(());
-    }
-    let text = format!(
-        "program {:?}: another file was put in its place while it was tried; ask for the upgrade \
-         again, once the release is in place",
-        program.exe
-    );
-    Err(Error::new(ErrorKind::Preflight, text))
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@
 
 use std::pin::Pin;
 
+use super::candidate::Next;
 use super::command::passed_on;
 use super::owner::Active;
-use super::programs::Next;
 use super::{Command, Service, Shared};
 use crate::control::Taker;
 use crate::error::{Error, ErrorKind, Result};

@@ -1,8 +1,8 @@
 //! What an owner is asked to start: upgrades and roll backs.
 
+use super::candidate::Next;
 use super::command::answer;
 use super::owner::{Active, refuse};
-use super::programs::Next;
 use super::{Reply, Service, Wish};
 use crate::control::Started;
 use crate::error::{Error, ErrorKind};

@@ -27,6 +27,12 @@ fn program(exe: &str, args: &[&str]) -> Program {
     }
 }
 
+/// As an upgrade starts its successor.
+async fn spawn(program: &Program, extra: &Extra) -> Result<(Child, OwnedFd)> {
+    let (program, extra) = (program.clone(), extra.clone());
+    beside(move || super::spawn(&program, &extra)).await
+}
+
 fn sh(script: &str) -> Program {
     program("/bin/sh", &["-c", script])
 }
@@ -366,39 +372,4 @@ async fn p9_what_is_no_pidfd_is_no_process() {
     for fd in [file, pipe.into()] {
         assert_eq!(Process::from_pidfd(fd).unwrap_err().kind(), ErrorKind::Descriptor);
     }
-}
-
-/// What the kernel has in memory starts without a thread: within the first poll. A runtime that has
-/// one thread goes on with it meanwhile.
-#[test]
-fn a_program_at_hand_is_started_in_place_unless_nobody_else_could_work() {
-    let sleep = program("/bin/sleep", &["60"]);
-    let in_place = |workers: usize| {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        let runtime = builder.worker_threads(workers).enable_all().build().unwrap();
-        runtime.block_on(async {
-            let extra = Extra::default();
-            let mut started = Box::pin(spawn(&sleep, &extra));
-            let at_once = first_poll(started.as_mut()).await;
-            let found = at_once.is_some();
-            let (child, _link) = match at_once {
-                Some(started) => started.unwrap(),
-                None => started.await.unwrap(),
-            };
-            child.end(Duration::ZERO).await;
-            found
-        })
-    };
-    // It has just run, so it is in memory, if the file system can tell.
-    assert!(!in_place(1));
-    assert_eq!(in_place(2), Prepared::new(&sleep).unwrap().is_at_hand());
-}
-
-/// What a future gives at its first poll.
-async fn first_poll<T>(mut future: std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
-    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
-        std::task::Poll::Ready(value) => std::task::Poll::Ready(Some(value)),
-        std::task::Poll::Pending => std::task::Poll::Ready(None),
-    })
-    .await
 }

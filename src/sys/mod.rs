@@ -3,7 +3,6 @@
 //! This is the only place with `unsafe`. A descriptor is an `OwnedFd` on the line after the kernel
 //! returned it; results are plain [`std::io::Result`]s, and the rooms above say what was tried.
 
-pub(crate) mod cached;
 pub(crate) mod clock;
 pub(crate) mod cmsg;
 pub(crate) mod datagram;

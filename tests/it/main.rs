@@ -58,6 +58,7 @@ mod parent;
 mod probation;
 mod releases;
 mod scale;
+mod scanner;
 mod sessions;
 mod signals;
 mod soak;
@@ -120,6 +121,7 @@ fn main() -> ExitCode {
         signals::trials(),
         matrix::trials(),
         scale::trials(),
+        scanner::trials(),
         stop::trials(),
         succession::trials(),
         takeover::trials(),

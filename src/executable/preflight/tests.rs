@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
@@ -24,6 +25,10 @@ fn next(dir: &Path) -> Program {
 
 fn script(text: &str) -> Preflight {
     Preflight::arguments(["-c", text]).deadline(LONG)
+}
+
+async fn preflight(check: &Preflight, next: &Program) -> Result<()> {
+    super::preflight(check, check.program(next)).await
 }
 
 async fn refused(check: &Preflight, next: &Program) -> String {
@@ -112,7 +117,7 @@ async fn p4_a_check_that_hangs_is_killed_at_its_deadline() {
         let started = witness.read_u8();
         tokio::time::timeout(LONG, started).await.unwrap().unwrap();
     };
-    let error = until(deadline, &check, &next(dir.path())).await.unwrap_err();
+    let error = until(deadline, &check, check.program(&next(dir.path()))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Preflight);
     let text = error.chain();
     assert!(text.contains(": it did not end within 20s and was killed; it wrote"), "{text}");

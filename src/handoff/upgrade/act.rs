@@ -10,7 +10,7 @@ use crate::health::{Finding, Load, Subject};
 use crate::hooks::Moment;
 use crate::inventory::in_background;
 use crate::report::CauseKind;
-use crate::spawn::{Child, Process, spawn};
+use crate::spawn::{Child, Process};
 use crate::verdict::Decision;
 use crate::wire::Message;
 
@@ -29,7 +29,7 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
                 Action::Disarm(timer) => self.clock.disarm(timer),
                 Action::DisarmAll => self.clock.disarm_all(),
                 Action::Preflight => self.preflight = self.order.preflight.take(),
-                Action::Spawn => self.start_successor(),
+                Action::Spawn => self.spawning = self.order.start.take(),
                 Action::Watch => self.watch(),
                 Action::Park => self.park(),
                 Action::ParkLate => {
@@ -60,13 +60,6 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
                 }
             }
         }
-    }
-
-    /// Starts its program, unless somebody else has.
-    fn start_successor(&mut self) {
-        let (program, extra) = (self.order.program.clone(), self.order.extra.clone());
-        let start = Box::pin(async move { spawn(&program, &extra).await });
-        self.spawning = Some(self.order.elsewhere.take().unwrap_or(start));
     }
 
     /// Accepts again; nobody else does.
@@ -186,6 +179,8 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
         let grace = if self.served { self.order.leave } else { self.order.lengths.commit };
         self.leaving = Some(match (self.charge.child.take(), self.spawning.take()) {
             (Some(child), _) => leaving::watch(child, self.link.take(), grace),
+            // It has not been told that its turn came: it finds nobody, and asks again.
+            (None, Some(_)) if self.order.taken_over => return,
             (None, Some(spawning)) => leaving::unborn(spawning),
             (None, None) => return,
         });

@@ -1,8 +1,6 @@
 //! What the successor says, and whether it is the one that was started.
 
-use std::os::fd::OwnedFd;
-
-use super::{IN_A_ROW, News, Upgrade};
+use super::{IN_A_ROW, News, Started, Upgrade};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::handoff::predecessor::{Event, State};
 use crate::link::{self, Envelope};
@@ -11,15 +9,16 @@ use crate::spawn::Child;
 use crate::wire::{Hello, MAX_OFFERED, Message, Refuse, agree};
 
 impl<H: FnOnce(i32) + Send> Upgrade<H> {
-    pub(super) fn spawned(&mut self, spawned: Result<(Child, OwnedFd)>) -> Event {
-        let opened = spawned.and_then(|(child, socket)| {
+    pub(super) fn spawned(&mut self, spawned: Result<Started>) -> Event {
+        let opened = spawned.and_then(|Started { child, link, programs }| {
             // Not known of one in another pid namespace.
             if child.pid() > 0 {
                 self.report.successor_pid(child.pid());
                 (self.order.on_news)(News::Process(child.pid()));
             }
             self.charge.child = Some(child);
-            link::open(socket)
+            self.programs = programs;
+            link::open(link)
         });
         match opened {
             Ok(link) => {

@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 
 use self::checks::{Checked, Checks};
 use self::order::Charge;
-pub(crate) use self::order::{Ended, News, Order, Relation, Word};
+pub(crate) use self::order::{Ended, News, Order, Relation, Started, Word};
 use self::supply::Supply;
 use super::Timer;
 use super::clock::Clock;
@@ -58,7 +58,9 @@ struct Upgrade<H> {
     verdict: Arc<Verdict>,
     report: ReportBuilder,
     preflight: Option<Pending<Result<()>>>,
-    spawning: Option<Pending<Result<(Child, OwnedFd)>>>,
+    spawning: Option<Pending<Result<Started>>>,
+    /// What the successor could be rolled back to.
+    programs: Vec<offer::Program>,
     charge: Charge,
     link: Option<(LinkSender, LinkReceiver)>,
     link_ended: bool,
@@ -70,8 +72,6 @@ struct Upgrade<H> {
     life: Option<Life>,
     /// Sockets in the offer.
     offered: usize,
-    /// Whether somebody else has started the successor.
-    taken_over: bool,
     /// It is to be handed over as soon as the successor serves.
     pressed: bool,
     parking: Option<Pending<Result<()>>>,
@@ -152,7 +152,6 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
             checks: Checks::of(order.health.clone()),
             sessions: None,
             supply: Supply::new(order.states.clone()),
-            taken_over: order.elsewhere.is_some(),
             pressed: false,
             order,
             on_hand_over: Some(on_hand_over),
@@ -162,6 +161,7 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
             report,
             preflight: None,
             spawning: None,
+            programs: Vec::new(),
             link: None,
             link_ended: false,
             in_a_row: 0,
@@ -265,7 +265,7 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
         match word {
             Word::Approve => Some(Event::Approved),
             Word::Reject(why) => Some(self.rejected(CauseKind::Operator, why)),
-            Word::Stop if !self.taken_over || self.pressed => Some(Event::Stop),
+            Word::Stop if !self.order.taken_over || self.pressed => Some(Event::Stop),
             Word::Stop => {
                 self.pressed = true;
                 let serves = matches!(self.machine.state(), State::Probation { .. });

@@ -24,7 +24,7 @@ use crate::report::queued::Queued;
 use crate::report::{AskedBy, Report, UpgradePhase};
 use crate::requests::Requests;
 use crate::session::Sessions;
-use crate::spawn::{Child, Extra, Program};
+use crate::spawn::Child;
 use crate::state::States;
 use crate::verdict::{Decision, Verdict};
 use crate::wire::{Budget, FailureRecord, Figures};
@@ -40,12 +40,12 @@ pub(crate) struct Order {
     pub generation: Generation,
     /// The number that the successor gets.
     pub successor: Generation,
-    pub program: Program,
-    pub extra: Extra,
-    /// The successor runs already: brings it, with its link. No program is started then.
-    pub elsewhere: Option<Pending<Result<(Child, OwnedFd)>>>,
     /// Tries the program before it is started for real.
     pub preflight: Option<Pending<Result<()>>>,
+    /// Starts the successor, or brings one that runs already.
+    pub start: Option<Pending<Result<Started>>>,
+    /// Whether somebody else has started it.
+    pub taken_over: bool,
     /// How many of its requests the successor may fail.
     pub budget: Option<Budget>,
     /// What has to be well before the successor may commit.
@@ -68,8 +68,6 @@ pub(crate) struct Order {
     /// Whether an operator wants nothing to be accepted, whoever owns.
     pub paused: bool,
     pub elders: Vec<offer::Elder>,
-    /// What the successor could be rolled back to.
-    pub programs: Vec<offer::Program>,
     /// Programs that have failed.
     pub failures: Vec<FailureRecord>,
     /// The journal that we write for the successor, and those of elders.
@@ -80,6 +78,14 @@ pub(crate) struct Order {
     pub queued: Arc<Queued>,
     /// What the service wants to know at once.
     pub on_news: Box<dyn Fn(News) + Send>,
+}
+
+/// A successor whose process runs.
+pub(crate) struct Started {
+    pub child: Child,
+    pub link: OwnedFd,
+    /// What it could be rolled back to.
+    pub programs: Vec<offer::Program>,
 }
 
 /// What becomes known while an upgrade runs.

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use super::{Order, Upgrade};
+use super::Upgrade;
 use crate::error::chain;
 use crate::handoff::life::Life;
 use crate::handoff::offer;
@@ -50,11 +50,10 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
         self.offered = sockets.len();
         let sessions = self.open_sessions();
         let journals = std::mem::replace(&mut self.order.journals, Box::new(Vec::new))();
-        let Order { elders, programs, .. } = &self.order;
         self.offer = Life::new().and_then(|(life, far)| {
             self.life = Some(life);
-            let holdings = (programs.as_slice(), journals.as_slice());
-            offer::offer(&self.verdict, far, elders, sessions, holdings, sockets)
+            let holdings = (self.programs.as_slice(), journals.as_slice());
+            offer::offer(&self.verdict, far, &self.order.elders, sessions, holdings, sockets)
         });
         let parcels = self.offer.as_deref().unwrap_or_default();
         let descriptors = parcels.iter().map(|(_, descriptors)| descriptors.len()).sum();

@@ -71,8 +71,12 @@ pub(crate) fn main(directory: PathBuf) -> ExitCode {
         _ => {}
     }
     let _stray = stray(&fixture.release);
-    let exit = if fixture.release.habits.contains(&Habit::OwnRuntime) {
-        run_in_own_runtime(&fixture)
+    let has = |habit| fixture.release.habits.contains(&habit);
+    let exit = if has(Habit::OwnRuntime) {
+        run_in(tokio::runtime::Runtime::new().unwrap(), &fixture)
+    } else if has(Habit::OneThread) {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        run_in(builder.enable_all().build().unwrap(), &fixture)
     } else {
         let fixture = Arc::clone(&fixture);
         heirloom::run(config(&fixture), async |starting| app::main(fixture, starting).await)
@@ -83,8 +87,7 @@ pub(crate) fn main(directory: PathBuf) -> ExitCode {
 }
 
 /// The expert's path.
-fn run_in_own_runtime(fixture: &Arc<Fixture>) -> ExitCode {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+fn run_in(runtime: tokio::runtime::Runtime, fixture: &Arc<Fixture>) -> ExitCode {
     let outcome = runtime.block_on(async {
         let starting = config(fixture).start().await?;
         app::main(Arc::clone(fixture), starting).await
@@ -171,7 +174,7 @@ fn config(fixture: &Fixture) -> heirloom::Config {
         .drain_spread(release.web.unwrap_or_default().spread)
         .shutdown_deadline(release.shutdown)
         .max_draining(release.max_draining)
-        .worker_threads(WORKERS);
+        .worker_threads(if release.habits.contains(&Habit::OneWorker) { 1 } else { WORKERS });
     if release.habits.contains(&Habit::PassesDescriptor) {
         let file = std::fs::File::open("/dev/zero").unwrap();
         config = config.pass_descriptor(file, 7).unwrap();

@@ -17,6 +17,7 @@ pub(crate) mod outside;
 pub(crate) mod own;
 pub(crate) mod process;
 pub(crate) mod release;
+pub(crate) mod scanner;
 pub(crate) mod server;
 pub(crate) mod services;
 pub(crate) mod sessions;

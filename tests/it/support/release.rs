@@ -207,6 +207,10 @@ pub(crate) enum Habit {
     KeepsNote,
     /// It starts in a runtime that exists already.
     OwnRuntime,
+    /// The same, and that runtime has no thread but the one that `main` runs on.
+    OneThread,
+    /// One thread runs all its tasks.
+    OneWorker,
     /// It accepts, and never answers.
     NeverAnswers,
     /// It answers something else.
