@@ -26,13 +26,12 @@ trials![
 
 /// A release that fails, under load; then one that does not.
 fn fails(change: impl FnOnce(&mut Release)) -> Report {
-    let server = Server::start(Release {
-        hello: Duration::from_secs(2),
-        adopt: Duration::from_secs(2),
-        ready: Duration::from_secs(2),
-        commit: Duration::from_millis(500),
-        ..Release::default()
-    });
+    fails_beside(Release::default(), change)
+}
+
+/// The same, with the deadlines of this one.
+fn fails_beside(good: Release, change: impl FnOnce(&mut Release)) -> Report {
+    let server = Server::start(good);
     let good = Release::read(server.directory());
     let load = Load::start(&[server.address("main")], 2);
     load.until_answered(10);
@@ -107,14 +106,17 @@ fn p12_an_exit_before_the_first_word_is_reported_with_its_status() {
 
 /// P4.
 fn p4_a_successor_that_says_nothing_meets_its_deadline() {
-    let report = fails(|release| release.start = Start::SilentForever);
+    let deadline = Duration::from_secs(2);
+    let good = Release { hello: deadline, ..Release::default() };
+    let report = fails_beside(good, |release| release.start = Start::SilentForever);
     assert!(cause(&report).contains("its first word"), "{report}");
-    assert!(report.elapsed >= Duration::from_secs(2));
+    assert!(report.elapsed >= deadline);
 }
 
 /// P4.
 fn p4_a_successor_that_is_never_ready_meets_its_deadline() {
-    let report = fails(|release| release.start = Start::NeverReady);
+    let good = Release { ready: Duration::from_secs(2), ..Release::default() };
+    let report = fails_beside(good, |release| release.start = Start::NeverReady);
     assert!(cause(&report).contains("its readiness"), "{report}");
     assert_eq!(report.phase, UpgradePhase::Start);
 }

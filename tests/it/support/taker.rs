@@ -4,7 +4,6 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use super::wait::{PATIENCE, pause};
 
@@ -32,7 +31,7 @@ pub(crate) fn misbehave(how: &str) -> ExitCode {
     }
     // The other side ends us, or closes.
     let _ = stream.read(&mut [0]);
-    pause(Duration::from_secs(1));
+    pause(PATIENCE);
     ExitCode::SUCCESS
 }
 

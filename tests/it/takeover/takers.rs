@@ -116,8 +116,7 @@ fn misbehaving(server: &Server, how: &str) -> i32 {
 
 /// P9, P12. It has a report of its own, and is ended; whoever asks next has the turn.
 fn p9_a_taker_that_is_silent_or_talks_nonsense_harms_nobody() {
-    let millis = Duration::from_millis;
-    let server = Server::start(Release { hello: millis(300), commit: millis(300), ..release() });
+    let server = Server::start(Release { hello: Duration::from_secs(1), ..release() });
     let load = Load::start(&[server.address("main")], 2);
     for how in ["silent", "garbage", "half", "go"] {
         let before = server.reports().len();
