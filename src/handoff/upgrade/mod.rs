@@ -47,8 +47,12 @@ pub(crate) type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 const IN_A_ROW: u32 = 10_000;
 
 /// How long after the verdict the report waits for the exit status of a successor that closed its
-/// link. It is accepting again by then.
-const STATUS_WAIT: Duration = Duration::from_millis(100);
+/// link: most do so because they end, and on a busy machine that takes a while. This generation is
+/// accepting again by then.
+const STATUS_WAIT: Duration = Duration::from_secs(1);
+
+/// How long after the verdict the report waits for what a rejected successor has served.
+const FIGURES_WAIT: Duration = Duration::from_millis(100);
 
 struct Upgrade<H> {
     order: Order,
@@ -318,7 +322,7 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
         let outcome = if self.served { UpgradeOutcome::RolledBack } else { UpgradeOutcome::Failed };
         if self.served {
             let known = match &mut self.leaving {
-                Some(leaving) => leaving.figures(STATUS_WAIT).await,
+                Some(leaving) => leaving.figures(FIGURES_WAIT).await,
                 None => None,
             };
             self.figures = known.unwrap_or(self.figures);
