@@ -34,7 +34,7 @@ trials![
 
 /// How long a successor may take to start: all that the scanner's time costs an upgrade. A start
 /// that nobody holds up takes a small part of it.
-const START: Duration = Duration::from_secs(8);
+const START: Duration = Duration::from_secs(5);
 
 /// So many answers say that the service goes on.
 const ANSWERS: usize = 20;
@@ -121,6 +121,7 @@ fn p4_a_retry_by_itself_whose_program_is_held_up_holds_up_nobody() {
     scanner.let_go();
     let answer = retry.receive().unwrap();
     assert!(answer.contains("report"), "{answer}");
+    drop(retry);
     assert_eq!(server.until_owner(1), server.pid(1));
     server.until_gone(owner);
 }
