@@ -3,16 +3,16 @@
 //! **Contract:** it is given its time to finish what it accepted, then ended, and reaped, whatever
 //! the generation that rejected it does meanwhile.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::{Instrument, Span};
 
-use super::upgrade::{Pending, Started};
-use crate::error::Result;
 use crate::link::{LinkReceiver, LinkSender};
 use crate::spawn::{Child, Exit};
+use crate::task::Work;
 use crate::wire::{Figures, Message};
 
 /// The number of the pong that no ping asked for: the successor has stopped accepting. Pings are
@@ -77,11 +77,11 @@ pub(crate) fn watch(
 /// How long the link of a process that has ended is read for what it said last.
 const LAST_WORD: Duration = Duration::from_millis(100);
 
-/// A program that is still being started: it is ended as soon as it runs.
-pub(crate) fn unborn(spawning: Pending<Result<Started>>) -> Leaving {
+/// A program that is still being started: if that comes to something, it is ended as soon as it runs.
+pub(crate) fn unborn(starting: Work<'static, Option<(Child, OwnedFd)>>) -> Leaving {
     let (tell, status) = oneshot::channel();
     let task = crate::task::spawn(async move {
-        if let Ok(Started { child, link: _link, .. }) = spawning.await {
+        if let Some((child, _link)) = starting.await {
             let _ = tell.send(child.end(Duration::ZERO).await);
         }
         None

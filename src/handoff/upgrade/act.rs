@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Checked, News, Upgrade};
+use super::{Checked, News, Started, Upgrade};
 use crate::error::{Error, ErrorKind, chain};
 use crate::handoff::leaving;
 use crate::handoff::predecessor::{Action, Event, Outcome};
@@ -181,7 +181,10 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
             (Some(child), _) => leaving::watch(child, self.link.take(), grace),
             // It has not been told that its turn came: it finds nobody, and asks again.
             (None, Some(_)) if self.order.taken_over => return,
-            (None, Some(spawning)) => leaving::unborn(spawning),
+            (None, Some(spawning)) => leaving::unborn(Box::pin(async {
+                let Started { child, link, .. } = spawning.await.ok()?;
+                Some((child, link))
+            })),
             (None, None) => return,
         });
     }
