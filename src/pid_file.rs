@@ -164,7 +164,7 @@ impl Published {
 
     /// Whether a file that is not ours any more was at that time, in nanoseconds since the epoch: its
     /// mtime is when the process that it names put it there. One that a file system keeps as whole
-    /// seconds looks older than it is.
+    /// seconds looks older than it is. If two newer ones have put theirs there since, the last counts.
     pub(crate) fn was_ours(&self, at: u64) -> io::Result<bool> {
         let found = match fs::symlink_metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),

@@ -110,8 +110,12 @@ impl Signals {
         [Asked::Stop, Asked::Upgrade].into_iter().find(|wanted| {
             let (mut count, mut since) = (0_u32, None::<u64>);
             for (index, _) in meaning.iter().enumerate().filter(|(_, asked)| *asked == wanted) {
-                count = count.saturating_add(watch.take(index));
-                since = [since, watch.take_since(index)].into_iter().flatten().min();
+                let more = watch.take(index);
+                if more > 0 {
+                    // Of one that is just being counted the time stays with its count.
+                    since = [since, watch.take_since(index)].into_iter().flatten().min();
+                }
+                count = count.saturating_add(more);
             }
             if count > 0 {
                 self.came = since;
