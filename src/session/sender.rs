@@ -24,6 +24,8 @@ use crate::wire::{Message, SessionsAnswered};
 /// its way it counts against the user's limit of open files (`unix(7)`, `ETOOMANYREFS`).
 pub(super) const WINDOW: usize = 4 * MAX_SESSIONS;
 
+const NO_MORE: &str = "the successor takes no more sessions";
+
 /// A session that is to move.
 pub(super) struct Leaving {
     pub(super) about: About,
@@ -59,6 +61,8 @@ pub(super) struct Sender {
     ended: bool,
     process: Process,
     queue: mpsc::Receiver<Leaving>,
+    /// The queue has been read to its end.
+    emptied: bool,
     /// Taken from the queue, not sent yet.
     batch: VecDeque<Suspended>,
     underway: Underway,
@@ -66,7 +70,7 @@ pub(super) struct Sender {
     turns: Turns,
     /// The end of what comes to this generation itself, and leaves it again.
     behind: Option<Behind>,
-    /// Whether something may still come from behind, as the receiver was told last.
+    /// Whether others may come, as the receiver was told last.
     told: Option<bool>,
     deadline: Duration,
     began: Instant,
@@ -91,6 +95,7 @@ impl Sender {
             ended: false,
             process,
             queue,
+            emptied: false,
             batch: VecDeque::new(),
             underway: Underway::default(),
             sending: None,
@@ -106,14 +111,9 @@ impl Sender {
     pub(super) async fn run(mut self) {
         loop {
             match self.channel {
-                Channel::Shut => {
-                    self.decline_the_rest().await;
-                    if self.underway.is_empty() {
-                        return;
-                    }
-                }
+                Channel::Shut if self.emptied && self.underway.is_empty() => return,
                 Channel::Open if self.sending.is_none() => self.send_next(),
-                Channel::Silent | Channel::Open => {}
+                Channel::Silent | Channel::Open | Channel::Shut => {}
             }
             self.step().await;
         }
@@ -123,44 +123,53 @@ impl Sender {
     /// believed, and both come before any deadline.
     async fn step(&mut self) {
         let ended = self.ended;
-        let takes_more =
-            self.channel == Channel::Open && self.batch.is_empty() && self.underway.len() < WINDOW;
+        let (open, doubt) = (self.channel == Channel::Open, !self.underway.is_empty());
+        let room = match self.channel {
+            Channel::Open if self.batch.is_empty() => WINDOW.saturating_sub(self.underway.len()),
+            Channel::Silent | Channel::Open => 0,
+            Channel::Shut if self.emptied => 0,
+            // Also what somebody is just about to put there, who has got a place before it closed.
+            Channel::Shut => MAX_SESSIONS,
+        };
+        let calms = open && self.sending.is_none() && self.behind.is_none();
+        let calms = calms && self.told == Some(true);
         let late = self.late();
-        let room = WINDOW.saturating_sub(self.underway.len()).min(MAX_SESSIONS);
         let mut leaving = Vec::new();
         tokio::select! {
             biased;
             () = pending(&mut self.behind) => self.behind = None,
             envelope = self.receiver.recv(), if !ended => self.heard(envelope),
-            () = self.process.ended(), if ended => {
+            () = self.process.ended(), if ended && doubt => {
                 // All that it has acknowledged has been read.
                 self.underway.take_back("the successor died before it took it");
-                self.channel = Channel::Shut;
             }
             sent = pending(&mut self.sending) => {
                 self.sending = None;
                 if let Err(error) = sent {
                     crate::log::warn!(error = %chain(&error), "sessions cannot be sent any more");
-                    self.channel = Channel::Shut;
+                    self.shut();
                 }
             }
             () = until(late) => self.too_late(),
-            count = self.queue.recv_many(&mut leaving, room), if takes_more => {
+            count = self.queue.recv_many(&mut leaving, room.min(MAX_SESSIONS)), if room > 0 => {
                 if count == 0 {
-                    self.channel = Channel::Shut;
+                    self.emptied = true;
+                    self.shut();
                 }
                 leaving.into_iter().for_each(|leaving| self.suspend(leaving));
             }
+            // The receiver is told so.
+            () = self.turns.at_rest(), if calms => {}
         }
     }
 
     fn heard(&mut self, envelope: Result<Option<Envelope>>) {
         let message = match envelope {
             Ok(Some(envelope)) => envelope.message,
-            Ok(None) => return self.shut(),
+            Ok(None) => return self.end(),
             Err(error) => {
                 crate::log::warn!(error = %chain(&error), "the channel of sessions broke");
-                return self.shut();
+                return self.end();
             }
         };
         match message {
@@ -178,8 +187,8 @@ impl Sender {
                 }
             }
             Message::SessionsClosed => {
-                self.underway.take_back("the successor takes no more sessions");
-                self.channel = Channel::Shut;
+                self.underway.take_back(NO_MORE);
+                self.shut();
             }
             _ => {}
         }
@@ -198,9 +207,18 @@ impl Sender {
     }
 
     /// Without a last word the receiver may have taken what is in doubt, until it is dead.
-    fn shut(&mut self) {
+    fn end(&mut self) {
         self.ended = true;
+        self.shut();
+    }
+
+    /// Nothing is sent from here on: what has not been sent stays here, and what has been is waited
+    /// for.
+    fn shut(&mut self) {
         self.channel = Channel::Shut;
+        self.turns.shut();
+        self.queue.close();
+        self.batch.drain(..).for_each(|suspended| suspended.back(NO_MORE));
     }
 
     /// When it is too late for the first word, or for the answer that has been due longest.
@@ -214,7 +232,7 @@ impl Sender {
 
     /// Whoever is late once is offered nothing more.
     fn too_late(&mut self) {
-        self.channel = Channel::Shut;
+        self.shut();
         let Some(since) = Instant::now().checked_sub(self.deadline) else { return };
         let lost = self.underway.give_up(since, "the successor did not answer in time");
         if lost > 0 {
@@ -227,6 +245,9 @@ impl Sender {
 
     /// Nobody reads it from here on, until it is settled.
     fn suspend(&mut self, leaving: Leaving) {
+        if self.channel == Channel::Shut {
+            return leaving.back(NO_MORE);
+        }
         let Leaving { about, stream, reply } = leaving;
         self.batch.push_back(Suspended { about, stream: Arc::new(stream), reply });
     }
@@ -245,14 +266,19 @@ impl Sender {
             let Some(next) = self.batch.pop_front() else { break };
             self.underway.add(next, now);
         }
-        let (count, behind) = (self.underway.next() - first, self.behind.is_some());
-        if count == 0 && self.told == Some(behind) {
+        let (count, wishes) = (self.underway.next() - first, self.turns.wishes());
+        let behind = self.behind.is_some();
+        let more = behind || wishes > self.underway.len();
+        let news = match self.told {
+            None => true,
+            Some(told) => told && !behind && wishes == 0,
+        };
+        if count == 0 && !news {
             return;
         }
-        self.told = Some(behind);
-        let more = behind || self.turns.wishes() > self.underway.len();
         match parcel::pack(first, self.underway.from(first), more) {
             Ok((message, descriptors)) => {
+                self.told = Some(more);
                 crate::log::debug!(target: "heirloom::handoff", step = "send sessions", count, more);
                 let sender = self.sender.clone();
                 self.sending =
@@ -265,17 +291,6 @@ impl Sender {
                     self.underway.declined(number, &reason);
                 }
             }
-        }
-    }
-
-    async fn decline_the_rest(&mut self) {
-        const WHY: &str = "the successor takes no more sessions";
-        self.turns.shut();
-        self.queue.close();
-        self.batch.drain(..).for_each(|suspended| suspended.back(WHY));
-        // Also what somebody is just about to put there, who has got a place before it closed.
-        while let Some(leaving) = self.queue.recv().await {
-            leaving.back(WHY);
         }
     }
 }

@@ -103,24 +103,106 @@ async fn an_owner_that_dies_has_what_it_acknowledged_and_nothing_else() {
     }
 }
 
+/// An elder's sender with a queue of two, whose owner is played.
+struct Direct {
+    elder: Side,
+    queue: mpsc::Sender<Leaving>,
+    turns: Turns,
+    /// Ends with the sender.
+    sending: JoinSet<()>,
+}
+
+impl Direct {
+    fn new(deadline: Duration) -> (Self, ByHand, Owner) {
+        let (elder, process) = (Side::new(), Owner::new());
+        let (ours, theirs) = channel();
+        let (queue, leaving) = mpsc::channel(2);
+        let (link, turns) = (link::open(ours).unwrap(), Turns::new(1));
+        let mut sending = JoinSet::new();
+        let process_ = process.process();
+        sending.spawn(Sender::new(link, process_, leaving, turns.clone(), None, deadline).run());
+        (Self { elder, queue, turns, sending }, ByHand::new(theirs), process)
+    }
+
+    /// A session as it is queued, where its outcome comes, and its client.
+    fn leaving(&self) -> (Leaving, oneshot::Receiver<Result<(), NotMoved>>, StdStream) {
+        let (Session { stream, about }, client) = self.elder.session("chat");
+        let (stream, (reply, settled)) = (stream.into_fd().unwrap(), oneshot::channel());
+        (Leaving { about, stream, reply }, settled, client)
+    }
+
+    async fn ends(mut self) {
+        soon(self.sending.join_next()).await.unwrap().unwrap();
+    }
+}
+
 /// P6. Whoever hands it over has a place in the queue before it is there.
 #[tokio::test]
 async fn a_session_that_is_queued_as_the_channel_ends_stays_here() {
-    let (elder, process) = (Side::new(), Owner::new());
-    let (ours, theirs) = channel();
-    let (queue, leaving) = mpsc::channel(1);
-    let (link, turns) = (link::open(ours).unwrap(), Turns::new(1));
-    let mut sending = JoinSet::new();
-    sending.spawn(Sender::new(link, process.process(), leaving, turns, None, PATIENCE).run());
-    let place = queue.reserve().await.unwrap();
-    drop(theirs);
-    soon(queue.closed()).await;
-    let (Session { stream, about }, mut client) = elder.session("chat");
-    let (stream, (reply, settled)) = (stream.into_fd().unwrap(), oneshot::channel());
-    place.send(Leaving { about, stream, reply });
+    let (direct, owner, _process) = Direct::new(PATIENCE);
+    let place = direct.queue.reserve().await.unwrap();
+    drop(owner);
+    soon(direct.queue.closed()).await;
+    let (leaving, settled, mut client) = direct.leaving();
+    place.send(leaving);
     let (mut session, _) = declined(soon(settled).await.unwrap());
     talks(&mut session, &mut client).await;
-    soon(sending.join_next()).await.unwrap().unwrap();
+    direct.ends().await;
+}
+
+/// However long somebody holds a place in the queue who does not come to use it.
+#[tokio::test]
+async fn what_is_in_doubt_waits_for_nobody_who_is_about_to_hand_over() {
+    for dies in [false, true] {
+        let (direct, mut owner, mut process) = Direct::new(if dies { PATIENCE } else { SHORT });
+        let place = direct.queue.reserve().await.unwrap();
+        owner.say(Message::SessionsOpen).await;
+        let (leaving, settled, mut client) = direct.leaving();
+        direct.queue.send(leaving).await.unwrap();
+        let (_, _, descriptors) = owner.hears().await;
+        drop(owner);
+        soon(direct.queue.closed()).await;
+        if dies {
+            process.dies();
+            let (mut session, reason) = declined(soon(settled).await.unwrap());
+            assert_eq!(reason, "the successor died before it took it");
+            talks(&mut session, &mut client).await;
+        } else {
+            let lost = soon(settled).await.unwrap();
+            assert!(matches!(lost, Err(NotMoved::Lost { .. })), "{lost:?}");
+        }
+        drop((place, descriptors));
+        direct.ends().await;
+    }
+}
+
+/// Whoever was announced and stays after all is not waited for.
+#[tokio::test]
+async fn others_that_do_not_come_are_called_off() {
+    let (direct, mut owner, _process) = Direct::new(PATIENCE);
+    let wishes = [direct.turns.wish(), direct.turns.wish()];
+    owner.say(Message::SessionsOpen).await;
+    let (leaving, settled, _client) = direct.leaving();
+    direct.queue.send(leaving).await.unwrap();
+    let mut said = Vec::new();
+    let mut hears = async || {
+        let envelope = soon(owner.receiver.recv()).await.unwrap().unwrap();
+        let Message::Sessions(sessions) = envelope.message else { panic!() };
+        said.push(sessions.more);
+        sessions.items.len()
+    };
+    while hears().await == 0 {}
+    drop(wishes);
+    assert_eq!(hears().await, 0);
+    assert!(said.pop().is_some_and(|more| !more), "they are called off");
+    assert!(said.iter().all(|more| *more), "they were announced: {said:?}");
+    owner.takes(0).await;
+    soon(settled).await.unwrap().unwrap();
+    let Direct { queue, sending, elder, turns } = direct;
+    drop(queue);
+    // Everything has been said.
+    assert!(soon(owner.receiver.recv()).await.unwrap().is_none());
+    drop((sending, elder, turns));
 }
 
 /// A closed channel is no death: the owner may be about to begin.
