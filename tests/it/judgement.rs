@@ -46,11 +46,6 @@ fn held(release: Release) -> (Server, crate::support::Client) {
     (server, client)
 }
 
-fn report(answer: &str) -> Report {
-    let value: Value = serde_json::from_str(answer).unwrap();
-    serde_json::from_value(value["report"].clone()).unwrap_or_else(|_| panic!("{answer}"))
-}
-
 fn kind(answer: &str) -> String {
     let value: Value = serde_json::from_str(answer).unwrap();
     value["kind"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
@@ -68,7 +63,7 @@ fn taken_back(server: &Server, why: &str) -> Report {
 
 fn an_operator_commits_before_probation_ends() {
     let (server, mut operator) = held(Release::default());
-    let report = report(&operator.ask("commit"));
+    let report = server.reported(&operator.ask("commit"));
     assert_eq!(report.outcome, UpgradeOutcome::Committed, "{report}");
     server.until_owner(1);
 }
@@ -77,7 +72,7 @@ fn an_operator_takes_a_successor_back() {
     let (server, mut operator) = held(Release::default());
     assert!(server.ask("who").starts_with("1 "));
     assert!(server.ask("who").starts_with("1 "));
-    let told = report(&operator.ask("abort-upgrade the dashboards are red"));
+    let told = server.reported(&operator.ask("abort-upgrade the dashboards are red"));
     let report = taken_back(&server, "the dashboards are red");
     assert_eq!(told, report);
     assert_eq!(report.accepted, Some(2), "what the rejected generation had accepted");
@@ -90,7 +85,7 @@ fn an_operator_ends_an_upgrade_before_its_turn() {
     server.next_release(|release| release.start = crate::support::release::Start::NeverReady);
     server.signal(server.pid(0), Signal::SIGHUP);
     server.pid(1);
-    let report = report(&server.ask("abort-upgrade not today"));
+    let report = server.reported(&server.ask("abort-upgrade not today"));
     assert_eq!(report.outcome, UpgradeOutcome::Failed, "{report}");
     assert!(report.cause.as_deref().unwrap().contains("not today"), "{report}");
     assert_eq!(report.accepted, None);
@@ -131,7 +126,7 @@ fn failures_within_the_budget_are_borne() {
     let (server, mut operator) =
         held(Release { error_budget: Some((0.5, 4)), ..Release::default() });
     server.ask("requests 10 10");
-    let report = report(&operator.ask("commit"));
+    let report = server.reported(&operator.ask("commit"));
     assert_eq!(report.outcome, UpgradeOutcome::Committed, "{report}");
     server.until_owner(1);
     // Nobody watches any more.
@@ -149,7 +144,7 @@ fn why_a_successor_is_not_ready_is_known_and_in_the_report() {
         let text = status["not_yet"].as_str().unwrap_or_default().to_owned();
         (text == "database: connection refused").then_some(())
     });
-    let report = report(&client.ask("abort-upgrade enough"));
+    let report = server.reported(&client.ask("abort-upgrade enough"));
     assert_eq!(report.phase, UpgradePhase::Start, "{report}");
 
     server.next_release(|release| release.not_yet = 3);

@@ -27,11 +27,6 @@ trials![
     p2_a_program_that_takes_the_place_of_the_one_that_was_tried_is_not_started,
 ];
 
-fn report(answer: &str) -> Report {
-    let value: Value = serde_json::from_str(answer).unwrap();
-    serde_json::from_value(value["report"].clone()).unwrap_or_else(|_| panic!("{answer}"))
-}
-
 fn refusal(answer: &str) -> (String, String) {
     let value: Value = serde_json::from_str(answer).unwrap();
     let text = |name: &str| value[name].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned();
@@ -58,7 +53,7 @@ fn a_release_is_rolled_back_after_its_commit_though_its_file_is_gone() {
     server.until_gone(server.pid(0));
     let load = Load::start(&[server.address("main")], 2);
     load.until_answered(20);
-    let rolled_back = report(&server.ask("roll-back"));
+    let rolled_back = server.reported(&server.ask("roll-back"));
     assert_eq!(rolled_back.outcome, UpgradeOutcome::Committed, "{rolled_back}");
     assert_eq!(rolled_back.to.get(), 2);
     let owner = server.until_owner(2);
@@ -80,7 +75,7 @@ fn a_release_is_rolled_back_after_its_commit_though_its_file_is_gone() {
     server.upgrade_well();
     assert_eq!(label(&server), "two");
     // And back again: the one before is again "one".
-    let rolled_back = report(&server.ask("roll-back"));
+    let rolled_back = server.reported(&server.ask("roll-back"));
     assert_eq!(rolled_back.outcome, UpgradeOutcome::Committed, "{rolled_back}");
     assert_eq!(label(&server), "one");
 }
@@ -143,7 +138,7 @@ fn a_program_that_failed_is_held_off_from_retries_but_not_from_operators() {
     // Another program at the same path is.
     server.install(Program::Copy("good"));
     server.next_release(|release| release.start = Start::Well);
-    let report = report(&server.ask("unattended"));
+    let report = server.reported(&server.ask("unattended"));
     assert_eq!(report.outcome, UpgradeOutcome::Committed, "{report}");
     // The next generation remembers what failed under the last one.
     server.install(Program::Copy("bad"));
@@ -156,7 +151,7 @@ fn a_program_that_failed_is_held_off_from_retries_but_not_from_operators() {
 }
 
 fn report_of_unattended(server: &Server) -> Report {
-    report(&server.ask("unattended"))
+    server.reported(&server.ask("unattended"))
 }
 
 /// P2.
@@ -181,7 +176,7 @@ fn a_roll_back_of_an_upgrade_that_runs_ends_it() {
     server.next_release(|release| release.start = Start::NeverReady);
     server.signal(server.pid(0), nix::sys::signal::Signal::SIGHUP);
     server.pid(1);
-    let report = report(&server.ask("roll-back"));
+    let report = server.reported(&server.ask("roll-back"));
     assert_eq!(report.outcome, UpgradeOutcome::Failed, "{report}");
     assert!(server.ask("who").starts_with("0 "));
 }
@@ -198,7 +193,7 @@ fn two_operators_who_roll_back_get_one_roll_back() {
     }
     server.pid(2);
     // Only an explicit word ends it.
-    let ended = report(&server.ask("abort-upgrade enough"));
+    let ended = server.reported(&server.ask("abort-upgrade enough"));
     assert!(ended.cause.as_deref().unwrap().contains("enough"), "{ended}");
     for operator in &mut operators {
         let (kind, text) = refusal(&operator.receive().unwrap());
@@ -215,7 +210,7 @@ fn a_roll_back_of_a_named_generation_takes_no_other_back() {
     let (kind, text) = refusal(&server.ask("roll-back 0"));
     assert!(kind == "NotNow" && text.contains("generation 1 is"), "{kind}: {text}");
     // Two presses, one of which comes late.
-    assert_eq!(report(&server.ask("roll-back 1")).outcome, UpgradeOutcome::Committed);
+    assert_eq!(server.reported(&server.ask("roll-back 1")).outcome, UpgradeOutcome::Committed);
     assert_eq!(label(&server), "one");
     server.until_gone(server.pid(1));
     let (kind, _) = refusal(&server.ask("roll-back 1"));
@@ -226,7 +221,7 @@ fn a_roll_back_of_a_named_generation_takes_no_other_back() {
     server.signal(server.pid(2), nix::sys::signal::Signal::SIGHUP);
     server.pid(3);
     assert_eq!(refusal(&server.ask("roll-back 2")).0, "NotNow");
-    assert_eq!(report(&server.ask("roll-back 3")).outcome, UpgradeOutcome::Failed);
+    assert_eq!(server.reported(&server.ask("roll-back 3")).outcome, UpgradeOutcome::Failed);
     assert_eq!(label(&server), "one");
 }
 
@@ -242,7 +237,7 @@ fn who_rolls_back_does_not_get_what_was_queued_before() {
     });
     // What retries by itself is not queued.
     assert_eq!(refusal(&server.ask("unattended")).0, "Busy");
-    assert_eq!(report(&server.ask("roll-back")).outcome, UpgradeOutcome::Failed);
+    assert_eq!(server.reported(&server.ask("roll-back")).outcome, UpgradeOutcome::Failed);
     let (kind, text) = refusal(&wish.receive().unwrap());
     assert!(kind == "NotNow" && text.contains("rolled back"), "{kind}: {text}");
     server.next_release(|release| release.start = Start::Well);

@@ -280,6 +280,18 @@ impl Server {
         until(&format!("report {index}"), || self.reports().into_iter().nth(index))
     }
 
+    /// The report that an operator was answered, once it is in the journal as well: it comes there
+    /// after the answer.
+    pub(crate) fn reported(&self, answer: &str) -> Report {
+        let value: serde_json::Value = serde_json::from_str(answer).unwrap();
+        let report = serde_json::from_value(value["report"].clone());
+        let report: Report = report.unwrap_or_else(|_| panic!("{answer}"));
+        until("the report in the journal", || {
+            self.reports().iter().any(|known| known.id == report.id).then_some(())
+        });
+        report
+    }
+
     /// SIGHUP to the owner; the report, as soon as it is there and whoever owns says so.
     pub(crate) fn upgrade(&self) -> Report {
         let before = self.reports().len();
