@@ -82,6 +82,11 @@ impl Error {
         self
     }
 
+    pub(crate) fn of_kind(mut self, kind: ErrorKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
     /// What went wrong, to match on.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

@@ -61,7 +61,7 @@ pub(crate) fn open(socket: OwnedFd) -> Result<(LinkSender, LinkReceiver)> {
         .map_err(|error| failed("it is opened outside of a runtime").with_source(error))?;
     let socket = Arc::new(socket);
     let watched = Watched::new(Arc::clone(&socket), Interest::READABLE)
-        .map_err(|error| failed("watch the socket").with_source(error))?;
+        .map_err(|error| Error::new(ErrorKind::Io, "link: watch the socket").with_source(error))?;
     let pipe = Pipe::open(runtime, Arc::clone(&socket));
     let sender = LinkSender { pipe, socket };
     let incoming = Incoming::default();

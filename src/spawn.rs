@@ -51,22 +51,32 @@ pub(crate) struct Extra {
 }
 
 /// Does what starts a program, on a thread of its own: an exec may wait for the disk, or for
-/// somebody who looks at the program first, and the call returns only after it.
+/// somebody who looks at the program first, and the call returns only after it. It can ask whether
+/// anybody still wants what comes of it.
 ///
-/// Cancelled, it leaves no process: a [`Child`] that nobody takes is ended when the call returns.
+/// # Errors
+///
+/// [`ErrorKind::Io`] if no thread could be had or what it did panicked, and those of `start`.
+///
+/// # Cancel safety
+///
+/// Cancelled, `start` goes on. A [`Child`] that nobody takes is ended as soon as it returns, unless
+/// this process has ended by then.
 pub(crate) async fn beside<T: Send + 'static>(
-    start: impl FnOnce() -> Result<T> + Send + 'static,
+    start: impl FnOnce(&dyn Fn() -> bool) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    crate::task::beside("heirloom-spawn", |_| start()).await.map_err(|error| {
-        Error::new(ErrorKind::Spawn, "no thread could be had to start the program")
-            .with_source(error)
+    crate::task::beside("heirloom-spawn", start).await.map_err(|error| {
+        Error::new(ErrorKind::Io, "the thread that starts a program").with_source(error)
     })?
 }
 
 /// Starts a program as our successor; returns it with our end of the link. Blocks until it has been
-/// executed or could not be: for a thread [beside](beside) the tasks of a runtime with I/O enabled.
+/// executed or could not be: for a thread [`beside`] the tasks of a runtime with I/O enabled.
 ///
-/// On error no process is left.
+/// # Errors
+///
+/// [`ErrorKind::Spawn`] if the program or the way it is to be started is at fault, [`ErrorKind::Io`]
+/// if this process or the machine lacks what a start needs. No process is left.
 pub(crate) fn spawn(program: &Program, extra: &Extra) -> Result<(Child, OwnedFd)> {
     for (_, number) in &extra.descriptors {
         if !(LINK + 1..=LAST_NUMBER).contains(number) {
@@ -83,7 +93,9 @@ pub(crate) fn spawn(program: &Program, extra: &Extra) -> Result<(Child, OwnedFd)
 /// Starts a program that is no successor, in a process group of its own: with these standard
 /// streams and no other descriptor. Blocks as [`spawn`] does.
 ///
-/// On error no process is left.
+/// # Errors
+///
+/// Those of [`spawn`].
 pub(crate) fn spawn_aside(program: &Program, streams: [BorrowedFd<'_>; 3]) -> Result<Child> {
     let fds: Vec<_> = streams.into_iter().zip(STREAMS).collect();
     Prepared::new(program)?.start(&fds, None, Group::Own)
@@ -131,7 +143,7 @@ impl<'a> Prepared<'a> {
     fn start_linked(&mut self, extra: &Extra) -> Result<(Child, OwnedFd)> {
         let exe = &self.program.exe;
         let wrong = |what: &str, error: io::Error| {
-            Error::new(ErrorKind::Spawn, format!("program {exe:?}: {what}")).with_source(error)
+            Error::new(ErrorKind::Io, format!("program {exe:?}: {what}")).with_source(error)
         };
         let (ours, theirs) =
             link(&mut self.env).map_err(|error| wrong("create the link", error))?;
@@ -254,6 +266,7 @@ fn explain(program: &Program, error: io::Error) -> Error {
             return Error::new(ErrorKind::Spawn, text).with_source(wrong);
         }
     }
+    let mut kind = ErrorKind::Spawn;
     let why = match error.raw_os_error() {
         Some(libc::ENOENT) if program.file.is_some() => {
             "the file that was kept open cannot be executed: /proc is not mounted, or the file's \
@@ -276,9 +289,14 @@ fn explain(program: &Program, error: io::Error) -> Error {
             "the file is being written; write the new release beside it and rename it into place"
         }
         Some(libc::E2BIG) => "its arguments and environment are too long for the kernel",
+        Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE) => {
+            kind = ErrorKind::Io;
+            "this process may have no more processes, memory or descriptors; see RLIMIT_NPROC, \
+             RLIMIT_NOFILE and the limits of its control group"
+        }
         _ => "it could not be started",
     };
-    Error::new(ErrorKind::Spawn, format!("program {exe:?}: {why}")).with_source(error)
+    Error::new(kind, format!("program {exe:?}: {why}")).with_source(error)
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ pub(crate) async fn beside<T: Send + 'static>(
         // If nobody waits any more it is dropped here.
         let _ = tell.send(came);
     })?;
-    done.await.map_err(io::Error::other)
+    done.await.map_err(|_| io::Error::other("it panicked"))
 }
 
 /// Does this in a short-lived thread of its own.

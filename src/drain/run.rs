@@ -214,7 +214,8 @@ impl Drain {
         before: Totals,
         report: &mut DrainReport,
     ) {
-        let (then, named) = self.held(MAX_NAMED);
+        // Of some it will turn out that they left.
+        let (then, named) = self.held(2 * MAX_NAMED);
         report.drained = then.ended.saturating_sub(before.ended);
         self.advance(DrainPhase::Force);
         tokio::select! {

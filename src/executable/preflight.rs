@@ -143,7 +143,8 @@ impl fmt::Debug for Preflight {
 /// # Errors
 ///
 /// [`ErrorKind::Preflight`]: it could not be started, exited with another status than 0, was killed,
-/// did not end before its deadline, or nobody can say how it ended.
+/// did not end before its deadline, or nobody can say how it ended. [`ErrorKind::Io`]: this process
+/// or the machine lacks what a start needs.
 ///
 /// # Cancel safety
 ///
@@ -161,7 +162,7 @@ async fn until(
     let mut said = LastWords::default();
     let run = async {
         let started = program.clone();
-        let (child, output) = beside(move || start(&started)).await?;
+        let (child, output) = beside(move |_| start(&started)).await?;
         Ok(watch(child, output, &mut said).await)
     };
     let ended: Option<Result<Exit>> = tokio::select! {
@@ -177,7 +178,9 @@ async fn until(
             .to_owned(),
         Some(Ok(exit)) => exit.to_string(),
         Some(Err(error)) => {
-            return Err(failed(&program, "it could not be started").with_source(error));
+            let kind = error.kind();
+            let failed = failed(&program, "it could not be started").with_source(error);
+            return Err(if kind == ErrorKind::Io { failed.of_kind(kind) } else { failed });
         }
         None => format!("it did not end within {:?} and was killed", preflight.deadline),
     };

@@ -41,7 +41,7 @@ fn held(path: &Path) -> Executable {
 
 async fn run(executable: &Executable) -> Exit {
     let program = executable.program(vec![]);
-    let started = beside(move || spawn(&program, &Extra::default())).await;
+    let started = beside(move |_| spawn(&program, &Extra::default())).await;
     let (mut child, _link) = started.unwrap();
     tokio::time::timeout(LONG, child.ended()).await.unwrap()
 }

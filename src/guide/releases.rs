@@ -77,8 +77,10 @@
 //! program that has failed is held off for 30 s, twice as long after each further failure in a row,
 //! at most for an hour ([`Config::hold_off`]). The memory goes from generation to generation, holds
 //! the 16 programs that failed last, and never stands in the way of [`Running::upgrade`], of the
-//! upgrade signal or of a roll back. A program that is committed has its failures forgotten.
+//! upgrade signal or of a roll back. A program that is committed has its failures forgotten;
+//! what its predecessor could not or would not do ([`CauseKind::Predecessor`]) is none of them.
 //!
+//! [`CauseKind::Predecessor`]: crate::CauseKind::Predecessor
 //! [`Config::preflight`]: crate::Config::preflight
 //! [`Config::hold_off`]: crate::Config::hold_off
 //! [`Running::roll_back`]: crate::Running::roll_back

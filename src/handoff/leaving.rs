@@ -19,9 +19,18 @@ use crate::wire::{Figures, Message};
 /// numbered from one.
 pub(crate) const STOPPED: u64 = 0;
 
+/// One that has ended.
+#[derive(Default)]
+pub(crate) struct Left {
+    /// 0 if it is not known.
+    pub(crate) pid: i32,
+    /// What it has served, if it said so.
+    pub(crate) served: Option<Figures>,
+}
+
 /// The task that watches it, and the exit status it will have.
 pub(crate) struct Leaving {
-    task: JoinHandle<Option<Figures>>,
+    task: JoinHandle<Left>,
     link: Option<LinkSender>,
     status: oneshot::Receiver<Exit>,
     figures: Option<oneshot::Receiver<Figures>>,
@@ -38,9 +47,8 @@ impl Leaving {
         tokio::time::timeout(wait, self.figures.as_mut()?).await.ok()?.ok()
     }
 
-    /// The task that ends when the process has, with what it has served if it said so; and the link
-    /// to tell it more.
-    pub(crate) fn into_parts(self) -> (JoinHandle<Option<Figures>>, Option<LinkSender>) {
+    /// The task that ends when the process has, and the link to tell it more.
+    pub(crate) fn into_parts(self) -> (JoinHandle<Left>, Option<LinkSender>) {
         (self.task, self.link)
     }
 }
@@ -68,7 +76,7 @@ pub(crate) fn watch(
         last_words.abort();
         // Nobody may be waiting for the status any more.
         let _ = tell.send(exit);
-        accepted.ok()?.ok()
+        Left { pid, served: accepted.ok().and_then(|served| served.ok()) }
     };
     let task = crate::task::spawn(leaving.instrument(Span::current()));
     Leaving { task, link: sender, status, figures }
@@ -77,14 +85,20 @@ pub(crate) fn watch(
 /// How long the link of a process that has ended is read for what it said last.
 const LAST_WORD: Duration = Duration::from_millis(100);
 
+/// How long a program that is still being started is waited for. What is held up longer by a disk, or
+/// by somebody who looks at it first, is ended whenever it runs, by its guard.
+const UNBORN: Duration = Duration::from_secs(10);
+
 /// A program that is still being started: if that comes to something, it is ended as soon as it runs.
 pub(crate) fn unborn(starting: Work<'static, Option<(Child, OwnedFd)>>) -> Leaving {
     let (tell, status) = oneshot::channel();
     let task = crate::task::spawn(async move {
-        if let Some((child, _link)) = starting.await {
-            let _ = tell.send(child.end(Duration::ZERO).await);
-        }
-        None
+        let Ok(Some((child, _link))) = tokio::time::timeout(UNBORN, starting).await else {
+            return Left::default();
+        };
+        let pid = child.pid();
+        let _ = tell.send(child.end(Duration::ZERO).await);
+        Left { pid, served: None }
     });
     Leaving { task, link: None, status, figures: None }
 }

@@ -161,7 +161,8 @@ pub enum CauseKind {
     Unwell,
     /// An operator or the application did not want it.
     Operator,
-    /// The predecessor could not hand over.
+    /// The predecessor could not hand over: it lacked a descriptor, a thread or memory, a listener
+    /// could not be parked, or its application would not yield.
     Predecessor,
     /// The service was asked to stop.
     Stop,
@@ -189,6 +190,12 @@ impl CauseKind {
             Self::Stop => "stop",
             Self::Other => "other",
         }
+    }
+
+    /// Whether it says something about the successor's program, and not about the predecessor or
+    /// its operator's other wishes.
+    pub(crate) const fn is_of_the_program(self) -> bool {
+        !matches!(self, Self::Predecessor | Self::Stop)
     }
 }
 

@@ -70,7 +70,7 @@ impl Next {
             Self::Taker(taker) => (
                 None,
                 Box::pin(async move {
-                    let programs = beside(move || Ok(offered())).await?;
+                    let programs = beside(move |_| Ok(offered())).await?;
                     let (child, link) = taker.welcome()?;
                     Ok(Started { child, link, programs })
                 }),
@@ -141,21 +141,21 @@ impl Candidate {
         let (this, last) = (Arc::clone(self), Arc::clone(self));
         if let Some(executable) = self.previous.clone() {
             return Some(Box::pin(async move {
-                beside(move || {
+                beside(move |_| {
                     this.find();
                     Ok(())
                 })
                 .await?;
                 executable.verify().await?;
-                beside(move || last.still_there()).await
+                beside(move |_| last.still_there()).await
             }));
         }
         let preflight = configured?.clone();
         Some(Box::pin(async move {
             let configured = preflight.clone();
-            let check = beside(move || Ok(configured.program(&this.find().program))).await?;
+            let check = beside(move |_| Ok(configured.program(&this.find().program))).await?;
             executable::preflight(&preflight, check).await?;
-            beside(move || last.still_there()).await
+            beside(move |_| last.still_there()).await
         }))
     }
 
@@ -182,8 +182,11 @@ impl Candidate {
         offered: impl FnOnce() -> Vec<Offered> + Send + 'static,
     ) -> Pending<Result<Started>> {
         let this = Arc::clone(self);
-        Box::pin(beside(move || {
+        Box::pin(beside(move |wanted| {
             let (found, programs) = (this.find(), offered());
+            if !wanted() {
+                return Err(Error::new(ErrorKind::NotNow, "nobody waits for the start any more"));
+            }
             let (child, link) = spawn(&found.program, &extra)?;
             Ok(Started { child, link, programs })
         }))

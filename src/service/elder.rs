@@ -192,8 +192,8 @@ impl Service {
     }
 
     /// An upgrade that a signal asks for goes to the owner. A stop is heeded here, and a second one
-    /// cuts what is left. One that came as long as the PID file
-    /// named this process is meant for the service.
+    /// cuts what is left. One that came as long as the PID file named this process is meant for the
+    /// service.
     fn asked_as_elder(&mut self, relation: &mut Relation, asked: Asked) {
         match asked {
             Asked::Upgrade => post(relation, Message::Asked { by: AskedBy::Signal.asker() }),

@@ -20,12 +20,13 @@ use crate::control::Accepting;
 use crate::drain::{CutCounts, DrainReport};
 use crate::error::{Error, ErrorKind, chain};
 use crate::generation::Generation;
+use crate::handoff::leaving::Left;
 use crate::handoff::upgrade::{self, Ended, Order, Relation, Word};
 use crate::pid_file::PidFile;
 use crate::report::builder::ReportBuilder;
 use crate::report::{AskedBy, Report};
 use crate::requests::ErrorBudget;
-use crate::wire::{Causes, Figures, Message};
+use crate::wire::{Causes, Message};
 
 type Running = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
@@ -314,8 +315,8 @@ impl Service {
                 answer(rejections, || Ok(report.clone()));
                 if let Some((task, link)) = leaving {
                     self.rejected.extend(link);
-                    let temporary = self.shared.config.pid_file.clone().zip(report.successor_pid);
-                    crate::task::spawn_in(&mut self.leaving, finished(report.to, task, temporary));
+                    let pid_file = self.shared.config.pid_file.clone();
+                    crate::task::spawn_in(&mut self.leaving, finished(report.to, task, pid_file));
                 }
                 None
             }
@@ -389,12 +390,12 @@ impl Service {
 /// Waits for the end of a rejected successor, and removes what it may have left of a PID file.
 async fn finished(
     generation: Generation,
-    task: JoinHandle<Option<Figures>>,
-    pid_file: Option<(PathBuf, i32)>,
+    task: JoinHandle<Left>,
+    pid_file: Option<PathBuf>,
 ) -> Gone {
     // A task that panicked has ended as well; its process is reaped by its guard.
-    let served = task.await.ok().flatten();
-    if let Some((path, pid)) = pid_file {
+    let Left { pid, served } = task.await.unwrap_or_default();
+    if let Some(path) = pid_file.filter(|_| pid > 0) {
         PidFile::sweep(&path, pid);
     }
     Gone { generation, served }

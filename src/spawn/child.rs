@@ -47,21 +47,21 @@ pub(crate) struct Child {
 impl Child {
     /// Takes over a process that has just been started. Must be called in a runtime.
     pub(super) fn adopt(pid: i32, group: Group) -> Result<Self> {
-        let wrong = |what: &str, error: io::Error| {
-            let text = format!("child with pid {pid}: {what}");
-            Error::new(ErrorKind::Spawn, text).with_source(error)
+        let wrong = |kind, what: &str, error: io::Error| {
+            Error::new(kind, format!("child with pid {pid}: {what}")).with_source(error)
         };
         let pidfd = match pidfd::open(pid) {
             Ok(pidfd) => pidfd,
             Err(error) => {
                 abandon(pid);
-                return Err(wrong("open its pidfd", error));
+                return Err(wrong(ErrorKind::Io, "open its pidfd", error));
             }
         };
         // With SIGCHLD ignored it may have ended, been reaped, and its pid given to a stranger.
         if !pidfd::is_child(pidfd.as_fd()) {
             let gone = io::Error::from_raw_os_error(libc::ECHILD);
-            return Err(wrong("it ended at once, and its status was taken by another", gone));
+            let what = "it ended at once, and its status was taken by another";
+            return Err(wrong(ErrorKind::Spawn, what, gone));
         }
         let fd = Arc::new(pidfd);
         match watch(&fd) {
@@ -72,7 +72,7 @@ impl Child {
             }
             Err(error) => {
                 abandon(pid);
-                Err(wrong("watch its pidfd", error))
+                Err(wrong(ErrorKind::Io, "watch its pidfd", error))
             }
         }
     }
@@ -83,7 +83,7 @@ impl Child {
         let fd = Arc::new(pidfd);
         let watched = watch(&fd).map_err(|error| {
             let text = format!("process {pid}, which was started elsewhere: watch its pidfd");
-            Error::new(ErrorKind::Spawn, text).with_source(error)
+            Error::new(ErrorKind::Io, text).with_source(error)
         })?;
         let (watched, runtime) = (Some(watched), Handle::current());
         Ok(Self {

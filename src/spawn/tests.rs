@@ -30,7 +30,7 @@ fn program(exe: &str, args: &[&str]) -> Program {
 /// As an upgrade starts its successor.
 async fn spawn(program: &Program, extra: &Extra) -> Result<(Child, OwnedFd)> {
     let (program, extra) = (program.clone(), extra.clone());
-    beside(move || super::spawn(&program, &extra)).await
+    beside(move |_| super::spawn(&program, &extra)).await
 }
 
 fn sh(script: &str) -> Program {

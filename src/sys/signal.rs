@@ -53,7 +53,8 @@ struct Notes {
 /// Handlers for a set of signals, next to those that the application has; removed on drop.
 ///
 /// The handler notes the time, adds one to an atomic and writes to an `eventfd(2)`: all of it is
-/// async-signal-safe (`signal-safety(7)`), works before a runtime exists, and turns a storm of signals into one event.
+/// async-signal-safe (`signal-safety(7)`), works before a runtime exists, and turns a storm of
+/// signals into one event.
 /// Once watched, a signal does not get its default action back: after the drop it does nothing.
 #[derive(Debug)]
 pub(crate) struct Watch {
@@ -82,8 +83,9 @@ impl Watch {
             let notes = Arc::clone(&watch.notes);
             let handler =
                 move |info: &libc::siginfo_t| notes.leave(index, info.si_code == libc::SI_KERNEL);
-            // SAFETY: `leave` only changes atomics and calls clock_gettime(2) and write(2); it allocates nothing,
-            // takes no lock and cannot panic. The registry saves and restores errno.
+            // SAFETY: `leave` only changes atomics and calls clock_gettime(2) and write(2); it
+            // allocates nothing, takes no lock and cannot panic. The registry saves and restores
+            // errno.
             let id = unsafe { signal_hook_registry::register_sigaction(*signal as i32, handler) }?;
             watch.handlers.push(id);
         }

@@ -1,17 +1,19 @@
 //! Programs: what ran before can be run again, what has failed is not started by itself, and what
 //! is new is tried before it is started.
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
 
-use heirloom::{Report, UpgradeOutcome, UpgradePhase};
+use heirloom::{CauseKind, Report, UpgradeOutcome, UpgradePhase};
+use nix::sys::resource::{Resource, getrlimit};
 use serde_json::{Value, json};
 
 use crate::support::release::{OnYield, Start};
 use crate::support::server::{Program, copy_labelled};
 use crate::support::wait::until;
-use crate::support::{Load, Release, Server};
+use crate::support::{Load, Release, Server, process};
 
 trials![
     a_release_is_rolled_back_after_its_commit_though_its_file_is_gone,
@@ -21,6 +23,7 @@ trials![
     p2_a_release_that_fails_its_preflight_is_never_started,
     a_roll_back_of_an_upgrade_that_runs_ends_it,
     what_the_predecessor_would_not_do_is_not_held_against_the_release,
+    what_the_predecessor_could_not_do_is_not_held_against_the_release,
     two_operators_who_roll_back_get_one_roll_back,
     a_roll_back_of_a_named_generation_takes_no_other_back,
     who_rolls_back_does_not_get_what_was_queued_before,
@@ -266,4 +269,29 @@ fn what_the_predecessor_would_not_do_is_not_held_against_the_release() {
         assert_eq!(kind, "RolledBack", "not held off: {text}");
         assert!(text.contains("the journal cannot be flushed"), "{text}");
     }
+}
+
+/// Whichever descriptor it is that cannot be had.
+fn what_the_predecessor_could_not_do_is_not_held_against_the_release() {
+    const MOST: u64 = 64;
+    let server = Server::start(Release { preflight: true, ..Release::default() });
+    let owner = server.pid(0);
+    let mut retry = server.client("main");
+    retry.ask("who");
+    let used = process::descriptors(owner).len() as u64;
+    let usual = getrlimit(Resource::RLIMIT_NOFILE).unwrap().0;
+    let mut seen = BTreeSet::new();
+    for (round, limit) in (used..used + MOST).enumerate() {
+        process::limit_descriptors(owner, limit);
+        let answer = retry.ask("unattended");
+        let report = server.until_report(round);
+        if report.cause_kind != Some(CauseKind::Predecessor) {
+            // A program has run that may open no more than its predecessor.
+            break;
+        }
+        assert_eq!(refusal(&answer).0, "RolledBack", "{report}");
+        seen.insert(report.phase);
+    }
+    assert!(seen.contains(&UpgradePhase::Preflight), "{seen:?}");
+    process::limit_descriptors(owner, usual);
 }

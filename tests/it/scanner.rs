@@ -15,7 +15,7 @@ use heirloom::{CauseKind, Report, UpgradeOutcome, UpgradePhase};
 use nix::sys::signal::Signal;
 
 use crate::support::operator::Operator;
-use crate::support::release::Habit;
+use crate::support::release::{Habit, TakeOver};
 use crate::support::scanner::{Holds, Scanner};
 use crate::support::server::Program;
 use crate::support::wait::until;
@@ -30,11 +30,15 @@ trials![
     p4_an_open_that_is_held_up_holds_up_nobody_on_two_workers,
     p4_a_preflight_that_is_held_up_holds_up_nobody,
     p4_a_retry_by_itself_whose_program_is_held_up_holds_up_nobody,
+    p4_whoever_has_handed_over_waits_for_no_start_that_hangs,
+    p12_a_taker_is_not_blamed_for_the_program_before_it,
 ];
 
 /// How long a successor may take to start: all that the scanner's time costs an upgrade. A start
 /// that nobody holds up takes a small part of it.
 const START: Duration = Duration::from_secs(5);
+
+const LONG: Duration = Duration::from_secs(3_600);
 
 /// So many answers say that the service goes on.
 const ANSWERS: usize = 20;
@@ -124,6 +128,50 @@ fn p4_a_retry_by_itself_whose_program_is_held_up_holds_up_nobody() {
     drop(retry);
     assert_eq!(server.until_owner(1), server.pid(1));
     server.until_gone(owner);
+}
+
+/// P4. A start that was given up may hang for as long as somebody looks at the program.
+fn p4_whoever_has_handed_over_waits_for_no_start_that_hangs() {
+    let server = server(Release { hello: START, ..Release::default() });
+    let owner = server.pid(0);
+    let Some(scanner) = Scanner::of(&server.path("server"), Holds::Execs) else { return };
+    server.signal(owner, Signal::SIGHUP);
+    scanner.until_asked();
+    let report = server.until_report(0);
+    assert_eq!(report.cause_kind, Some(CauseKind::Late), "{report}");
+    server.install(Program::Copy("another"));
+    let next = server.upgrade_well();
+    server.until_gone(owner);
+    scanner.let_go();
+    until("what came too late to be gone", || {
+        (process::born_in(server.directory()) == [next]).then_some(())
+    });
+    server.stop();
+}
+
+/// P12. What it is to be given is what is held up.
+fn p12_a_taker_is_not_blamed_for_the_program_before_it() {
+    let server = server(Release {
+        hello: START,
+        take_over: TakeOver::IfSomeoneAnswers,
+        hold_off: Some(LONG),
+        ..Release::default()
+    });
+    let operator = Operator::of(server.directory());
+    let owner = server.pid(0);
+    let Some(scanner) = Scanner::of(&server.path("server"), Holds::OpensOf(owner)) else { return };
+    server.install(Program::Copy("another"));
+    let taker = server.launch(|directory| Command::new(directory.join("server")));
+    scanner.until_asked();
+    let report = until("the report of the takeover", || {
+        answers(&server, &operator);
+        server.reports().into_iter().next()
+    });
+    assert_eq!(report.phase, UpgradePhase::Spawn, "{report}");
+    assert_eq!(report.cause_kind, Some(CauseKind::Late), "{report}");
+    scanner.let_go();
+    // It has asked again, and is not held off.
+    until("the takeover", || server.owners().iter().any(|(_, pid)| *pid == taker).then_some(()));
 }
 
 /// A service whose program is a file of its own, which nobody reads any more.

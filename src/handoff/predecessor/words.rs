@@ -103,24 +103,6 @@ impl Cause {
             Self::Stop => CauseKind::Stop,
         }
     }
-
-    /// Whether it says something about the successor's program, and not about this process or its
-    /// operator's other wishes.
-    pub(crate) fn blames_the_program(&self) -> bool {
-        match self {
-            Self::Park(_) | Self::Offer(_) | Self::Stop => false,
-            Self::Preflight(_)
-            | Self::Spawn(_)
-            | Self::Incompatible(_)
-            | Self::Refused(_)
-            | Self::Failed(_)
-            | Self::Died(_)
-            | Self::LinkClosed
-            | Self::Nonsense(_)
-            | Self::TooLate(_)
-            | Self::Rejected(_) => true,
-        }
-    }
 }
 
 impl std::fmt::Display for Cause {

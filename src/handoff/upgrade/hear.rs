@@ -25,7 +25,17 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
                 self.link = Some(link);
                 Event::Spawned
             }
-            Err(error) => Event::SpawnFailed(chain(&error)),
+            Err(error) => {
+                self.spare_the_program(&error);
+                Event::SpawnFailed(chain(&error))
+            }
+        }
+    }
+
+    /// What this process lacked says nothing of the program.
+    pub(super) fn spare_the_program(&mut self, error: &Error) {
+        if error.kind() == ErrorKind::Io {
+            self.report.blame(CauseKind::Predecessor);
         }
     }
 

@@ -109,7 +109,7 @@ struct Upgrade<H> {
 /// not our supervisor's.
 pub(crate) async fn run<H: FnOnce(i32) + Send>(
     order: Order,
-    report: ReportBuilder,
+    mut report: ReportBuilder,
     words: &mut mpsc::Receiver<Word>,
     on_hand_over: H,
 ) -> Ended {
@@ -118,6 +118,7 @@ pub(crate) async fn run<H: FnOnce(i32) + Send>(
         Err(error) => {
             // Nothing has been started; the report tells it like any other failure.
             let cause = Some(chain(&error));
+            report.blame(CauseKind::Predecessor);
             let report = report.finish(UpgradeOutcome::Failed, cause, Instant::now());
             let served = Figures::default();
             return Ended::RolledBack { report, blamed: false, served, leaving: None };
@@ -205,7 +206,10 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
             exit = ended(&mut self.charge.child) => Some(Event::Died(exit)),
             tried = pending(&mut self.preflight) => Some(match tried {
                 Ok(()) => Event::PreflightPassed,
-                Err(error) => Event::PreflightFailed(chain(&error)),
+                Err(error) => {
+                    self.spare_the_program(&error);
+                    Event::PreflightFailed(chain(&error))
+                }
             }),
             spawned = pending(&mut self.spawning) => Some(self.spawned(spawned)),
             parked = pending(&mut self.parking) => Some(match parked {
@@ -333,7 +337,9 @@ impl<H: FnOnce(i32) + Send> Upgrade<H> {
         }
         self.count_requests(now);
         let report = self.report.finish(outcome, Some(text), Instant::now());
-        let blamed = cause.as_ref().is_some_and(Cause::blames_the_program);
+        // One that has come by itself, and was not let begin, has not been tried.
+        let untried = self.order.taken_over && report.phase <= UpgradePhase::Spawn;
+        let blamed = !untried && report.cause_kind.is_some_and(CauseKind::is_of_the_program);
         let (served, leaving) = (self.figures, self.leaving.map(Leaving::into_parts));
         Ended::RolledBack { report, blamed, served, leaving }
     }

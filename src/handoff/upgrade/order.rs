@@ -12,6 +12,7 @@ use crate::drain::Drain;
 use crate::error::Result;
 use crate::generation::Generation;
 use crate::handoff::clock::Lengths;
+use crate::handoff::leaving::Left;
 use crate::handoff::life::Life;
 use crate::handoff::offer;
 use crate::handoff::predecessor::{Action, Event, Predecessor};
@@ -133,7 +134,7 @@ pub(crate) enum Ended {
         served: Figures,
         /// Watches the successor until its end, when it knows what that one had served; and its
         /// link. `None` if there never was a process.
-        leaving: Option<(JoinHandle<Option<Figures>>, Option<LinkSender>)>,
+        leaving: Option<(JoinHandle<Left>, Option<LinkSender>)>,
     },
 }
 

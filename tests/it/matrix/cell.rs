@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use heirloom::CauseKind;
 use nix::sys::signal::Signal;
 
 use super::fault::{Case, Fault};
@@ -136,6 +137,12 @@ impl Cell {
         let owner = outside::until_one_owner(server, blow.upgrade + 1, &format!("{case:?}"));
         if let Some(committed) = case.fault.must_commit(case.side, case.step) {
             assert_eq!(owner.0 == blow.successor(), committed, "who owns after {case:?}");
+        }
+        if case.fault.hinders_the_start() && case.side == Side::Predecessor {
+            let reports = server.reports().into_iter();
+            let of_it = reports.skip(blow.upgrade).find(|report| report.cause_kind.is_some());
+            let kind = of_it.and_then(|report| report.cause_kind);
+            assert_eq!(kind, Some(CauseKind::Predecessor), "who is blamed after {case:?}");
         }
         Some(owner)
     }

@@ -127,6 +127,11 @@ impl Fault {
         )
     }
 
+    /// The process lacks what it needs to start another.
+    pub(crate) fn hinders_the_start(self) -> bool {
+        matches!(self, Self::NoThread | Self::NoProcess)
+    }
+
     /// A limit that the kernel applies to no process of root's.
     pub(crate) fn needs_another_user(self) -> bool {
         matches!(self, Self::NoThread | Self::NoProcess)
