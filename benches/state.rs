@@ -65,14 +65,22 @@ fn measure(mut args: impl Iterator<Item = String>) -> Result<(), Failure> {
         match flag.as_str() {
             // What cargo says to every benchmark.
             "--bench" => {}
-            "--megabytes" => lengths = numbers()?.into_iter().map(|number| number.max(1)).collect(),
-            "--upgrades" => upgrades = numbers()?.first().map_or(1, |number| *number).max(1),
+            "--megabytes" => lengths = numbers()?,
+            "--upgrades" => match numbers()?[..] {
+                [number] => upgrades = number,
+                _ => return Err(format!("--upgrades takes one number\n\n{HELP}").into()),
+            },
             "--help" | "-h" => {
                 println!("{HELP}");
                 return Ok(());
             }
             _ => return Err(format!("unknown option {flag}\n\n{HELP}").into()),
         }
+    }
+    lengths.sort_unstable();
+    lengths.dedup();
+    if lengths.first() == Some(&0) || upgrades == 0 {
+        return Err("numbers are greater than 0".into());
     }
     nix::sys::prctl::set_child_subreaper(true)?;
     println!("{upgrades} times each, medians in milliseconds");
@@ -97,7 +105,7 @@ fn both(megabytes: usize, upgrades: usize) -> Result<(f64, f64), Failure> {
     let copies: Vec<Duration> = (0..upgrades).map(|_| copy(megabytes << 20)).collect();
     let mut server = Server::start(megabytes)?;
     let taken = (0..upgrades).map(|_| server.upgrade()).collect::<Result<Vec<_>, _>>();
-    kill(server.owner, Signal::SIGTERM)?;
+    server.stop()?;
     Ok((median(copies).as_secs_f64() * 1e3, median(taken?).as_secs_f64() * 1e3))
 }
 
@@ -173,6 +181,14 @@ impl Server {
     fn upgrade(&mut self) -> Result<Duration, Failure> {
         kill(self.owner, Signal::SIGHUP)?;
         self.settled()
+    }
+
+    /// Waits until it has ended, or it would still give memory back while the next is measured.
+    fn stop(self) -> Result<(), Failure> {
+        kill(self.owner, Signal::SIGTERM)?;
+        // The generations are this process's: it is their subreaper.
+        while nix::sys::wait::wait().is_ok() {}
+        Ok(())
     }
 
     fn settled(&mut self) -> Result<Duration, Failure> {

@@ -5,6 +5,7 @@ use std::io::{Read, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::task::yield_now;
 
 use super::*;
@@ -37,6 +38,13 @@ fn pipe() -> (std::io::PipeReader, Arc<OwnedFd>) {
 
 fn offer(items: usize) -> Message {
     Message::Offer(Offer { items: vec![Item { role: Role::Verdict }; items], last: true })
+}
+
+/// Whether every copy of the write end is closed by now.
+fn are_closed(watch: &std::io::PipeReader) -> bool {
+    let mut polled = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
+    poll(&mut polled, PollTimeout::ZERO).unwrap();
+    polled[0].revents().unwrap().contains(PollFlags::POLLHUP)
 }
 
 fn failed(length: usize) -> Message {
@@ -509,7 +517,7 @@ async fn the_last_message_is_sent_though_nobody_waits_for_it() {
 fn what_waits_when_the_runtime_ends_is_given_up() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (ours, _theirs) = shrunk_pair();
-    let (mut watch, end) = pipe();
+    let (watch, end) = pipe();
     let (sender, waiting) = runtime.block_on(async {
         let (sender, _) = open(ours).unwrap();
         while sender.post(failed(1_000)).is_ok() {}
@@ -522,7 +530,27 @@ fn what_waits_when_the_runtime_ends_is_given_up() {
     drop(runtime);
     let error = sender.post(Message::Yield).unwrap_err();
     assert!(error.chain().contains("the runtime that the link lives in has ended"), "{error}");
-    assert_eq!(watch.read(&mut [0]).unwrap(), 0, "its descriptors are closed");
+    assert!(are_closed(&watch), "its descriptors are closed");
+}
+
+#[test]
+fn a_queued_frame_closes_its_descriptors_when_the_runtime_ends() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (ours, theirs) = shrunk_pair();
+    let (watch, end) = pipe();
+    let (sender, queued) = runtime.block_on(async {
+        let (sender, _) = open(ours).unwrap();
+        // A long one, which the socket does not take whole.
+        sender.post(failed(60_000)).unwrap();
+        let queued = sender.clone();
+        let queued = tokio::spawn(async move { queued.send(offer(1), vec![end]).await });
+        settle().await;
+        (sender, queued)
+    });
+    assert!(!queued.is_finished(), "there is no room");
+    drop(runtime);
+    assert!(are_closed(&watch), "its descriptors are closed");
+    drop((sender, theirs));
 }
 
 /// What the other side reads makes room, and nobody waits for room.
@@ -598,16 +626,47 @@ fn pong(sequence: u64) -> Message {
 }
 
 /// Runs one ignored test of this file in a process that may open few files.
-#[test]
-fn too_many_descriptors_on_their_way_are_waited_for() {
+fn in_a_process_of_its_own(test: &str) {
     let output = std::process::Command::new("/bin/sh")
         .args(["-c", "ulimit -n 48; exec \"$0\" \"$@\""])
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "link::tests::with_many_on_their_way", "--ignored"])
+        .args(["--exact", &format!("link::tests::{test}"), "--ignored"])
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+#[test]
+fn what_waits_is_sent_though_the_socket_cannot_be_watched() {
+    in_a_process_of_its_own("with_no_descriptor_left");
+}
+
+#[test]
+#[ignore = "started with a low limit by the test above"]
+fn with_no_descriptor_left() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (ours, theirs) = shrunk_pair();
+        let (sender, _) = open(ours).unwrap();
+        let (_, mut receiver) = open(theirs).unwrap();
+        let mut taken: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/").ok()).collect();
+        let mut posted = 0;
+        while sender.post(failed(1_000)).is_ok() {
+            posted += 1;
+        }
+        assert!(posted >= QUEUE, "some wait");
+        for _ in 0..posted {
+            assert!(matches!(next(&mut receiver).await.message, Message::Failed(_)));
+        }
+        assert!(std::fs::File::open("/").is_err(), "it could have been watched");
+        taken.clear();
+    });
+}
+
+#[test]
+fn too_many_descriptors_on_their_way_are_waited_for() {
+    in_a_process_of_its_own("with_many_on_their_way");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::support::{Release, Server, process};
 
 trials![
     p10_an_idle_service_has_no_thread_no_timer_and_no_wake_up,
-    p10_a_table_of_descriptors_is_not_enlarged_while_threads_wait_for_it,
+    p10_a_generation_has_room_for_its_descriptors_before_it_has_threads,
 ];
 
 /// So long nothing is to happen.
@@ -69,8 +69,8 @@ fn p10_an_idle_service_has_no_thread_no_timer_and_no_wake_up() {
     assert_eq!((second, first), (third, third.0), "threads and descriptors: {seen:?}");
 }
 
-/// P10. An accept, or a step of an upgrade, would wait for that.
-fn p10_a_table_of_descriptors_is_not_enlarged_while_threads_wait_for_it() {
+/// P10. An accept, or a step of an upgrade, would wait for more room.
+fn p10_a_generation_has_room_for_its_descriptors_before_it_has_threads() {
     let server = Server::start(Release::default());
     let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     for generation in 0..=1 {

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 
 use crate::Failure;
@@ -87,12 +88,9 @@ pub(crate) fn consumed() -> Result<Duration, Failure> {
         .sum::<i64>()
         .unsigned_abs();
     for pid in descendants()? {
-        // proc(5): the first is its time on a processor, in nanoseconds; of its first thread alone
-        // if the file of the process is asked.
-        for thread in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten() {
-            let text = std::fs::read_to_string(thread?.path().join("schedstat"));
-            let nanos = text.ok().and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
-            micros += nanos.unwrap_or(0) / 1_000;
+        // Of all its threads, also of those that have ended; none if it has ended itself meanwhile.
+        if let Ok(time) = clock_getcpuclockid(Pid::from_raw(pid)).and_then(ClockId::now) {
+            micros += Duration::from(time).as_micros() as u64;
         }
         micros += Stat::of(pid).map_or(0, |stat| stat.used_by_children * 10_000);
     }
