@@ -20,7 +20,7 @@ pub enum ErrorKind {
     Bind,
     /// The successor's program could not be started.
     Spawn,
-    /// The check of a new program before its start failed, or could not be run.
+    /// The check of a new program before its start failed, or the program could not be run for it.
     Preflight,
     /// The other side of the link broke the protocol, or speaks no common version of it.
     Protocol,

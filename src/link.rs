@@ -36,7 +36,7 @@ use outgoing::{Outgoing, Pipe, QUEUE, Refused};
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 const _: () = assert!(MAX_FDS == scm::MAX_FDS, "a frame holds what one sendmsg carries");
 

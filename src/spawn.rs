@@ -289,7 +289,8 @@ fn explain(program: &Program, error: io::Error) -> Error {
             "the file is being written; write the new release beside it and rename it into place"
         }
         Some(libc::E2BIG) => "its arguments and environment are too long for the kernel",
-        Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE) => {
+        // EBADF: a number beyond the limit of descriptors.
+        Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::EBADF) => {
             kind = ErrorKind::Io;
             "this process may have no more processes, memory or descriptors; see RLIMIT_NPROC, \
              RLIMIT_NOFILE and the limits of its control group"

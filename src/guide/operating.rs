@@ -60,6 +60,7 @@
 //! | --- | --- |
 //! | `failed in phase start`, `failed` | the release itself: its last words stand in the cause |
 //! | `failed in phase start`, `late` | it was never ready: the cause names the check that `ready_when` waited for |
+//! | `failed in phase requested`, `preflight` or `spawn`, `predecessor` | our own side lacked descriptors, threads, processes or memory: `RLIMIT_NOFILE`, `RLIMIT_NPROC`, the control group |
 //! | `failed in phase park`, `predecessor` | our own side: a hook or a framework did not let go in time |
 //! | `rolled back`, `health` or `unwell` | the new release answers badly; its log, and `requests` in the report |
 //! | `rolled back`, `died` | a crash: the exit status stands in the cause |

@@ -625,12 +625,12 @@ fn pong(sequence: u64) -> Message {
     Message::Pong { sequence, figures: crate::wire::Figures::default() }
 }
 
-/// Runs one ignored test of this file in a process that may open few files.
-fn in_a_process_of_its_own(test: &str) {
+/// Runs an ignored test in a process that may open few files.
+pub(crate) fn in_a_process_of_its_own(test: &str) {
     let output = std::process::Command::new("/bin/sh")
         .args(["-c", "ulimit -n 48; exec \"$0\" \"$@\""])
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", &format!("link::tests::{test}"), "--ignored"])
+        .args(["--exact", test, "--ignored"])
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
@@ -639,7 +639,7 @@ fn in_a_process_of_its_own(test: &str) {
 
 #[test]
 fn what_waits_is_sent_though_the_socket_cannot_be_watched() {
-    in_a_process_of_its_own("with_no_descriptor_left");
+    in_a_process_of_its_own("link::tests::with_no_descriptor_left");
 }
 
 #[test]
@@ -666,7 +666,7 @@ fn with_no_descriptor_left() {
 
 #[test]
 fn too_many_descriptors_on_their_way_are_waited_for() {
-    in_a_process_of_its_own("with_many_on_their_way");
+    in_a_process_of_its_own("link::tests::with_many_on_their_way");
 }
 
 #[test]

@@ -112,7 +112,12 @@ impl Sender {
         loop {
             match self.channel {
                 Channel::Shut if self.emptied && self.underway.is_empty() => return,
-                Channel::Open if self.sending.is_none() => self.send_next(),
+                Channel::Open if self.sending.is_none() => {
+                    if !self.send_next() {
+                        // What comes after it is not kept waiting.
+                        continue;
+                    }
+                }
                 Channel::Silent | Channel::Open | Channel::Shut => {}
             }
             self.step().await;
@@ -254,7 +259,9 @@ impl Sender {
 
     /// Sends what one frame holds of the batch. One without sessions only says whether others may
     /// come: what comes to this generation leaves it again, and its receiver may be about to end.
-    fn send_next(&mut self) {
+    ///
+    /// False if that part could not be sent, and stays here.
+    fn send_next(&mut self) -> bool {
         let first = self.underway.next();
         let now = Instant::now();
         let mut bytes = 0;
@@ -274,7 +281,7 @@ impl Sender {
             Some(told) => told && !behind && wishes == 0,
         };
         if count == 0 && !news {
-            return;
+            return true;
         }
         match parcel::pack(first, self.underway.from(first), more) {
             Ok((message, descriptors)) => {
@@ -283,6 +290,7 @@ impl Sender {
                 let sender = self.sender.clone();
                 self.sending =
                     Some(Box::pin(async move { sender.send(message, descriptors).await }));
+                true
             }
             Err(error) => {
                 // Nothing of it has been sent.
@@ -290,6 +298,7 @@ impl Sender {
                 for number in first..self.underway.next() {
                     self.underway.declined(number, &reason);
                 }
+                count == 0
             }
         }
     }

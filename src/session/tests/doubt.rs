@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::link::tests::in_a_process_of_its_own;
 use crate::session::sender::{Leaving, Sender};
 use crate::session::turns::Turns;
 use crate::sys::scm;
@@ -154,7 +155,8 @@ async fn a_session_that_is_queued_as_the_channel_ends_stays_here() {
 #[tokio::test]
 async fn what_is_in_doubt_waits_for_nobody_who_is_about_to_hand_over() {
     for dies in [false, true] {
-        let (direct, mut owner, mut process) = Direct::new(if dies { PATIENCE } else { SHORT });
+        let (direct, mut owner, mut process) =
+            Direct::new(if dies { PATIENCE } else { 10 * SHORT });
         let place = direct.queue.reserve().await.unwrap();
         owner.say(Message::SessionsOpen).await;
         let (leaving, settled, mut client) = direct.leaving();
@@ -174,6 +176,34 @@ async fn what_is_in_doubt_waits_for_nobody_who_is_about_to_hand_over() {
         drop((place, descriptors));
         direct.ends().await;
     }
+}
+
+#[test]
+fn what_cannot_be_sent_keeps_nothing_behind_it_waiting() {
+    in_a_process_of_its_own("session::tests::doubt::with_no_descriptor_for_states");
+}
+
+#[tokio::test]
+#[ignore = "started with a low limit by the test above"]
+async fn with_no_descriptor_for_states() {
+    let (elder, owner, _process) = elder(PATIENCE);
+    let (mut moves, mut clients) = (JoinSet::new(), Vec::new());
+    for _ in 0..3 {
+        // Each is a frame of its own.
+        let (mut session, client) = elder.session("chat");
+        session.set_state(vec![7; 5 << 20]);
+        clients.push(client);
+        let sessions = elder.sessions.clone();
+        moves.spawn(async move { sessions.hand_off(session).await });
+    }
+    let taken: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/").ok()).collect();
+    owner.say(Message::SessionsOpen).await;
+    while let Some(moved) = soon(moves.join_next()).await {
+        let (session, reason) = declined(moved.unwrap());
+        assert!(reason.contains("Too many open files"), "{reason}");
+        assert_eq!(session.state().len(), 5 << 20);
+    }
+    drop((taken, clients));
 }
 
 /// Whoever was announced and stays after all is not waited for.
